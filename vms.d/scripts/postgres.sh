@@ -1,0 +1,46 @@
+#!/bin/sh
+# PostgreSQL $VERSION, and for each name in $DATABASES a database and a role that logs in with the secret pg_NAME.
+set -eu
+. scripts/lib.sh
+
+etc=/etc/postgresql/$VERSION/main
+
+# The package finds the data of an earlier life on the volume, and takes it over.
+account postgres 900 /var/lib/postgresql /bin/bash
+chown postgres:postgres /var/lib/postgresql
+packages "postgresql-$VERSION"
+
+put "$etc/conf.d/vms.conf" 0644 root:root <<'CONF'
+listen_addresses = '*'
+shared_buffers = 48MB
+max_connections = 40
+CONF
+
+# Who gets to the port is decided by "allow" in the spec, who gets in is decided here.
+put "$etc/pg_hba.conf" 0640 postgres:postgres <<'CONF'
+local   all       postgres           peer
+host    sameuser  all       all      scram-sha-256
+CONF
+
+serve "postgresql@$VERSION-main" "$etc/conf.d/vms.conf" "$etc/pg_hba.conf"
+
+sql() { runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1 "$@"; }
+
+# Secrets travel by standard input and by a file in memory, never in an argument or the environment.
+pgpass=$(mktemp /run/pgpass.XXXXXX)
+trap 'rm -f "$pgpass"' EXIT
+logs_in() {
+    sed 's/[\\:]/\\&/g; s/^/*:*:*:*:/' "$CREDENTIALS_DIRECTORY/pg_$1" >"$pgpass"
+    PGPASSFILE=$pgpass psql -h 127.0.0.1 -U "$1" -wqtAXc '' 2>/dev/null
+}
+
+for name in $DATABASES; do
+    [ -n "$(sql -c "select 1 from pg_roles where rolname = '$name'")" ] || sql -c "create role \"$name\" login"
+    [ -n "$(sql -c "select 1 from pg_database where datname = '$name'")" ] ||
+        sql -c "create database \"$name\" owner \"$name\""
+    logs_in "$name" || {
+        echo "set log_min_error_statement = panic;"    # no secret in the log, even if this fails
+        printf "alter role \"%s\" password '%s'" "$name" "$(sed "s/'/''/g" "$CREDENTIALS_DIRECTORY/pg_$name")"
+    } | sql
+    logs_in "$name"
+done
