@@ -1,0 +1,57 @@
+/* <vmsd/image.h>: images, root disks and volumes. Floor 2. Workers only.
+ *
+ * Layout under the state directory:
+ *   images/ID/{tree/,image.json}   read-only root trees, ID = hash of recipe or content; scratch names begin with "."
+ *   guests/ID/root.img             sparse ext4: the writable part (upper/ and work/ for containers)
+ *   volumes/NAME/{disk.img|tree/,volume.json}
+ *   templates/                     ready-made empty ext4 images, copied instead of mkfs */
+#ifndef VMSD_IMAGE_H
+#define VMSD_IMAGE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <vmsd/clock.h>
+#include <vmsd/err.h>
+#include <vmsd/spec.h>
+#include <vmsd/text.h>
+
+struct image_store;
+/* state: absolute state directory; recipes: absolute directories searched in order for recipe NAME/. */
+int image_store_open(const char *state, const struct strv *recipes, struct image_store **out, struct vm_err *e);
+void image_store_close(struct image_store *s);
+
+/* progress lines of a build or import ("unpacking …"); on the calling thread; may be NULL. */
+struct image_progress { void (*line)(const char *text, void *arg); void *arg; };
+
+enum { IMAGE_ID = 65, IMAGE_PATH = 512 };
+struct image_ref { char id[IMAGE_ID]; char tree[IMAGE_PATH]; /* absolute path of the root tree */ };
+/* The image that a spec names, built or imported when it is not there. Callers that ask for the same one at once wait
+ * for one build. Built under a scratch name, fsynced, renamed: no half image is ever listed. */
+int image_ensure(struct image_store *s, const struct spec_image *want, struct image_progress p, struct deadline d,
+                 struct image_ref *out, struct vm_err *e);
+bool image_have(struct image_store *s, const struct spec_image *want); /* ready, without building */
+/* [{id, name, kind: recipe|directory|tar, bytes, created_at}] */
+int image_list(struct image_store *s, json_t **out, struct vm_err *e);
+int image_remove(struct image_store *s, const char *id, struct vm_err *e); /* caller made sure that none uses it */
+/* Removes every image whose id is not in used, and scratch leftovers that no build holds. removed: ids; may be NULL. */
+int image_gc(struct image_store *s, const struct strv *used, struct strv *removed, struct vm_err *e);
+
+/* The writable root of a guest: made when absent, grown (offline) when size grew; smaller is CONFLICT. out: absolute path. */
+int root_ensure(struct image_store *s, uint32_t guest_id, uint64_t size, char out[static IMAGE_PATH], struct vm_err *e);
+int root_remove(struct image_store *s, uint32_t guest_id, struct vm_err *e); /* absent is success */
+bool root_exists(struct image_store *s, uint32_t guest_id);
+int root_usage(struct image_store *s, uint32_t guest_id, uint64_t *bytes); /* allocated on the host; -1: none */
+
+/* out: absolute path of disk.img or tree/. grown: the image file became larger than the file system in it (the driver
+ * grows that online or at the next mount). A volume of another type is CONFLICT. */
+int volume_ensure(struct image_store *s, const struct spec_volume *v, const char *guest, char out[static IMAGE_PATH],
+                  bool *grown, struct vm_err *e);
+int volume_remove(struct image_store *s, const char *name, struct vm_err *e);
+/* [{name, type, size, bytes, guest}] */
+int volume_list(struct image_store *s, json_t **out, struct vm_err *e);
+
+/* Ids of guests that have a directory under guests/, for recovery. */
+int root_list(struct image_store *s, uint32_t **ids, size_t *n, struct vm_err *e);
+
+#endif
