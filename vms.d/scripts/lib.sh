@@ -23,9 +23,10 @@ account() {
 # put FILE MODE OWNER: has the content of standard input. Touched only when that differs, and never half-written.
 put() {
     mkdir -p "$(dirname "$1")"
-    new=$(mktemp "$1.XXXXXX")
+    new=$(mktemp -p /run)
     cat >"$new"
-    if cmp -s "$new" "$1"; then rm "$new"; else mv "$new" "$1"; fi
+    cmp -s "$new" "$1" || { install -m 0600 "$new" "$1.new" && mv "$1.new" "$1"; }
+    rm "$new"
     chown "$3" "$1"
     chmod "$2" "$1"
 }
