@@ -9,6 +9,7 @@ packages() {
         [ "$(dpkg-query -Wf '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing="$missing $name"
     done
     [ -n "$missing" ] || return 0
+    dpkg --configure -a                # after a run that was cut off
     apt-get -q update
     # shellcheck disable=SC2086  # a list of words
     apt-get -qy --no-install-recommends -o Dpkg::Options::=--force-confold install $missing </dev/null

@@ -4,11 +4,21 @@ set -eu
 . scripts/lib.sh
 
 etc=/etc/postgresql/$VERSION/main
+data=/var/lib/postgresql/$VERSION/main
 
-# The package finds the data of an earlier life on the volume, and takes it over.
 account postgres 900 /var/lib/postgresql /bin/bash
 chown postgres:postgres /var/lib/postgresql
+
+# Data of an earlier life is on the volume, but Debian keeps the configuration in /etc, which a rebuild throws away.
+# pg_createcluster, which the package calls, takes over a cluster only with these three files, and moves them to /etc.
+if [ -f "$data/PG_VERSION" ] && [ ! -f "$etc/postgresql.conf" ]; then
+    rm -rf "$etc"                      # or it is refused as half there
+    echo "include_dir = 'conf.d'" >"$data/postgresql.conf"
+    : >"$data/pg_hba.conf" >"$data/pg_ident.conf"
+    chown postgres:postgres "$data"/*.conf
+fi
 packages "postgresql-$VERSION"
+[ -f "$etc/postgresql.conf" ] || pg_createcluster "$VERSION" main
 
 put "$etc/conf.d/vms.conf" 0644 root:root <<'CONF'
 listen_addresses = '*'
