@@ -17,7 +17,8 @@ struct child_plan {
     size_t output_max;             /* of stdout and stderr together, the rest is counted and dropped; 0: 64 KiB */
     void (*on_output)(const char *p, size_t n, void *arg); /* instead of keeping it; on the calling thread; may be NULL */
     void *arg;
-    /* Runs in the child before exec (async-signal-safe calls only); returns 0 or an errno. May be NULL. */
+    /* Runs in the child before exec (async-signal-safe calls only); returns 0 or an errno. May be NULL. All fds but
+     * 0, 1, 2 are close-on-exec by then: to hand one over, clear that flag or dup2 it. */
     int (*prepare)(void *arg);
     void *prepare_arg;
     bool survive;                  /* no PDEATHSIG */
