@@ -17,7 +17,7 @@ install -d -m 0755 /srv/forge
 install -d -m 0700 /srv/forge/ssh /srv/forge/root
 install -d -m 0750 -o git -g git $home
 key /srv/forge/ssh/ed25519
-key /srv/forge/root/id_ed25519         # for the health check, and for whoever is root here anyway
+key /srv/forge/root/root               # for the health check, and for whoever is root here anyway
 
 put /etc/ssh/sshd_config.d/vms.conf 0644 root:root <<'CONF'
 HostKey /srv/forge/ssh/ed25519
@@ -35,26 +35,24 @@ put /etc/gitconfig 0644 root:root <<'CONF'
 	directory = *
 CONF
 
-# Rules and keys come from the bundle, not from a gitolite-admin repository: vms.d/ stays the whole truth.
-# Who is given as files/forge/NAME.pub is the user NAME; gitolite.conf says what NAME may.
+# Rules and keys come from the bundle, not from a gitolite-admin repository (so no "gitolite setup", which makes one):
+# vms.d/ stays the whole truth. Who brings files/forge/NAME.pub is the user NAME, and gitolite.conf says what NAME may.
 as_git() { runuser -u git -- env -C $home HOME=$home "$@"; }
+etc=$home/.gitolite
+as_git mkdir -p $etc/conf $etc/keydir $etc/logs repositories
 put $home/.gitolite.rc 0640 root:git <files/forge/gitolite.rc
-[ -d $home/.gitolite/keydir ] || as_git gitolite setup -a nobody
-put $home/.gitolite/conf/gitolite.conf 0640 root:git <files/forge/gitolite.conf
-for pub in /srv/forge/root/id_ed25519.pub files/forge/*.pub; do
-    [ -f "$pub" ] || continue
-    name=${pub##*/}
-    [ "$name" != id_ed25519.pub ] || name=root.pub
-    put "$home/.gitolite/keydir/$name" 0640 root:git <"$pub"
+put $etc/conf/gitolite.conf 0640 root:git <files/forge/gitolite.conf
+for pub in /srv/forge/root/root.pub files/forge/*.pub; do
+    [ ! -f "$pub" ] || put "$etc/keydir/${pub##*/}" 0640 root:git <"$pub"
 done
-for pub in $home/.gitolite/keydir/*.pub; do            # a key that left the bundle no longer opens anything
+for pub in $etc/keydir/*.pub; do                       # a key that left the bundle opens nothing any more
     name=${pub##*/}
     [ "$name" = root.pub ] || [ -f "files/forge/$name" ] || rm "$pub"
 done
-stamp=$home/.gitolite/applied
-if [ ! -f $stamp ] || [ -n "$(find $home/.gitolite.rc $home/.gitolite/conf/gitolite.conf $home/.gitolite/keydir -newer $stamp)" ]; then
-    as_git gitolite setup
-    touch $stamp
+if [ ! -f $etc/applied ] || [ -n "$(find $home/.gitolite.rc $etc/conf/gitolite.conf $etc/keydir -newer $etc/applied)" ]; then
+    as_git gitolite compile
+    as_git gitolite trigger POST_COMPILE
+    as_git touch $etc/applied
 fi
 
 # forge-git: git as root of this guest, through sshd and gitolite like anybody else.
