@@ -1,0 +1,98 @@
+/* <vmsd/store.h>: what vmsd must not forget (SQLite, WAL, synchronous=FULL). Floor 2.
+ *
+ * The store holds intent and history, never what runs: that is asked from the kernel. Workers only (a write waits for
+ * the disk), and the loop before it turns. Calls are serialised inside. */
+#ifndef VMSD_STORE_H
+#define VMSD_STORE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <vmsd/child.h>
+#include <vmsd/err.h>
+#include <vmsd/own.h>
+
+struct store;
+/* state: absolute directory. CONFLICT: written by a newer vmsd (left untouched). BACKEND: not a sound database (left
+ * untouched). */
+int store_open(const char *state, struct store **out, struct vm_err *e);
+void store_close(struct store *s);
+
+/* Several writes as one: all or nothing. run's -1 rolls back and is returned. */
+int store_transaction(struct store *s, int (*run)(struct store *s, void *arg, struct vm_err *e), void *arg,
+                      struct vm_err *e);
+
+/* One guest as stored. Strings are borrowed during the call-back. */
+struct store_guest {
+    uint32_t id;              /* never used again after removal */
+    uint32_t slot;            /* of its range of host ids; free again after removal */
+    const char *name;
+    const char *spec;         /* desired: canonical text */
+    const char *bundle;       /* SHA-256 of the bundle that the desired spec came with */
+    const char *applied;      /* what it was last brought to completely, or NULL */
+    const char *image;        /* id of the image that its root was made on, or NULL */
+    bool up;                  /* the user's wish */
+    bool removing;            /* it shall go … */
+    const char *purge;        /* … with these volumes, one name a line; or NULL */
+    bool rebuilding;          /* its root shall be thrown away before the next start */
+    unsigned scripts_done;    /* install scripts of `provisioning` that succeeded on this root */
+    const char *script_digests; /* digests of those, one a line */
+    unsigned generation, restarts;
+    int64_t applied_at, provisioned_at; /* wall ms, 0: never */
+    const char *error;        /* of the last job, or NULL */
+};
+int store_guests(struct store *s, int (*each)(const struct store_guest *g, void *arg), void *arg, struct vm_err *e);
+/* Creates (id and slot are found) or changes the desired spec; a new guest is wished up. */
+int store_put_spec(struct store *s, const char *name, const char *spec, const char *bundle, uint32_t *id, uint32_t *slot,
+                   struct vm_err *e);
+int store_put_wish(struct store *s, uint32_t id, bool up, struct vm_err *e);
+int store_put_removing(struct store *s, uint32_t id, const char *purge, struct vm_err *e);
+int store_put_rebuilding(struct store *s, uint32_t id, bool rebuilding, struct vm_err *e); /* true forgets the scripts */
+int store_put_image(struct store *s, uint32_t id, const char *image, struct vm_err *e);
+int store_put_scripts(struct store *s, uint32_t id, unsigned done, const char *digests, struct vm_err *e);
+int store_put_applied(struct store *s, uint32_t id, const char *spec, int64_t at, bool provisioned, struct vm_err *e);
+int store_put_restarts(struct store *s, uint32_t id, unsigned restarts, struct vm_err *e);
+int store_put_error(struct store *s, uint32_t id, const char *error, struct vm_err *e);
+int store_drop_guest(struct store *s, uint32_t id, struct vm_err *e);
+
+struct store_network { const char *name, *spec; };
+int store_networks(struct store *s, int (*each)(const struct store_network *n, void *arg), void *arg, struct vm_err *e);
+int store_put_network(struct store *s, const char *name, const char *spec, struct vm_err *e);
+int store_drop_network(struct store *s, const char *name, struct vm_err *e);
+
+/* Addresses given to guests; they stay with the guest over rebuilds. */
+struct store_nic { uint32_t guest; unsigned index; const char *network, *address, *address6, *mac; };
+int store_nics(struct store *s, int (*each)(const struct store_nic *n, void *arg), void *arg, struct vm_err *e);
+int store_put_nic(struct store *s, const struct store_nic *n, struct vm_err *e);
+int store_drop_nics(struct store *s, uint32_t guest, unsigned from, struct vm_err *e); /* index >= from */
+
+/* Jobs and their steps: written before the act and after it. */
+int store_job_begin(struct store *s, uint32_t guest, const char *name, const char *verb, int64_t *job, struct vm_err *e);
+int store_job_end(struct store *s, int64_t job, const char *error, struct vm_err *e); /* NULL: done */
+int store_step_begin(struct store *s, int64_t job, const char *step, struct vm_err *e);
+int store_step_end(struct store *s, int64_t job, const char *step, const char *error, struct vm_err *e);
+/* Guests whose last job did not end (cut off by a crash); ends those jobs as "interrupted". */
+int store_jobs_cut(struct store *s, int (*each)(uint32_t guest, const char *step, void *arg), void *arg, struct vm_err *e);
+json_t *store_jobs(struct store *s, int64_t id, unsigned limit, struct vm_err *e); /* id 0: the newest; array */
+
+/* Results of install scripts, the last run of each. */
+struct store_script { unsigned index; const char *script, *state; int exit_code, signal; int64_t started_at, duration_ms; const char *error; };
+int store_put_script(struct store *s, uint32_t guest, const struct store_script *r, struct vm_err *e);
+json_t *store_scripts(struct store *s, uint32_t guest, struct vm_err *e); /* array as the API shows it */
+
+/* Events are written in batches; ids grow and are never given twice. */
+struct store_event { int64_t id, at; const char *body; }; /* body: the JSON object, as text */
+int store_put_events(struct store *s, const struct store_event *v, size_t n, struct vm_err *e);
+int store_events(struct store *s, int64_t since, unsigned limit, int (*each)(const struct store_event *ev, void *arg),
+                 void *arg, struct vm_err *e);
+int64_t store_event_last(struct store *s); /* highest id ever written, 0: none */
+
+struct store_sample { uint32_t guest; int64_t at; double cpu_percent; int64_t memory, disk, rx, tx; }; /* NAN, -1: not known */
+int store_put_samples(struct store *s, const struct store_sample *v, size_t n, struct vm_err *e); /* thins out old ones */
+json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_err *e);
+
+/* Who changed what: appended, never changed. */
+int store_audit(struct store *s, int64_t uid, int64_t pid, const char *verb, const char *what, const char *result,
+                struct vm_err *e);
+
+#endif

@@ -1,0 +1,211 @@
+/* Jobs, scripts, events, samples, audit: what happened. */
+#include "store_private.h"
+
+#include <math.h>
+#include <vmsd/clock.h>
+#include <vmsd/json.h>
+
+int store_job_begin(struct store *s, uint32_t guest, const char *name, const char *verb, int64_t *job, struct vm_err *e)
+{
+    sqlite3_stmt *q = store_bind(s, Q_JOB_BEGIN, "issi", (int64_t)guest, name, verb, wall_ms());
+    int rc = sqlite3_step(q);
+
+    *job = sqlite3_last_insert_rowid(s->db);
+    if (store_done(s, q, rc, e) < 0)
+        return -1;
+    return *job % 500 ? 0 : STORE_RUN(s, Q_JOBS_PRUNE, e, "i", *job);
+}
+
+int store_job_end(struct store *s, int64_t job, const char *error, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_JOB_END, e, "iis", job, wall_ms(), error);
+}
+
+int store_step_begin(struct store *s, int64_t job, const char *step, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_STEP_BEGIN, e, "isi", job, step, wall_ms());
+}
+
+int store_step_end(struct store *s, int64_t job, const char *step, const char *error, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_STEP_END, e, "isis", job, step, wall_ms(), error);
+}
+
+int store_jobs_cut(struct store *s, int (*each)(uint32_t guest, const char *step, void *arg), void *arg, struct vm_err *e)
+{
+    sqlite3_stmt *q = store_bind(s, Q_JOBS_CUT, "");
+    int rc;
+
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+        if (each((uint32_t)sqlite3_column_int64(q, 0), store_text(q, 1), arg) < 0)
+            break;
+    if (store_done(s, q, rc, e) < 0)
+        return -1;
+    return STORE_RUN(s, Q_JOBS_CUT_END, e, "i", wall_ms());
+}
+
+static void put_time(json_t *j, const char *key, sqlite3_stmt *q, int column)
+{
+    char text[CLOCK_TEXT];
+    int64_t at = sqlite3_column_int64(q, column);
+
+    json_put_str(j, key, at ? wall_text(at, text) : NULL);
+}
+
+json_t *store_jobs(struct store *s, int64_t id, unsigned limit, struct vm_err *e)
+{
+    json_t *jobs = json_array();
+    sqlite3_stmt *q = store_bind(s, Q_JOBS, "ii", id, (int64_t)limit);
+    int rc;
+
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        json_t *j = json_object();
+        const char *error = store_text(q, 5);
+        bool ended = sqlite3_column_type(q, 4) != SQLITE_NULL;
+
+        json_put_int(j, "id", sqlite3_column_int64(q, 0));
+        json_put_str(j, "guest", store_text(q, 1));
+        json_put_str(j, "verb", store_text(q, 2));
+        json_put_str(j, "state", !ended ? "running" : error ? "failed" : "done");
+        json_put_str(j, "step", store_text(q, 6));
+        put_time(j, "created_at", q, 3);
+        put_time(j, "ended_at", q, 4);
+        json_put_str(j, "error", error);
+        json_array_append_new(jobs, j);
+    }
+    if (store_done(s, q, rc, e) == 0)
+        return jobs;
+    json_decref(jobs);
+    return NULL;
+}
+
+int store_put_script(struct store *s, uint32_t guest, const struct store_script *r, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_SCRIPT_PUT, e, "iissiiiis", (int64_t)guest, (int64_t)r->index, r->script, r->state,
+                     (int64_t)r->exit_code, (int64_t)r->signal, r->started_at, r->duration_ms, r->error);
+}
+
+json_t *store_scripts(struct store *s, uint32_t guest, struct vm_err *e)
+{
+    json_t *scripts = json_array();
+    sqlite3_stmt *q = store_bind(s, Q_SCRIPTS, "i", (int64_t)guest);
+    int rc;
+
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        json_t *j = json_object();
+
+        json_put_int(j, "index", sqlite3_column_int64(q, 0));
+        json_put_str(j, "script", store_text(q, 1));
+        json_put_str(j, "state", store_text(q, 2));
+        json_put_int(j, "exit_code", sqlite3_column_int64(q, 3));
+        json_put_int(j, "signal", sqlite3_column_int64(q, 4));
+        put_time(j, "started_at", q, 5);
+        json_put(j, "duration", json_real((double)sqlite3_column_int64(q, 6) / 1000));
+        json_put_str(j, "error", store_text(q, 7));
+        json_array_append_new(scripts, j);
+    }
+    if (store_done(s, q, rc, e) == 0)
+        return scripts;
+    json_decref(scripts);
+    return NULL;
+}
+
+struct batch {
+    const struct store_event *events;
+    const struct store_sample *samples;
+    size_t n;
+};
+
+static int put_events(struct store *s, void *arg, struct vm_err *e)
+{
+    const struct batch *b = arg;
+
+    for (size_t i = 0; i < b->n; i++)
+        if (STORE_RUN(s, Q_EVENT_PUT, e, "iis", b->events[i].id, b->events[i].at, b->events[i].body) < 0)
+            return -1;
+    return STORE_RUN(s, Q_EVENTS_PRUNE, e, "i", b->events[b->n - 1].id);
+}
+
+int store_put_events(struct store *s, const struct store_event *v, size_t n, struct vm_err *e)
+{
+    return n ? store_transaction(s, put_events, &(struct batch){.events = v, .n = n}, e) : 0;
+}
+
+int store_events(struct store *s, int64_t since, unsigned limit, int (*each)(const struct store_event *ev, void *arg),
+                 void *arg, struct vm_err *e)
+{
+    sqlite3_stmt *q = store_bind(s, Q_EVENTS, "ii", since, (int64_t)limit);
+    int rc;
+
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_event ev = {sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), store_text(q, 2)};
+
+        if (each(&ev, arg) < 0)
+            break;
+    }
+    return store_done(s, q, rc, e);
+}
+
+int64_t store_event_last(struct store *s)
+{
+    sqlite3_stmt *q = store_bind(s, Q_EVENT_LAST, "");
+    int rc = sqlite3_step(q);
+    int64_t last = sqlite3_column_int64(q, 0);
+
+    store_done(s, q, rc, NULL);
+    return last;
+}
+
+static int put_samples(struct store *s, void *arg, struct vm_err *e)
+{
+    const struct batch *b = arg;
+
+    for (size_t i = 0; i < b->n; i++) {
+        const struct store_sample *v = &b->samples[i];
+
+        if (STORE_RUN(s, Q_SAMPLE_PUT, e, "iidiiii", (int64_t)v->guest, v->at, v->cpu_percent, v->memory, v->disk, v->rx,
+                      v->tx) < 0)
+            return -1;
+    }
+    return STORE_RUN(s, Q_SAMPLE_THIN, e, "i", b->samples[b->n - 1].at);
+}
+
+int store_put_samples(struct store *s, const struct store_sample *v, size_t n, struct vm_err *e)
+{
+    return n ? store_transaction(s, put_samples, &(struct batch){.samples = v, .n = n}, e) : 0;
+}
+
+static json_t *known(int64_t v)
+{
+    return v < 0 ? json_null() : json_integer(v);
+}
+
+json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_err *e)
+{
+    json_t *samples = json_array();
+    sqlite3_stmt *q = store_bind(s, Q_SAMPLES, "ii", (int64_t)guest, since);
+    int rc;
+
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        json_t *j = json_object();
+        bool cpu = sqlite3_column_type(q, 1) != SQLITE_NULL;
+
+        put_time(j, "at", q, 0);
+        json_put(j, "cpu_percent", cpu ? json_real(sqlite3_column_double(q, 1)) : json_null());
+        json_put(j, "memory_bytes", known(sqlite3_column_int64(q, 2)));
+        json_put(j, "disk_bytes", known(sqlite3_column_int64(q, 3)));
+        json_put(j, "rx_bytes", known(sqlite3_column_int64(q, 4)));
+        json_put(j, "tx_bytes", known(sqlite3_column_int64(q, 5)));
+        json_array_append_new(samples, j);
+    }
+    if (store_done(s, q, rc, e) == 0)
+        return samples;
+    json_decref(samples);
+    return NULL;
+}
+
+int store_audit(struct store *s, int64_t uid, int64_t pid, const char *verb, const char *what, const char *result,
+                struct vm_err *e)
+{
+    return STORE_RUN(s, Q_AUDIT, e, "iiisss", wall_ms(), uid, pid, verb, what, result);
+}

@@ -1,0 +1,90 @@
+/* The store's inside: one connection, one lock, statements as rows. Private to this folder. */
+#ifndef STORE_PRIVATE_H
+#define STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <vmsd/store.h>
+
+#define STORE_SQL(X) \
+    X(BEGIN, "BEGIN IMMEDIATE") \
+    X(COMMIT, "COMMIT") \
+    X(ROLLBACK, "ROLLBACK") \
+    X(GUESTS, "SELECT id, slot, name, spec, bundle, applied, image, up, removing, purge, rebuilding, scripts_done, " \
+              "script_digests, generation, restarts, applied_at, provisioned_at, error FROM guest ORDER BY name") \
+    X(GUEST_ID, "SELECT id, slot FROM guest WHERE name = ?1") \
+    X(GUEST_SLOT, "SELECT min(n) FROM (SELECT 0 AS n UNION ALL SELECT slot + 1 FROM guest) " \
+                  "WHERE n NOT IN (SELECT slot FROM guest)") \
+    X(GUEST_NEW, "INSERT INTO guest (slot, name, spec, bundle) VALUES (?1, ?2, ?3, ?4)") \
+    X(GUEST_SPEC, "UPDATE guest SET spec = ?2, bundle = ?3, generation = generation + 1, removing = 0, purge = NULL " \
+                  "WHERE id = ?1") \
+    X(GUEST_WISH, "UPDATE guest SET up = ?2 WHERE id = ?1") \
+    X(GUEST_REMOVING, "UPDATE guest SET removing = 1, up = 0, purge = ?2 WHERE id = ?1") \
+    X(GUEST_REBUILDING, "UPDATE guest SET rebuilding = 1, scripts_done = 0, script_digests = '', provisioned_at = 0 " \
+                        "WHERE id = ?1") \
+    X(GUEST_REBUILT, "UPDATE guest SET rebuilding = 0 WHERE id = ?1") \
+    X(GUEST_IMAGE, "UPDATE guest SET image = ?2 WHERE id = ?1") \
+    X(GUEST_SCRIPTS, "UPDATE guest SET scripts_done = ?2, script_digests = ?3 WHERE id = ?1") \
+    X(GUEST_APPLIED, "UPDATE guest SET applied = ?2, applied_at = ?3, error = NULL, " \
+                     "provisioned_at = CASE WHEN ?4 THEN ?3 ELSE provisioned_at END WHERE id = ?1") \
+    X(GUEST_RESTARTS, "UPDATE guest SET restarts = ?2 WHERE id = ?1") \
+    X(GUEST_ERROR, "UPDATE guest SET error = ?2 WHERE id = ?1") \
+    X(GUEST_DROP, "DELETE FROM guest WHERE id = ?1") \
+    X(NETWORKS, "SELECT name, spec FROM network ORDER BY name") \
+    X(NETWORK_PUT, "INSERT INTO network (name, spec) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET spec = ?2") \
+    X(NETWORK_DROP, "DELETE FROM network WHERE name = ?1") \
+    X(NICS, "SELECT guest, nic, network, address, address6, mac FROM nic ORDER BY guest, nic") \
+    X(NIC_PUT, "INSERT OR REPLACE INTO nic (guest, nic, network, address, address6, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6)") \
+    X(NIC_DROP, "DELETE FROM nic WHERE guest = ?1 AND nic >= ?2") \
+    X(JOB_BEGIN, "INSERT INTO job (guest, name, verb, created_at) VALUES (?1, ?2, ?3, ?4)") \
+    X(JOB_END, "UPDATE job SET ended_at = ?2, error = ?3 WHERE id = ?1") \
+    X(STEP_BEGIN, "INSERT OR REPLACE INTO step (job, step, started_at) VALUES (?1, ?2, ?3)") \
+    X(STEP_END, "UPDATE step SET ended_at = ?3, error = ?4 WHERE job = ?1 AND step = ?2") \
+    X(JOBS_CUT, "SELECT guest, (SELECT step FROM step WHERE job = job.id AND ended_at IS NULL ORDER BY started_at DESC " \
+                "LIMIT 1) FROM job WHERE ended_at IS NULL ORDER BY id") \
+    X(JOBS_CUT_END, "UPDATE job SET ended_at = ?1, error = 'interrupted: vmsd ended while it ran' WHERE ended_at IS NULL") \
+    X(JOBS, "SELECT id, name, verb, created_at, ended_at, error, (SELECT group_concat(step, ' ') FROM step WHERE " \
+            "job = job.id AND ended_at IS NULL) FROM job WHERE ?1 IN (0, id) ORDER BY id DESC LIMIT ?2") \
+    X(JOBS_PRUNE, "DELETE FROM job WHERE id <= ?1 - 2000 AND ended_at IS NOT NULL") \
+    X(SCRIPT_PUT, "INSERT OR REPLACE INTO script (guest, nr, script, state, exit_code, signal, started_at, duration_ms, " \
+                  "error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)") \
+    X(SCRIPTS, "SELECT nr, script, state, exit_code, signal, started_at, duration_ms, error FROM script " \
+               "WHERE guest = ?1 ORDER BY nr") \
+    X(EVENT_PUT, "INSERT OR REPLACE INTO event (id, at, body) VALUES (?1, ?2, ?3)") \
+    X(EVENTS_PRUNE, "DELETE FROM event WHERE id <= ?1 - 20000") \
+    X(EVENTS, "SELECT id, at, body FROM event WHERE id > ?1 ORDER BY id LIMIT ?2") \
+    X(EVENT_LAST, "SELECT coalesce(max(id), 0) FROM event") \
+    X(SAMPLE_PUT, "INSERT OR REPLACE INTO sample (guest, at, cpu, memory, disk, rx, tx) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 " \
+                  "WHERE EXISTS (SELECT 1 FROM guest WHERE id = ?1)") /* it may have been removed meanwhile */ \
+    X(SAMPLE_THIN, "DELETE FROM sample WHERE (at < ?1 - 86400000 AND at % 3600000 >= 60000) OR at < ?1 - 7776000000") \
+    X(SAMPLES, "SELECT at, cpu, memory, disk, rx, tx FROM sample WHERE guest = ?1 AND at >= ?2 ORDER BY at") \
+    X(AUDIT, "INSERT INTO audit (at, uid, pid, verb, what, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+
+#define X(id, sql) Q_##id,
+enum store_query { STORE_SQL(X) Q_COUNT };
+#undef X
+
+struct store {
+    sqlite3 *db;
+    sqlite3_stmt *q[Q_COUNT];
+    pthread_mutex_t lock; /* recursive: a transaction holds it over its writes */
+};
+
+/* Locks, binds by fmt and returns the statement ready to step: 'i' int64_t, 's' const char * or NULL, 'd' double or
+ * NAN. Every store_bind is followed by one store_done. */
+sqlite3_stmt *store_bind(struct store *s, enum store_query q, const char *fmt, ...);
+/* Resets and unlocks; rc is what the last sqlite3_step gave. 0 for DONE and ROW, else -1. */
+int store_done(struct store *s, sqlite3_stmt *q, int rc, struct vm_err *e);
+/* The usual case: bind, step, done. */
+#define STORE_RUN(s, q, e, ...) \
+    __extension__({ \
+        sqlite3_stmt *st_ = store_bind(s, q, __VA_ARGS__); \
+        store_done(s, st_, sqlite3_step(st_), e); \
+    })
+
+static inline const char *store_text(sqlite3_stmt *q, int column)
+{
+    return (const char *)sqlite3_column_text(q, column);
+}
+
+#endif
