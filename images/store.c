@@ -1,0 +1,118 @@
+/* The store as directories: opened, listed, emptied. */
+#include "images.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+int image_store_open(const char *state, const struct strv *recipes, struct image_store **out, struct vm_err *e)
+{
+    struct image_store *s = calloc(1, sizeof *s);
+    OWN(fd) int top = -1;
+    const struct { const char *name; int *fd; } rooms[] = {
+        {"images", &s->images}, {"guests", &s->guests}, {"volumes", &s->volumes}, {"templates", &s->templates}};
+
+    if (!s)
+        return vm_no_memory(e);
+    s->images = s->guests = s->volumes = s->templates = -1;
+    s->builder = "mmdebstrap";
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->ended, NULL);
+    s->state = strdup(state);
+    for (size_t i = 0; i < recipes->n; i++)
+        strv_add(&s->recipes, recipes->v[i]);
+    if (!s->state || s->recipes.failed) {
+        vm_no_memory(e);
+        goto fail;
+    }
+    if ((top = path_mkdirs_host(state, 0700, e)) < 0)
+        goto fail;
+    for (size_t i = 0; i < ARRAY_LEN(rooms); i++)
+        if ((*rooms[i].fd = path_mkdirs(top, rooms[i].name, 0700, e)) < 0)
+            goto fail;
+    *out = s;
+    return 0;
+fail:
+    image_store_close(s);
+    return -1;
+}
+
+void image_store_close(struct image_store *s)
+{
+    if (!s)
+        return;
+    fd_drop(s->images);
+    fd_drop(s->guests);
+    fd_drop(s->volumes);
+    fd_drop(s->templates);
+    strv_done(s->recipes);
+    free(s->state);
+    free(s->unpacker);
+    pthread_cond_destroy(&s->ended);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+int store_path(const struct image_store *s, const char *kind, const char *name, const char *file,
+               char out[static IMAGE_PATH], struct vm_err *e)
+{
+    char path[IMAGE_PATH];
+    int n = snprintf(path, sizeof path, "%s/%s/%s%s%s", s->state, kind, name, file ? "/" : "", file ? file : "");
+
+    if (n < 0 || (size_t)n >= sizeof path)
+        return vm_fail(e, VM_E_TOO_LARGE, "state directory '%.200s' has too long a name; choose a shorter one", s->state);
+    memcpy(out, path, (size_t)n + 1);
+    return 0;
+}
+
+int store_each(int dir, bool hidden, int (*each)(const char *name, void *arg, struct vm_err *e), void *arg,
+               struct vm_err *e)
+{
+    int fd = path_open(dir, ".", PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
+    DIR *list = NULL;
+    struct dirent *d;
+    int rc = 0;
+
+    if (fd < 0)
+        return -1;
+    if (!(list = fdopendir(fd))) {
+        fd_drop(fd);
+        return vm_no_memory(e);
+    }
+    for (errno = 0; rc == 0 && (d = readdir(list)); errno = 0)
+        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && (d->d_name[0] == '.') == hidden)
+            rc = each(d->d_name, arg, e);
+    if (rc == 0 && errno)
+        rc = vm_fail_sys(e, "list a directory of the store");
+    closedir(list);
+    return rc;
+}
+
+int store_remove(int dir, const char *name, struct vm_err *e)
+{
+    char gone[NAME_MAX];
+
+    snprintf(gone, sizeof gone, ".%s.gone", name);
+    if (path_remove(dir, gone, e) < 0) /* left from a removal that was cut off */
+        return -1;
+    if (renameat(dir, name, dir, gone) < 0)
+        return errno == ENOENT ? 0 : vm_fail_sys(e, "remove '%s'", name);
+    if (fsync(dir) < 0)
+        return vm_fail_sys(e, "remove '%s'", name);
+    return path_remove(dir, gone, e);
+}
+
+int store_full(const struct image_store *s, const char *doing, struct vm_err *e)
+{
+    if (!e || (e->sys != ENOSPC && e->sys != EDQUOT))
+        return -1;
+    int sys = e->sys;
+    vm_fail(e, VM_E_SYSTEM, "no space left in '%.200s' for %s; free some ('vmctl rm' what is not needed) and try again",
+            s->state, doing);
+    e->sys = sys;
+    return -1;
+}
