@@ -1,0 +1,293 @@
+#include "agent.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/* There is one at a time; as a static its buffers cost nothing until they are touched. */
+static struct session {
+    struct line line;
+    struct frame_reader reader;
+    uint8_t in[FRAME_BYTES_MAX];
+    bool boundaries, up;
+    const char *token;
+    uint64_t skipped;              /* of the reader, when the session came up */
+    int64_t heard_at;
+    struct stream streams[FRAME_STREAMS_MAX];
+    struct pollfd pfd[1 + FRAME_STREAMS_MAX * POLL_PER_STREAM];
+} session;
+
+int64_t agent_now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+/* ---- the line: what is written waits in a buffer; whoever has no room tries again after the next poll ---- */
+
+size_t line_room(const struct line *l)
+{
+    return OUT_BYTES - (l->end - l->at);
+}
+
+uint8_t *line_tail(struct line *l)
+{
+    memmove(l->out, l->out + l->at, l->end - l->at);
+    l->end -= l->at;
+    l->at = 0;
+    return l->out + l->end;
+}
+
+void line_send(struct line *l, enum frame_type type, uint32_t stream, const void *data, size_t n)
+{
+    if (l->over || !l->nonce)
+        return;
+    struct frame f = { .type = type, .stream = stream, .nonce = l->nonce, .data = data, .n = (uint32_t)n };
+    l->end += frame_encode(line_tail(l), &f);
+}
+
+void line_flush(struct line *l)
+{
+    while (!l->over && l->at < l->end) {
+        ssize_t n = write(l->fd, l->out + l->at, l->end - l->at);
+        if (n > 0)
+            l->at += (size_t)n;
+        else if (n < 0 && errno == EAGAIN)
+            return;
+        else if (n == 0 || errno != EINTR)
+            l->over = true;
+    }
+}
+
+/* ---- streams ---- */
+
+static struct stream *stream_find(struct session *s, uint32_t id)
+{
+    for (struct stream *st = s->streams; st < s->streams + FRAME_STREAMS_MAX; st++) {
+        if (st->id == id)
+            return st;
+    }
+    return NULL;
+}
+
+static void open_request(struct session *s, const struct frame *f)
+{
+    struct request rq = { f->data, f->n };
+    if (!f->stream || stream_find(s, f->stream))
+        return;
+    struct stream *st = stream_find(s, 0);
+    if (st) {
+        stream_open(st, &s->line, f->stream, &rq);
+    } else {
+        static const char busy[] = "error=too many requests at once; wait until one has ended";
+        line_send(&s->line, FRAME_END, f->stream, busy, sizeof(busy));
+    }
+}
+
+/* Polls and steps every stream; the line too, unless the session is ending. */
+static void poll_all(struct session *s, short line_events, int timeout_ms)
+{
+    s->pfd[0] = (struct pollfd){ .fd = line_events ? s->line.fd : -1, .events = line_events };
+    for (size_t i = 0; i < FRAME_STREAMS_MAX; i++)
+        stream_wants(&s->streams[i], &s->line, s->pfd + 1 + i * POLL_PER_STREAM, &timeout_ms);
+    if (poll(s->pfd, sizeof(s->pfd) / sizeof(s->pfd[0]), timeout_ms) < 0) {
+        for (size_t i = 0; i < sizeof(s->pfd) / sizeof(s->pfd[0]); i++)
+            s->pfd[i].revents = 0;
+    }
+    for (size_t i = 0; i < FRAME_STREAMS_MAX; i++) {
+        if (s->streams[i].id)
+            stream_step(&s->streams[i], &s->line, s->pfd + 1 + i * POLL_PER_STREAM);
+    }
+}
+
+static bool any_stream(const struct session *s)
+{
+    for (size_t i = 0; i < FRAME_STREAMS_MAX; i++) {
+        if (s->streams[i].id)
+            return true;
+    }
+    return false;
+}
+
+/* Nothing that this session started survives it: the next one may run the same script again. */
+static void session_end(struct session *s)
+{
+    s->up = false;
+    s->line.nonce = 0; /* nobody listens to what the streams would still say */
+    s->line.at = s->line.end = 0;
+    s->reader.nonce = 0;
+    for (struct stream *st = s->streams; st < s->streams + FRAME_STREAMS_MAX; st++) {
+        if (st->id)
+            stream_cancel(st);
+    }
+    while (any_stream(s))
+        poll_all(s, 0, -1);
+}
+
+/* ---- frames ---- */
+
+static bool token_ok(const struct session *s, const char *given)
+{
+    if (!s->token)
+        return true;
+    if (!given || strlen(given) != PROTO_TOKEN)
+        return false;
+    unsigned differ = 0;
+    for (int i = 0; i < PROTO_TOKEN; i++)
+        differ |= (unsigned)(given[i] ^ s->token[i]);
+    return !differ;
+}
+
+static void hello(struct session *s, const struct frame *f)
+{
+    const char *version = NULL;
+    char words[128];
+    size_t n = 0;
+
+    if (!f->nonce || (s->up && f->nonce == s->line.nonce))
+        return;
+    if (!pairs_ok(f->data, f->n) || !token_ok(s, pairs_get(f->data, f->n, "token"))) {
+        s->line.over |= s->boundaries; /* without a word */
+        return;
+    }
+    version = pairs_get(f->data, f->n, "version");
+    bool fits = version && strcmp(version, "1") == 0;
+    session_end(s); /* clears no byte of f */
+    s->line.nonce = s->reader.nonce = f->nonce;
+    s->skipped = s->reader.skipped;
+    s->up = fits;
+    if (fits) {
+        pairs_add(words, sizeof(words), &n, "version", "1");
+        pairs_add(words, sizeof(words), &n, "agent", VMSD_VERSION);
+    } else {
+        pairs_add(words, sizeof(words), &n, "error", "this vms-agent speaks version 1 only; restart the guest to renew it");
+    }
+    line_send(&s->line, fits ? FRAME_WELCOME : FRAME_BYE, 0, words, n);
+}
+
+/* Of a stream that is open; what comes for others is late and ignored. -1: the host broke the rules. */
+static int stream_frame(struct session *s, const struct frame *f)
+{
+    struct stream *st = f->stream ? stream_find(s, f->stream) : NULL;
+    if (!st)
+        return 0;
+    switch (f->type) {
+    case FRAME_DATA:
+        return stream_input(st, f->data, f->n);
+    case FRAME_EOF:
+        stream_input_eof(st);
+        return 0;
+    case FRAME_CREDIT:
+        if (le32_get(f->data) > FRAME_WINDOW - st->credit)
+            return -1;
+        st->credit += le32_get(f->data);
+        return 0;
+    case FRAME_SIGNAL:
+        stream_signal(st, (int)le32_get(f->data));
+        return 0;
+    case FRAME_RESIZE:
+        stream_resize(st, le32_get(f->data), le32_get((const uint8_t *)f->data + 4));
+        return 0;
+    case FRAME_CANCEL:
+        stream_cancel(st);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static int session_frame(struct session *s, const struct frame *f)
+{
+    if (f->type == FRAME_HELLO) {
+        hello(s, f);
+        return 0;
+    }
+    if (!s->up)
+        return 0;
+    switch (f->type) {
+    case FRAME_OPEN:
+        open_request(s, f);
+        return 0;
+    case FRAME_PING:
+        line_send(&s->line, FRAME_PONG, 0, NULL, 0);
+        return 0;
+    case FRAME_BYE:
+        return -1;
+    default:
+        return stream_frame(s, f);
+    }
+}
+
+/* Ends the session, and the connection with it, where the line is one. */
+static void session_break(struct session *s)
+{
+    session_end(s);
+    s->line.over |= s->boundaries;
+}
+
+static void handle_frames(struct session *s)
+{
+    struct frame f = { 0 };
+    enum frame_got got = FRAME_NONE;
+
+    while (!s->line.over && line_room(&s->line) >= OUT_CONTROL && (got = frame_next(&s->reader, &f)) != FRAME_NONE) {
+        bool gap = s->up && s->reader.skipped != s->skipped; /* bytes of this session are lost */
+        if (got == FRAME_BROKEN || (gap && f.type != FRAME_HELLO)) {
+            frame_reader_skip(&s->reader);
+            session_break(s);
+        } else if (session_frame(s, &f) < 0) {
+            session_break(s);
+        }
+    }
+}
+
+static void read_line(struct session *s)
+{
+    size_t room;
+    void *p = frame_reader_room(&s->reader, &room);
+    ssize_t n = room ? read(s->line.fd, p, room) : -1;
+    if (n > 0) {
+        frame_reader_add(&s->reader, (size_t)n);
+        s->heard_at = agent_now_ms();
+    } else if (n == 0 || (room && errno != EAGAIN && errno != EINTR)) {
+        s->line.over = true;
+    }
+}
+
+/* On a line without boundaries the rest of a cut frame never comes; what does come is the next host's HELLO, which
+ * must not wait for it. */
+static int silence_left(struct session *s)
+{
+    if (s->boundaries || frame_reader_idle(&s->reader))
+        return -1;
+    int64_t left = s->heard_at + SILENCE_MS - agent_now_ms();
+    if (left > 0)
+        return (int)left;
+    session_end(s);
+    frame_reader_skip(&s->reader);
+    s->heard_at = agent_now_ms();
+    return 0;
+}
+
+void session_serve(int fd, bool boundaries, const char *token)
+{
+    struct session *s = &session;
+
+    s->line.fd = fd;
+    s->line.over = false;
+    s->boundaries = boundaries;
+    s->token = token;
+    s->reader = (struct frame_reader){ .buf = s->in, .hello = true };
+    while (!s->line.over) {
+        bool room = line_room(&s->line) >= OUT_CONTROL;
+        short events = (short)((room ? POLLIN : 0) | (s->line.at < s->line.end ? POLLOUT : 0));
+        poll_all(s, events, silence_left(s));
+        if (s->pfd[0].revents & (POLLIN | POLLHUP | POLLERR))
+            read_line(s);
+        handle_frames(s);
+        line_flush(&s->line);
+    }
+    session_end(s);
+}
