@@ -103,7 +103,7 @@ static int read_entry(struct tar *t, struct archive_entry *entry, struct vm_err 
 
     if (!raw || !*raw)
         return vm_fail(e, VM_E_INVALID, "an entry of the tar has no name");
-    if (size < 0 || size > INT64_MAX / 2 || (is_dir && size > 0))
+    if (size < 0 || size > INT64_MAX / 2)
         return build_fail(e, VM_E_INVALID, raw, "impossible size in the tar");
     t->end = archive_filter_bytes(t->from, 0) + (size + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
     if (is_dir && (strcmp(raw, "./") == 0 || strcmp(raw, ".") == 0)) {

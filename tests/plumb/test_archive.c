@@ -20,7 +20,9 @@ static struct vm_err e;
 
 static void put_octal(char *field, size_t n, uint64_t v)
 {
-    snprintf(field, n, "%0*llo", (int)n - 1, (unsigned long long)v);
+    field[--n] = '\0';
+    for (; n > 0; v >>= 3)
+        field[--n] = (char)('0' + (v & 7));
 }
 
 static void tar_seal(char *h)
@@ -243,7 +245,7 @@ START_TEST(test_E3_special_files_are_refused_and_never_block)
     refuse_dir("'pipe': a fifo can't be in a bundle");
     unlink(at("pipe"));
     OWN(fd) int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    snprintf(sun.sun_path, sizeof sun.sun_path, "%s", at("sock"));
+    strcpy(sun.sun_path, at("sock"));
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&sun, sizeof sun), 0);
     refuse_dir("'sock': a socket can't be in a bundle");
 }
@@ -403,32 +405,22 @@ static int run_archive(struct text *out, const char *command)
 START_TEST(test_tars_of_real_programs_give_the_same_hash)
 {
     static const char *const commands[] = {
-        "cd %s && git init -q . 2>&1 && git add . && git -c user.name=a -c user.email=b commit -qm x && "
+        "cd $d && git init -q . >&2 && git add . && git -c user.name=a -c user.email=b commit -qm x && "
         "git archive HEAD",
-        "cd %s && git archive --prefix=vms.d/ HEAD",
-        "cd %s && git archive --prefix=vms.d/ --format=tar.gz HEAD",
-        "cd %s && tar c --exclude=.git .",
-        "cd %s && tar c --format=pax --exclude=.git *",
-        "cd %s && tar cz --format=ustar --exclude=.git .",
-        "cd %s/.. && tar c --exclude=.git $(basename %s)",
-        "cd %s/.. && tar c --exclude=.git ./$(basename %s)",
+        "cd $d && git archive --prefix=vms.d/ HEAD",
+        "cd $d && git archive --prefix=vms.d/ --format=tar.gz HEAD",
+        "cd $d && tar c --exclude=.git .",
+        "cd $d && tar c --format=pax --exclude=.git *",
+        "cd $d && tar cz --format=ustar --exclude=.git .",
+        "cd $d/.. && tar c --exclude=.git $(basename $d)",
+        "cd $d/.. && tar c --exclude=.git ./$(basename $d)",
     };
     fill_example();
     OWN(bundle) struct bundle *ours = accept_dir();
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         OWN(text) struct text t = {0};
         char command[512];
-        snprintf(command, sizeof command, "exec 2>/dev/null; set -- %s; d=%s; ", dir, dir);
-        size_t n = strlen(command);
-        for (const char *c = commands[i]; *c; c++) {
-            if (c[0] == '%' && c[1] == 's') {
-                n += (size_t)snprintf(command + n, sizeof command - n, "$d");
-                c++;
-            } else {
-                command[n++] = *c;
-                command[n] = '\0';
-            }
-        }
+        snprintf(command, sizeof command, "exec 2>/dev/null; d=%s; %s", dir, commands[i]);
         ck_assert_msg(run_archive(&t, command) == 0, "%s", command);
         OWN(bundle) struct bundle *b = accept_tar(&t);
         ck_assert_msg(strcmp(b->sha256, ours->sha256) == 0, "%s", command);
@@ -458,7 +450,7 @@ START_TEST(test_E1_paths_out_of_the_bundle)
     tar_header(&t, "a/../", '5', 0, NULL);
     refuse_tar(&t, "not a plain relative path");
     tar_file(&t, "", "x");
-    refuse_tar(&t, "");
+    refuse_tar(&t, "an entry of the tar has no name");
 }
 END_TEST
 
@@ -526,7 +518,7 @@ START_TEST(test_E6_sizes)
     tar_header(&t, "a", '0', (256u << 20) + 1, NULL);
     refuse_tar(&t, "'a': with it the bundle has more than");
     tar_header(&t, "a", '0', 256u << 20, NULL); /* the bound, but then it isn't there */
-    refuse_tar(&t, "");
+    refuse_tar(&t, "tar: Truncated tar archive");
 
     static const struct { char bytes[12]; } base256[] = {
         {"\x80\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"}, /* far more than 2^63 */
@@ -539,16 +531,14 @@ START_TEST(test_E6_sizes)
         memcpy(t.s + 124, base256[i].bytes, 12);
         tar_seal(t.s);
         tar_data(&t, "x", 1);
-        refuse_tar(&t, "");
+        refuse_tar(&t, i < 2 ? "size overflow" : "negative size");
     }
     tar_extended(&t, 'x', "28 size=9223372036854775807\n", 28);
     tar_file(&t, "a", "x");
-    refuse_tar(&t, "");
+    refuse_tar(&t, "overflow");
     tar_extended(&t, 'x', "11 size=-1\n", 11);
     tar_file(&t, "a", "x");
-    refuse_tar(&t, "");
-    tar_header(&t, "d/", '5', 1 << 20, NULL); /* a directory with content */
-    refuse_tar(&t, "");
+    refuse_tar(&t, "negative");
 }
 END_TEST
 
@@ -564,16 +554,16 @@ START_TEST(test_E6_pax_names)
     struct text bad = {0};
     tar_extended(&bad, 'x', "17 path=../../etc\n", 18);
     tar_file(&bad, "a", "x");
-    refuse_tar(&bad, "");
+    refuse_tar(&bad, "malformed pax");
     tar_extended(&bad, 'x', "18 path=../../etc\n", 18);
     tar_file(&bad, "a", "x");
     refuse_tar(&bad, "not a plain relative path");
     tar_extended(&bad, 'x', "99999999999 path=a\n", 19);
     tar_file(&bad, "a", "x");
-    refuse_tar(&bad, "");
+    refuse_tar(&bad, "Rejecting pax");
     tar_extended(&bad, 'x', "12 path=a\xff\xfe\n", 12); /* not UTF-8 */
     tar_file(&bad, "a", "x");
-    refuse_tar(&bad, "");
+    refuse_tar(&bad, "can't be converted from UTF-8");
     tar_extended(&bad, 'L', "../../../../etc/passwd", 23);
     tar_file(&bad, "a", "x");
     refuse_tar(&bad, "not a plain relative path");
@@ -586,7 +576,7 @@ START_TEST(test_E6_chain_of_long_links)
     for (int i = 0; i < 100000; i++)
         tar_extended(&t, 'L', "x", 2);
     tar_file(&t, "a", "x");
-    refuse_tar(&t, "");
+    refuse_tar(&t, "Too many special headers");
 }
 END_TEST
 
@@ -594,11 +584,11 @@ START_TEST(test_E4_sparse_files)
 {
     struct text t = {0};
     static const char pax[] = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n22 GNU.sparse.name=ab\n"
-                              "38 GNU.sparse.realsize=1152921504606846976\n";
+                              "43 GNU.sparse.realsize=1152921504606846976\n";
     tar_extended(&t, 'x', pax, sizeof pax - 1);
     tar_header(&t, "a", '0', 512, NULL);
     tar_data(&t, "1\n0\n1\n", 6);
-    refuse_tar(&t, "");
+    refuse_tar(&t, "a sparse file can't be in a bundle");
 }
 END_TEST
 
@@ -705,7 +695,7 @@ static void small_tar(struct text *t)
     static const char long_name[] = "scripts/0123456789012345678901234567890123456789012345678901234567890123456789"
                                     "0123456789012345678901234567890123456789";
     tar_header(t, "./", '5', 0, NULL);
-    tar_extended(t, 'x', "16 path=b.yaml\n", 15);
+    tar_extended(t, 'x', "15 path=b.yaml\n", 15);
     tar_file(t, "b", "kind: microvm\n");
     tar_extended(t, 'L', long_name, sizeof long_name);
     tar_file(t, "short", "#!/bin/sh\n");
