@@ -11,11 +11,15 @@ chown postgres:postgres /var/lib/postgresql
 
 # Data of an earlier life is on the volume, but Debian keeps the configuration in /etc, which a rebuild throws away.
 # pg_createcluster, which the package calls, takes over a cluster only with these three files, and moves them to /etc.
-if [ -f "$data/PG_VERSION" ] && [ ! -f "$etc/postgresql.conf" ]; then
-    rm -rf "$etc"                      # or it is refused as half there
-    echo "include_dir = 'conf.d'" >"$data/postgresql.conf"
-    : >"$data/pg_hba.conf" >"$data/pg_ident.conf"
-    chown postgres:postgres "$data"/*.conf
+if [ ! -f "$etc/postgresql.conf" ]; then
+    rm -rf "$etc"                          # what is half there is refused
+    if [ -f "$data/postmaster.opts" ] || [ -f "$data/backup_label" ]; then
+        echo "include_dir = 'conf.d'" >"$data/postgresql.conf"
+        : >"$data/pg_hba.conf" >"$data/pg_ident.conf"
+        chown postgres:postgres "$data"/*.conf
+    elif [ -d "$data" ]; then              # never started: its making was cut off
+        mv "$data" "$data.unfinished.$(date +%s)"
+    fi
 fi
 packages "postgresql-$VERSION"
 [ -f "$etc/postgresql.conf" ] || pg_createcluster "$VERSION" main
