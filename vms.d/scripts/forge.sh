@@ -6,12 +6,15 @@ set -eu
 
 home=/srv/forge/git
 
-account git 901 $home /bin/sh             # sshd runs gitolite's forced command through the shell
-id -nG www-data | grep -qw git || usermod -aG git www-data   # the web server reads repositories, and writes none
+account git 901 $home /bin/sh          # sshd runs gitolite's forced command through the shell
+# The web server reads repositories, and writes none.
+id -nG www-data | grep -qw git || usermod -aG git www-data
 packages openssh-server git gitolite3 lighttpd cgit
 
 # key FILE: an ssh key pair, made once.
-key() { [ -f "$1" ] || ssh-keygen -q -t ed25519 -N '' -C "${1##*/}@$VMS_NAME" -f "$1"; }
+key() {
+    [ -f "$1.pub" ] || { rm -f "$1"; ssh-keygen -q -t ed25519 -N '' -C "${1##*/}@$VMS_NAME" -f "$1"; }
+}
 
 install -d -m 0755 /srv/forge
 install -d -m 0700 /srv/forge/ssh /srv/forge/root
@@ -49,7 +52,8 @@ for pub in $etc/keydir/*.pub; do                       # a key that left the bun
     name=${pub##*/}
     [ "$name" = root.pub ] || [ -f "files/forge/$name" ] || rm "$pub"
 done
-if [ ! -f $etc/applied ] || [ -n "$(find $home/.gitolite.rc $etc/conf/gitolite.conf $etc/keydir -newer $etc/applied)" ]; then
+rules="$home/.gitolite.rc $etc/conf/gitolite.conf $etc/keydir"
+if [ ! -f $etc/applied ] || [ -n "$(find $rules -newer $etc/applied)" ]; then
     as_git gitolite compile
     as_git gitolite trigger POST_COMPILE
     as_git touch $etc/applied

@@ -6,7 +6,7 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 packages() {
     missing=
     for name; do
-        [ "$(dpkg-query -Wf '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing="$missing $name"
+        dpkg-query -Wf '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing="$missing $name"
     done
     [ -n "$missing" ] || return 0
     dpkg --configure -a                # after a run that was cut off
@@ -15,10 +15,11 @@ packages() {
     apt-get -qy --no-install-recommends -o Dpkg::Options::=--force-confold install $missing </dev/null
 }
 
-# account NAME NUMBER HOME [SHELL]: a system account. What lies on a volume outlives the guest's /etc/passwd, so its owner
-# has a number of its own, which no order of installing can change.
+# account NAME NUMBER HOME [SHELL]: a system account. What lies on a volume outlives the guest's /etc/passwd, so its
+# owner has a number of its own, which no order of installing can change.
 account() {
-    getent passwd "$1" >/dev/null || useradd --system --user-group --uid "$2" --home-dir "$3" --shell "${4:-/usr/sbin/nologin}" "$1"
+    getent passwd "$1" >/dev/null ||
+        useradd --system --user-group --uid "$2" --home-dir "$3" --shell "${4:-/usr/sbin/nologin}" "$1"
 }
 
 # put FILE MODE OWNER: has the content of standard input. Touched only when that differs, and never half-written.
@@ -26,7 +27,7 @@ put() {
     mkdir -p "$(dirname "$1")"
     new=$(mktemp -p /run)
     cat >"$new"
-    cmp -s "$new" "$1" || { install -m 0600 "$new" "$1.new" && mv "$1.new" "$1"; }
+    cmp -s "$new" "$1" || { install -m 0600 "$new" "$1.new"; mv "$1.new" "$1"; }
     rm "$new"
     chown "$3" "$1"
     chmod "$2" "$1"
