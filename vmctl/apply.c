@@ -1,0 +1,87 @@
+/* vmctl apply */
+#include <stdio.h>
+#include <unistd.h>
+#include "cli.h"
+#include "plan.h"
+#include "progress.h"
+#include "source.h"
+#include "stream.h"
+#include "term.h"
+
+/* On a terminal what cannot be brought back is asked about first; scripts have decided already. *go: do it. */
+static int ask(struct cli *cli, const struct source *s, bool *go, struct vm_err *e)
+{
+    OWN(text) struct text path = {0}, shown = {0};
+    OWN(json) json_t *plan = NULL;
+    char answer[16];
+
+    *go = true;
+    if (cli_has(cli, OPT_YES) || cli->json || !isatty(STDIN_FILENO) || !term_is_tty())
+        return 0;
+    source_path(s, "/v1/plan", &path);
+    if (path.failed)
+        return vm_no_memory(e);
+    if (client_post(&cli->client, path.s, s->tar, s->n, &plan, e) < 0)
+        return -1;
+    if (!plan_destroys(plan) && !cli_has(cli, OPT_PURGE_VOLUME) &&
+        !(cli_has(cli, OPT_PRUNE) && json_array_size(json_object_get(plan, "orphans"))))
+        return 0;
+    plan_show(plan, true, term_has_colour(), &shown);
+    for (size_t i = 0; i < cli->values[OPT_PURGE_VOLUME].n; i++) {
+        text_add(&shown, "deletes volume ");
+        text_add(&shown, cli->values[OPT_PURGE_VOLUME].v[i]);
+        text_add(&shown, " and its data\n");
+    }
+    text_add(&shown, "Go on? [y/N] ");
+    if (term_write(&shown) < 0)
+        return vm_fail_sys(e, "write to standard output");
+    *go = fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+    return 0;
+}
+
+static int post(struct cli *cli, const struct source *s, const char *path, struct progress *p, struct vm_err *e)
+{
+    struct stream_records records = {.record = progress_record, .arg = p};
+    struct transfer t = {
+        .method = "POST", .path = path, .body = s->tar, .n = s->n, .sink = stream_records_sink, .arg = &records};
+
+    if (client_run(&cli->client, &t, 1, progress_tick, p, e) < 0)
+        return -1;
+    if (progress_interrupted(p)) {
+        text_done(records.line);
+        return 0;
+    }
+    if (stream_records_end(&records, t.failed ? NULL : e) < 0 && !t.failed)
+        return -1;
+    if (t.failed)
+        *e = t.err;
+    return t.failed ? -1 : 0;
+}
+
+int cmd_apply(struct cli *cli)
+{
+    OWN(source) struct source s = {0};
+    OWN(text) struct text path = {0};
+    OWN(progress) struct progress *p = NULL;
+    struct vm_err e = {0};
+    bool go;
+
+    if (source_read(cli, &s, &e) < 0 || ask(cli, &s, &go, &e) < 0)
+        return cli_fail(cli, &e);
+    if (!go) {
+        term_complain("nothing was done");
+        return EXIT_FAILED;
+    }
+    source_path(&s, "/v1/apply", &path);
+    if (cli_has(cli, OPT_PRUNE))
+        client_query(&path, "prune", "1");
+    for (size_t i = 0; i < cli->values[OPT_PURGE_VOLUME].n; i++)
+        client_query(&path, "purge", cli->values[OPT_PURGE_VOLUME].v[i]);
+    if (path.failed)
+        vm_no_memory(&e);
+    if (path.failed || progress_open(cli, &p, &e) < 0 || post(cli, &s, path.s, p, &e) < 0) {
+        progress_close(TAKE(p)); /* the live view goes before the complaint */
+        return cli_fail(cli, &e);
+    }
+    return progress_finish(p, 1);
+}

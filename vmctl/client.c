@@ -1,0 +1,261 @@
+#include "client.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TICK_MS = 100 };
+
+static void multi_drop(CURLM *m)
+{
+    if (m)
+        curl_multi_cleanup(m);
+}
+OWN_DEFINE(multi, CURLM *, multi_drop)
+
+static void add_escaped(struct text *t, const char *s)
+{
+    char *escaped = curl_easy_escape(NULL, s, (int)strnlen(s, 1 << 20));
+
+    if (escaped)
+        text_add(t, escaped);
+    else
+        t->failed = true;
+    curl_free(escaped);
+}
+
+char *client_path(const char *head, const char *name, const char *tail)
+{
+    struct text t = {0};
+
+    text_add(&t, head);
+    add_escaped(&t, name);
+    text_add(&t, tail);
+    return text_take(&t);
+}
+
+void client_query(struct text *path, const char *key, const char *value)
+{
+    text_addf(path, "%c%s=", path->s && strchr(path->s, '?') ? '&' : '?', key);
+    add_escaped(path, value);
+}
+
+int client_unreached(struct client *c, int sys, struct vm_err *e)
+{
+    c->unreached = true;
+    return vm_fail(e, VM_E_UNAVAILABLE, "vmsd does not answer at %s: %s; %s", c->socket, strerror(sys),
+                   sys == EACCES || sys == EPERM ? "run as root or as a member of group vmsd"
+                                                 : "start it (systemctl start vmsd) or name its socket with --socket");
+}
+
+int client_error(long status, const char *body, size_t n, struct vm_err *e)
+{
+    OWN(json) json_t *doc = json_from_text(body ? body : "", n, NULL);
+    const json_t *error = json_object_get(doc, "error");
+    const char *message = json_str(error, "message", NULL), *name = json_str(error, "code", "");
+    enum vm_errc code = VM_E_BACKEND;
+
+    for (int i = VM_E_OK + 1; i < VM_E_COUNT; i++)
+        if (!strcmp(vm_err_name(i), name))
+            code = i;
+    if (!message)
+        return vm_fail(e, code, "vmsd answered with HTTP status %ld and no reason", status);
+    return vm_fail(e, code, "%s", message);
+}
+
+struct hold {
+    struct transfer *t;
+    CURL *curl;
+};
+
+static size_t on_answer(char *p, size_t one, size_t n, void *arg)
+{
+    struct hold *h = arg;
+    struct transfer *t = h->t;
+    long status = 0;
+
+    (void)one; /* always 1 */
+    curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status < 200 || status >= 300) {
+        if (t->error_body.len + n <= CLIENT_ERROR_MAX)
+            text_add_bytes(&t->error_body, p, n);
+        return n;
+    }
+    if (t->failed || t->sink(p, n, t->arg, &t->err) < 0) {
+        t->failed = true;
+        return CURL_WRITEFUNC_ERROR;
+    }
+    return n;
+}
+
+static size_t on_upload(char *p, size_t one, size_t n, void *arg)
+{
+    struct transfer *t = arg;
+    ssize_t got;
+
+    do
+        got = read(t->body_fd, p, one * n);
+    while (got < 0 && errno == EINTR);
+    if (got >= 0)
+        return (size_t)got;
+    vm_fail_sys(&t->err, "read what is to be sent");
+    t->failed = true;
+    return CURL_READFUNC_ABORT;
+}
+
+static CURL *easy_new(struct client *c, struct hold *h, struct curl_slist *headers)
+{
+    CURL *curl = curl_easy_init();
+    struct transfer *t = h->t;
+    OWN(str) char *url = text_format("http://vmsd%s", t->path);
+
+    if (!curl || !url) {
+        curl_easy_cleanup(curl);
+        return NULL;
+    }
+    h->curl = curl;
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, c->socket);
+    curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* http_proxy is meant for others */
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_answer);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, h);
+    curl_easy_setopt(curl, CURLOPT_PRIVATE, t);
+    if (t->has_body_fd) {
+        curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_upload);
+        curl_easy_setopt(curl, CURLOPT_READDATA, t);
+    } else if (!strcmp(t->method, "POST")) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->n);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, t->body ? t->body : "");
+    }
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, t->method);
+    return curl;
+}
+
+/* How one transfer ended. */
+static void settle(struct client *c, CURL *curl, CURLcode code)
+{
+    struct transfer *t;
+    long status = 0, sys = 0;
+
+    curl_easy_getinfo(curl, CURLINFO_PRIVATE, &t);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    if (t->failed)
+        return; /* the sink's own error came first */
+    if (code == CURLE_OK && status >= 200 && status < 300)
+        return;
+    t->failed = true;
+    if (code == CURLE_COULDNT_CONNECT) {
+        curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
+        client_unreached(c, sys ? (int)sys : ECONNREFUSED, &t->err);
+    } else if (status >= 300) {
+        client_error(status, t->error_body.s, t->error_body.len, &t->err);
+    } else {
+        vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off: %s", c->socket, curl_easy_strerror(code));
+    }
+}
+
+static void run(struct client *c, CURLM *m, bool (*tick)(void *arg), void *arg)
+{
+    int running = 1, left;
+    CURLMsg *msg;
+
+    while (running) {
+        if (curl_multi_perform(m, &running) != CURLM_OK)
+            return;
+        while ((msg = curl_multi_info_read(m, &left)))
+            if (msg->msg == CURLMSG_DONE)
+                settle(c, msg->easy_handle, msg->data.result);
+        if (tick && !tick(arg))
+            return;
+        if (running)
+            curl_multi_poll(m, NULL, 0, TICK_MS, NULL);
+    }
+}
+
+int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void *arg), void *arg, struct vm_err *e)
+{
+    OWN(multi) CURLM *m = curl_multi_init();
+    struct curl_slist *headers = curl_slist_append(NULL, "Expect:"); /* no round trip before a large body */
+    OWN(mem) struct hold *holds = calloc(n ? n : 1, sizeof *holds);
+    int rc = 0;
+
+    if (!m || !headers || !holds) {
+        curl_slist_free_all(headers);
+        return vm_no_memory(e);
+    }
+    curl_multi_setopt(m, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)CLIENT_STREAMS_MAX);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        holds[i].t = &t[i];
+        if (!easy_new(c, &holds[i], headers))
+            rc = vm_no_memory(e);
+        else
+            curl_multi_add_handle(m, holds[i].curl);
+    }
+    if (rc == 0)
+        run(c, m, tick, arg);
+    for (size_t i = 0; i < n; i++) {
+        if (holds[i].curl)
+            curl_multi_remove_handle(m, holds[i].curl);
+        curl_easy_cleanup(holds[i].curl);
+        text_done(t[i].error_body);
+        t[i].error_body = (struct text){0};
+    }
+    curl_slist_free_all(headers);
+    return rc;
+}
+
+int client_stream(struct client *c, struct transfer *t, struct vm_err *e)
+{
+    if (client_run(c, t, 1, NULL, NULL, e) < 0)
+        return -1;
+    if (!t->failed)
+        return 0;
+    if (e)
+        *e = t->err;
+    return -1;
+}
+
+static int keep(const char *p, size_t n, void *arg, struct vm_err *e)
+{
+    struct text *answer = arg;
+
+    if (answer->len + n > CLIENT_ANSWER_MAX)
+        return vm_fail(e, VM_E_TOO_LARGE, "vmsd's answer is longer than %lu MiB", CLIENT_ANSWER_MAX >> 20);
+    text_add_bytes(answer, p, n);
+    return answer->failed ? vm_no_memory(e) : 0;
+}
+
+static int document(struct client *c, struct transfer *t, json_t **out, struct vm_err *e)
+{
+    OWN(text) struct text answer = {0};
+    json_t *doc;
+
+    t->sink = keep;
+    t->arg = &answer;
+    if (client_stream(c, t, e) < 0)
+        return -1;
+    if (!out)
+        return 0;
+    if (!(doc = json_from_text(answer.s ? answer.s : "", answer.len, e)))
+        return vm_context(e, "vmsd's answer to %s", t->path);
+    *out = doc;
+    return 0;
+}
+
+int client_json(struct client *c, const char *method, const char *path, json_t **out, struct vm_err *e)
+{
+    struct transfer t = {.method = method, .path = path};
+
+    return document(c, &t, out, e);
+}
+
+int client_post(struct client *c, const char *path, const void *body, size_t n, json_t **out, struct vm_err *e)
+{
+    struct transfer t = {.method = "POST", .path = path, .body = body, .n = n};
+
+    return document(c, &t, out, e);
+}

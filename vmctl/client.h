@@ -1,0 +1,55 @@
+/* client.h: HTTP to vmsd over its Unix socket. One thread. */
+#ifndef VMCTL_CLIENT_H
+#define VMCTL_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <vmsd/json.h>
+#include <vmsd/text.h>
+
+#define CLIENT_SOCKET "/run/vmsd/vmsd.sock"
+#define CLIENT_ANSWER_MAX (64ul << 20) /* a document; streams have no bound but their lines' */
+enum { CLIENT_ERROR_MAX = 64 << 10, CLIENT_STREAMS_MAX = 48 };
+
+struct client {
+    const char *socket;
+    bool unreached; /* the last failure was that nobody answers there: exit 3 */
+};
+
+/* One request and where its answer goes. */
+struct transfer {
+    const char *method, *path;
+    const void *body;               /* borrowed; NULL: none … */
+    size_t n;
+    int body_fd;                    /* … or, when has_body_fd, all that can be read from there */
+    bool has_body_fd;
+    /* Gets the body of a 2xx answer, piece by piece. -1 ends the transfer with *e. */
+    int (*sink)(const char *p, size_t n, void *arg, struct vm_err *e);
+    void *arg;
+    /* afterwards: */
+    bool failed;
+    struct vm_err err;
+    struct text error_body;         /* private */
+};
+
+/* Runs n transfers side by side until all have ended; each then says how it went. tick, which may be NULL, is called
+ * about ten times a second, and ends everything by returning false. -1: could not even begin. */
+int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void *arg), void *arg, struct vm_err *e);
+
+/* One request; its answer as a document. out may be NULL. */
+int client_json(struct client *c, const char *method, const char *path, json_t **out, struct vm_err *e);
+int client_post(struct client *c, const char *path, const void *body, size_t n, json_t **out, struct vm_err *e);
+/* One request; its answer goes to a sink. */
+int client_stream(struct client *c, struct transfer *t, struct vm_err *e);
+
+/* Fills *e from an answer that is not 2xx. Text from the daemon is kept as it is: who shows it makes it visible. */
+int client_error(long status, const char *body, size_t n, struct vm_err *e);
+/* Fills *e for a connect that failed with that errno, and sets unreached. */
+int client_unreached(struct client *c, int sys, struct vm_err *e);
+
+/* "/v1/guests/NAME" + tail with every byte of name encoded that needs it. Yours; NULL: no memory. */
+char *client_path(const char *head, const char *name, const char *tail);
+/* Adds "?key=value", or "&key=value". */
+void client_query(struct text *path, const char *key, const char *value);
+
+#endif

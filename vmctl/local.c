@@ -1,0 +1,91 @@
+/* Commands that need no daemon: vmctl validate, schema, reference, manual. */
+#include <string.h>
+#include <vmsd/spec.h>
+#include "cli.h"
+#include "human.h"
+#include "issues.h"
+#include "source.h"
+#include "term.h"
+
+static json_t *issues_json(const struct spec_set *set)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < set->n_issues; i++) {
+        const struct spec_issue *is = &set->issues[i];
+        json_t *j = json_object();
+
+        json_put_str(j, "file", is->file);
+        json_put_int(j, "line", is->line);
+        json_put_int(j, "column", is->column);
+        json_put(j, "warning", json_boolean(is->warning));
+        json_put_str(j, "what", is->what);
+        json_array_append_new(list, j);
+    }
+    return list;
+}
+
+int cmd_validate(struct cli *cli)
+{
+    const char *dir = cli->n_args ? cli->args[0] : SOURCE_DIR;
+    OWN(bundle) struct bundle *b = NULL;
+    OWN(spec_set) struct spec_set *set = NULL;
+    OWN(json) json_t *doc = NULL;
+    struct spec_host host = {0};
+    char guests[HUMAN_MAX], networks[HUMAN_MAX], errors[HUMAN_MAX], warnings[HUMAN_MAX];
+    struct vm_err e = {0};
+
+    if (bundle_from_dir(dir, &b, &e) < 0) {
+        e.code = VM_E_INVALID; /* whatever it is, these are no good specs */
+        return cli_fail(cli, &e);
+    }
+    if (spec_set_read(b, &host, &set, &e) < 0)
+        return cli_fail(cli, &e);
+    doc = json_object();
+    json_put(doc, "issues", issues_json(set));
+    json_put_int(doc, "guests", (int64_t)set->n_guests);
+    json_put_int(doc, "networks", (int64_t)set->n_networks);
+    if (cli->json) {
+        if (cli_print_json(doc) < 0)
+            return EXIT_FAILED;
+    } else {
+        issues_print(json_object_get(doc, "issues"));
+        term_say("%s: %s, %s; %s, %s", dir, human_count(set->n_guests, "guest", guests),
+                 human_count(set->n_networks, "network", networks), human_count(set->n_errors, "error", errors),
+                 human_count(set->n_issues - set->n_errors, "warning", warnings));
+    }
+    return set->n_errors ? EXIT_USAGE : EXIT_DONE;
+}
+
+int cmd_schema(struct cli *cli)
+{
+    OWN(json) json_t *schema = spec_schema();
+    struct vm_err e = {0};
+
+    if (!schema) {
+        vm_no_memory(&e);
+        return cli_fail(cli, &e);
+    }
+    return cli_print_json(schema) < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+int cmd_reference(struct cli *cli)
+{
+    OWN(str) char *s = spec_reference();
+    struct vm_err e = {0};
+
+    if (!s) {
+        vm_no_memory(&e);
+        return cli_fail(cli, &e);
+    }
+    return fputs(s, stdout) < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+int cmd_manual(struct cli *cli)
+{
+    OWN(text) struct text t = {0};
+
+    (void)cli;
+    cli_manual(&t);
+    return term_write(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+}

@@ -1,0 +1,63 @@
+/* vmctl ls */
+#include <vmsd/clock.h>
+#include "cli.h"
+#include "human.h"
+#include "select.h"
+#include "table.h"
+
+static const struct table_column columns[] = {
+    {"NAME", .least = 6},
+    {"KIND", .least = 4},
+    {"STATE", .least = 4, .coloured = true},
+    {"HEALTH", .least = 4, .coloured = true},
+    {"ADDRESS", .least = 8},
+    {"CPU", .right = true},
+    {"MEMORY", .right = true},
+    {"DISK", .right = true},
+    {"NET", .right = true},
+    {"AGE", .right = true},
+    {"LAST-APPLY", .right = true},
+};
+
+static void add_row(struct table *t, const json_t *g, int64_t now)
+{
+    const json_t *usage = json_object_get(g, "usage"), *net = json_object_get(usage, "net");
+    const json_t *rx = json_object_get(net, "rx_bytes"), *tx = json_object_get(net, "tx_bytes");
+    char a[HUMAN_MAX], b[HUMAN_MAX];
+
+    table_add(t, json_str(g, "name", NULL));
+    table_add(t, json_str(g, "kind", NULL));
+    table_add(t, json_str(g, "state", NULL));
+    table_add(t, json_str(g, "health", NULL));
+    table_add(t, json_string_value(json_array_get(json_object_get(g, "addresses"), 0)));
+    table_add(t, human_percent(json_object_get(usage, "cpu_percent"), a));
+    table_add(t, human_size(json_object_get(usage, "memory_bytes"), a));
+    table_add(t, human_size(json_object_get(usage, "disk_bytes"), a));
+    if (json_is_number(rx) && json_is_number(tx))
+        table_addf(t, "%s/%s", human_size(rx, a), human_size(tx, b));
+    else
+        table_add(t, NULL);
+    table_add(t, human_ago(json_object_get(g, "started_at"), now, a));
+    table_add(t, human_ago(json_object_get(g, "applied_at"), now, a));
+}
+
+int cmd_ls(struct cli *cli)
+{
+    OWN(json) json_t *guests = NULL;
+    OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
+    struct vm_err e = {0};
+    int64_t now = wall_ms();
+    json_t *guest;
+    size_t i;
+
+    if (select_guests(cli, 0, &guests, &e) < 0)
+        return cli_fail(cli, &e);
+    if (cli->json) {
+        OWN(json) json_t *doc = json_pack("{s:O}", "guests", guests);
+
+        return cli_print_json(doc) < 0 ? EXIT_FAILED : EXIT_DONE;
+    }
+    json_array_foreach(guests, i, guest)
+        add_row(&t, guest, now);
+    return table_print(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+}

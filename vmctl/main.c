@@ -1,0 +1,31 @@
+/* vmctl: the command that speaks to vmsd. */
+#include <string.h>
+#include <curl/curl.h>
+#include "cli.h"
+#include "term.h"
+
+static int run(struct cli *cli)
+{
+    OWN(text) struct text help = {0};
+
+    if (!cli_has(cli, OPT_HELP))
+        return cli->command->run(cli);
+    cli_help(cli->command, &help);
+    return term_write(&help) < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = {0};
+    struct vm_err e = {0};
+    int status;
+
+    term_init();
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    status = cli_parse(&cli, argc, argv, &e) < 0 ? cli_fail(&cli, &e) : run(&cli);
+    cli_done(&cli);
+    curl_global_cleanup();
+    if (fflush(stdout) != 0 && status == EXIT_DONE)
+        status = EXIT_FAILED;
+    return status;
+}

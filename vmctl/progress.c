@@ -1,0 +1,306 @@
+#include "progress.h"
+
+#include <signal.h>
+#include <string.h>
+#include <vmsd/clock.h>
+#include "human.h"
+#include "issues.h"
+#include "live.h"
+#include "plan.h"
+#include "term.h"
+
+struct progress {
+    bool json, live, quiet;     /* quiet: nothing was worth a line yet */
+    struct tasks tasks;
+    struct live view;
+    struct strv unwell;         /* guests that failed, were blocked or are not healthy */
+    struct strv errors;
+    size_t results, changed, failed, blocked, unhealthy;
+    double seconds;             /* of the longest stream */
+    bool bad_specs, not_ok;
+};
+
+static volatile sig_atomic_t interrupts;
+
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    interrupts = 1;
+}
+
+int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e)
+{
+    struct progress *p = calloc(1, sizeof *p);
+    struct sigaction act = {.sa_handler = on_interrupt};
+
+    if (!p)
+        return vm_no_memory(e);
+    p->json = cli->json;
+    p->live = !cli->json && term_is_tty();
+    interrupts = 0;
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    *out = p;
+    return 0;
+}
+
+void progress_close(struct progress *p)
+{
+    if (!p)
+        return;
+    live_end(&p->view);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    tasks_done(p->tasks);
+    strv_done(p->unwell);
+    strv_done(p->errors);
+    free(p);
+}
+
+bool progress_interrupted(const struct progress *p)
+{
+    (void)p;
+    return interrupts;
+}
+
+bool progress_tick(void *progress)
+{
+    struct progress *p = progress;
+
+    if (p->live)
+        live_draw(&p->view, &p->tasks, now_ms());
+    return !interrupts;
+}
+
+/* Above the live view, or right away. Takes the text's content. */
+static void emit(struct progress *p, struct text *t)
+{
+    if (t->failed || !t->len)
+        return;
+    if (p->live)
+        text_add(&p->view.above, t->s);
+    else
+        term_write(t);
+}
+
+static void note_unwell(struct progress *p, const char *guest)
+{
+    if (*guest && !strv_has(&p->unwell, guest))
+        strv_add(&p->unwell, guest);
+}
+
+/* "db: install:01 scripts/postgres.sh " with all that comes from elsewhere made visible. */
+static void add_head(struct text *t, const char *guest, const char *step, const char *what)
+{
+    text_add_visible(t, guest, strlen(guest), NULL);
+    text_add(t, ": ");
+    text_add_visible(t, step, strlen(step), NULL);
+    if (*what) {
+        text_add(t, " ");
+        text_add_visible(t, what, strlen(what), NULL);
+    }
+}
+
+static void on_plan(struct progress *p, const json_t *r)
+{
+    OWN(text) struct text t = {0};
+
+    if (issues_print(json_object_get(r, "errors"))) {
+        p->bad_specs = true;
+        return;
+    }
+    plan_show(r, false, term_has_colour(), &t);
+    plan_summary(r, &t);
+    emit(p, &t);
+}
+
+static void on_step(struct progress *p, const json_t *r)
+{
+    const char *guest = json_str(r, "guest", ""), *step = json_str(r, "step", ""), *text = json_str(r, "text", "");
+    const char *state = json_str(r, "state", "");
+    struct task *task = tasks_get(&p->tasks, guest);
+    OWN(text) struct text t = {0};
+    char lasted[HUMAN_MAX];
+
+    if (!task || !strcmp(state, "skipped"))
+        return;
+    if (!strcmp(state, "started")) {
+        task_begin(task, step, text, now_ms());
+        return;
+    }
+    human_seconds(json_object_get(r, "duration"), lasted);
+    if (!strcmp(state, "failed")) {
+        if (!strcmp(step, "health"))
+            note_unwell(p, guest);
+        add_head(&t, guest, step, text);
+        term_add_styled(&t, " failed", STYLE_RED, term_has_colour());
+        text_addf(&t, " after %s\n", lasted);
+        task_add_tail(task, &t);
+        emit(p, &t);
+    } else if (!p->live) {
+        add_head(&t, guest, step, text);
+        text_addf(&t, " done in %s\n", lasted);
+        emit(p, &t);
+    }
+}
+
+static void on_output(struct progress *p, const json_t *r)
+{
+    struct task *task = tasks_get(&p->tasks, json_str(r, "guest", ""));
+    const json_t *text = json_object_get(r, "text");
+
+    if (task && json_is_string(text))
+        task_output(task, json_string_value(text), json_string_length(text));
+}
+
+static void on_waiting(struct progress *p, const json_t *r)
+{
+    const char *guest = json_str(r, "guest", "");
+    struct task *task = tasks_get(&p->tasks, guest);
+    OWN(str) char *names = human_list(json_object_get(r, "for"));
+    OWN(text) struct text t = {0};
+
+    if (!task || !names)
+        return;
+    task_begin(task, "waits for", names, now_ms());
+    if (p->live)
+        return;
+    add_head(&t, guest, "waits for", names);
+    text_add(&t, "\n");
+    emit(p, &t);
+}
+
+static void on_guest(struct progress *p, const json_t *r)
+{
+    const char *guest = json_str(r, "guest", ""), *state = json_str(r, "state", ""), *class = json_str(r, "class", "");
+    const char *error = json_str(r, "error", "");
+    struct task *task = tasks_get(&p->tasks, guest);
+    OWN(text) struct text t = {0};
+    char lasted[HUMAN_MAX];
+
+    if (!task)
+        return;
+    task->ended = true;
+    if (strcmp(state, "done") != 0)
+        note_unwell(p, guest);
+    add_head(&t, guest, class, "");
+    text_add(&t, *class ? " " : "");
+    term_add_styled(&t, !strcmp(state, "done") ? "done" : !strcmp(state, "blocked") ? "blocked" : "failed",
+                    term_style_of(state), term_has_colour());
+    if (json_is_number(json_object_get(r, "duration")))
+        text_addf(&t, " in %s", human_seconds(json_object_get(r, "duration"), lasted));
+    if (*error) {
+        text_add(&t, ": ");
+        text_add_visible(&t, error, strlen(error), NULL);
+    }
+    text_add(&t, "\n");
+    emit(p, &t);
+}
+
+/* A number, or a list of names, which are remembered as not well. */
+static size_t count(struct progress *p, const json_t *v, bool unwell)
+{
+    const json_t *name;
+    size_t i;
+
+    if (!json_is_array(v))
+        return json_integer_value(v) > 0 ? (size_t)json_integer_value(v) : 0;
+    json_array_foreach(v, i, name)
+        if (unwell && json_string_value(name))
+            note_unwell(p, json_string_value(name));
+    return json_array_size(v);
+}
+
+static void on_result(struct progress *p, const json_t *r)
+{
+    const json_t *error;
+    size_t i;
+    double seconds = json_num(r, "duration", 0);
+
+    p->results++;
+    p->not_ok |= !json_flag(r, "ok", false);
+    p->changed += count(p, json_object_get(r, "changed"), false);
+    p->failed += count(p, json_object_get(r, "failed"), true);
+    p->blocked += count(p, json_object_get(r, "blocked"), true);
+    p->unhealthy += count(p, json_object_get(r, "unhealthy"), true);
+    if (seconds > p->seconds)
+        p->seconds = seconds;
+    json_array_foreach(json_object_get(r, "errors"), i, error)
+        if (json_string_value(error))
+            strv_add(&p->errors, json_string_value(error));
+}
+
+int progress_record(const json_t *record, void *progress, struct vm_err *e)
+{
+    static const struct {
+        const char *type;
+        void (*on)(struct progress *p, const json_t *r);
+    } types[] = {
+        {"plan", on_plan},       {"step", on_step},   {"output", on_output},
+        {"waiting", on_waiting}, {"guest", on_guest}, {"result", on_result},
+    };
+    struct progress *p = progress;
+    const char *type = json_str(record, "type", "");
+
+    if (p->json) {
+        if (cli_print_json_line(record) < 0)
+            return vm_fail_sys(e, "write to standard output");
+        p->bad_specs |= !strcmp(type, "plan") && issues_errors(json_object_get(record, "errors"));
+        if (!strcmp(type, "result"))
+            on_result(p, record);
+        return 0;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if (!strcmp(type, types[i].type))
+            types[i].on(p, record);
+    return 0;
+}
+
+static void add_count(struct text *t, size_t n, const char *what)
+{
+    if (n)
+        text_addf(t, ", %zu %s", n, what);
+}
+
+static void summary(struct progress *p)
+{
+    OWN(text) struct text t = {0};
+    char lasted[HUMAN_MAX];
+    OWN(json) json_t *seconds = json_real(p->seconds);
+
+    text_addf(&t, "%zu changed", p->changed);
+    add_count(&t, p->failed, "failed");
+    add_count(&t, p->blocked, "blocked");
+    add_count(&t, p->unhealthy, "not healthy");
+    text_addf(&t, " in %s", human_seconds(seconds, lasted));
+    if (!t.failed)
+        term_say("%s", t.s);
+    for (size_t i = 0; i < p->errors.n; i++)
+        term_complain("%s", p->errors.v[i]);
+    for (size_t i = 0; i < p->unwell.n; i++)
+        term_say("%s: look with vmctl show %s, vmctl logs %s --install", p->unwell.v[i], p->unwell.v[i],
+                 p->unwell.v[i]);
+}
+
+int progress_finish(struct progress *p, size_t streams)
+{
+    live_end(&p->view);
+    if (interrupts) {
+        term_complain("stopped watching; vmsd goes on with the work, vmctl jobs shows it");
+        return EXIT_FAILED;
+    }
+    if (p->bad_specs) {
+        if (!p->json)
+            term_complain("the specs have errors; nothing was done");
+        return EXIT_USAGE;
+    }
+    if (p->results < streams) {
+        term_complain("vmsd ended its answer without a result; it may go on with the work, vmctl jobs shows it");
+        return EXIT_FAILED;
+    }
+    if (!p->json)
+        summary(p);
+    if (p->failed || p->blocked)
+        return EXIT_FAILED;
+    return p->unhealthy ? EXIT_UNHEALTHY : p->not_ok ? EXIT_FAILED : EXIT_DONE;
+}

@@ -1,0 +1,25 @@
+/* progress.h: what the records of apply and its kin tell, as lines, as a live view, or as they came. One thread. */
+#ifndef VMCTL_PROGRESS_H
+#define VMCTL_PROGRESS_H
+
+#include "cli.h"
+
+struct progress;
+
+/* On a terminal a live view, else a line for each step that ended; with -o json every record unchanged. */
+int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e);
+/* Ends the live view; NULL is welcome. */
+void progress_close(struct progress *p);
+OWN_DEFINE(progress, struct progress *, progress_close)
+
+/* One record of a stream: for struct stream_records. */
+int progress_record(const json_t *record, void *progress, struct vm_err *e);
+/* Draws; for client_run. False once the user pressed Ctrl-C. */
+bool progress_tick(void *progress);
+bool progress_interrupted(const struct progress *p);
+
+/* After the last stream: the summary, what is not well and where to look, and the exit status. streams: how many
+ * results must have come. */
+int progress_finish(struct progress *p, size_t streams);
+
+#endif

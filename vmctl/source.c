@@ -1,0 +1,102 @@
+#include "source.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include <vmsd/spec.h>
+#include "select.h"
+
+static int read_stdin(char **out, size_t *n, struct vm_err *e)
+{
+    OWN(text) struct text t = {0};
+    char block[64 << 10];
+    ssize_t got;
+
+    if (isatty(STDIN_FILENO))
+        return vm_fail(e, VM_E_INVALID, "standard input is a terminal; give it a tar: git archive HEAD %s | vmctl apply -",
+                       SOURCE_DIR);
+    while ((got = read(STDIN_FILENO, block, sizeof block)) != 0) {
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return vm_fail_sys(e, "read the tar from standard input");
+        if (t.len + (size_t)got > BUNDLE_BYTES_MAX)
+            return vm_fail(e, VM_E_TOO_LARGE, "the tar on standard input is larger than %lu MiB",
+                           BUNDLE_BYTES_MAX >> 20);
+        text_add_bytes(&t, block, (size_t)got);
+    }
+    if (!t.len)
+        return vm_fail(e, VM_E_INVALID, "standard input is empty; a tar was expected");
+    *n = t.len;
+    *out = text_take(&t);
+    return *out ? 0 : vm_no_memory(e);
+}
+
+/* Guests of the specs, then those that vmsd has: with --prune one may select a guest that has left the directory. */
+static int check_selection(struct cli *cli, const struct bundle *b, const struct strv *selected, struct vm_err *e)
+{
+    OWN(spec_set) struct spec_set *set = NULL;
+    OWN(json) json_t *doc = NULL;
+    OWN(mem) struct select_known *known = NULL;
+    struct spec_host host = {0};
+    json_t *guest, *list;
+    size_t n = 0, i;
+
+    if (spec_set_read(b, &host, &set, e) < 0)
+        return -1;
+    if (set->n_errors) /* the daemon will say them all */
+        return 0;
+    if (client_json(&cli->client, "GET", "/v1/guests", &doc, e) < 0)
+        return -1;
+    list = json_object_get(doc, "guests");
+    if (!(known = calloc(set->n_guests + json_array_size(list) + 1, sizeof *known)))
+        return vm_no_memory(e);
+    for (i = 0; i < set->n_guests; i++)
+        known[n++] = (struct select_known){set->guests[i]->name, set->guests[i]->tags};
+    json_array_foreach(list, i, guest)
+        known[n++].name = json_str(guest, "name", "");
+    return select_check(selected, known, n, e);
+}
+
+int source_read(struct cli *cli, struct source *out, struct vm_err *e)
+{
+    OWN(source) struct source s = {0};
+    OWN(bundle) struct bundle *b = NULL;
+    const char *where = cli->n_args ? cli->args[0] : SOURCE_DIR;
+
+    if (select_patterns(cli, 1, &s.selected, e) < 0)
+        return -1;
+    if (!strcmp(where, "-")) {
+        if (read_stdin(&s.tar, &s.n, e) < 0)
+            return -1;
+        if (s.selected.n && bundle_from_tar(s.tar, s.n, NULL, &b, e) < 0)
+            return vm_context(e, "standard input");
+    } else {
+        if (!(s.base = realpath(where, NULL)))
+            return vm_fail(e, VM_E_INVALID, "directory of specs '%.200s': %s; the first argument of %s names it", where,
+                           strerror(errno), cli->command->name);
+        if (bundle_from_dir(s.base, &b, e) < 0 || bundle_to_tar(b, &s.tar, &s.n, e) < 0)
+            return -1;
+    }
+    if (s.selected.n && check_selection(cli, b, &s.selected, e) < 0)
+        return -1;
+    *out = s;
+    s = (struct source){0};
+    return 0;
+}
+
+void source_path(const struct source *s, const char *head, struct text *out)
+{
+    text_add(out, head);
+    if (s->base)
+        client_query(out, "base", s->base);
+    for (size_t i = 0; i < s->selected.n; i++)
+        client_query(out, "select", s->selected.v[i]);
+}
+
+void source_done(struct source s)
+{
+    free(s.tar);
+    free(s.base);
+    strv_done(s.selected);
+}

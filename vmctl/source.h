@@ -1,0 +1,24 @@
+/* source.h: the specs that apply and plan send: a directory, or a tar on standard input. One thread. */
+#ifndef VMCTL_SOURCE_H
+#define VMCTL_SOURCE_H
+
+#include <vmsd/bundle.h>
+#include "cli.h"
+
+#define SOURCE_DIR "vms.d"
+
+struct source {
+    char *tar;
+    size_t n;
+    char *base;            /* absolute; NULL: from standard input */
+    struct strv selected;  /* patterns as the API takes them */
+};
+/* Reads what the command's first argument names ("-": standard input; none: vms.d) and its selection. A pattern that
+ * matches neither a guest of the directory nor one that vmsd has is an error. */
+int source_read(struct cli *cli, struct source *out, struct vm_err *e);
+/* "/v1/plan" with base and selection. */
+void source_path(const struct source *s, const char *head, struct text *out);
+void source_done(struct source s);
+OWN_DEFINE(source, struct source, source_done)
+
+#endif
