@@ -20,6 +20,59 @@ struct image_store {
     struct image_build *builds;
 };
 
+/* Where an image comes from, and so its id. */
+struct image_source {
+    const struct spec_image *want;              /* borrowed */
+    char id[IMAGE_ID];
+    char what[160];                             /* "image 'debian-12'", for people */
+    struct recipe *recipe;                      /* of IMAGE_RECIPE */
+    int dir;                                    /* of IMAGE_DIRECTORY */
+};
+
+/* ---- image.c: images as the store keeps them ---- */
+
+bool image_is_id(const char *s);
+bool image_is_there(const struct image_store *s, const char *id);
+/* Held by whoever builds or removes that image, in any process; *lock is an fd, its end lets go. */
+int image_lock(const struct image_store *s, const char *id, struct deadline d, int *lock, struct vm_err *e);
+void image_unlock(const struct image_store *s, const char *id, int *lock);
+
+/* ---- recipe.c: trees from packages ---- */
+
+struct recipe;
+int recipe_open(const struct image_store *s, const char *name, struct recipe **out, struct vm_err *e);
+void recipe_free(struct recipe *r);
+const char *recipe_id(const struct recipe *r);
+/* Makes scratch/tree; scratch is at the absolute path. */
+int recipe_build(const struct image_store *s, const struct recipe *r, int scratch, const char *path,
+                 struct image_progress p, struct deadline d, struct vm_err *e);
+
+/* ---- sources.c: the host's own mirrors ---- */
+
+/* Lines for sources.list of that suite out of what the host's apt is set to; empty when it has none. *out is yours. */
+int sources_of_host(const char *suite, const struct strv *components, struct deadline d, char **out, struct vm_err *e);
+
+/* ---- import.c: trees from directories and tarballs ---- */
+
+/* Ids change when anything in the directory does. */
+int directory_id(int dir, char id[static IMAGE_ID], struct vm_err *e);
+int directory_import(int dir, int scratch, struct vm_err *e);
+int tar_id(const char *sha256, char id[static IMAGE_ID], struct vm_err *e);
+int tar_import(const struct image_store *s, const struct spec_image *want, int scratch, struct image_progress p,
+               struct deadline d, struct vm_err *e);
+
+/* ---- lines.c: what a child says, line by line ---- */
+
+struct lines {
+    struct image_progress progress;
+    char line[512];                             /* the one that is coming in */
+    size_t n;
+    char first_error[512], last[512];           /* "E: …", and the last line before it; both safe to show */
+    bool full;                                  /* somebody ran out of space */
+};
+void lines_take(const char *p, size_t n, void *lines); /* as child_plan.on_output */
+void lines_end(struct lines *l);
+
 /* ---- store.c ---- */
 
 /* "STATE/KIND/NAME/FILE" into out; file may be NULL. */

@@ -57,6 +57,17 @@ void image_store_close(struct image_store *s)
     free(s);
 }
 
+int image_store_set_unpacker(struct image_store *s, const char *program, struct vm_err *e)
+{
+    char *copy = strdup(program);
+
+    if (!copy)
+        return vm_no_memory(e);
+    free(s->unpacker);
+    s->unpacker = copy;
+    return 0;
+}
+
 int store_path(const struct image_store *s, const char *kind, const char *name, const char *file,
                char out[static IMAGE_PATH], struct vm_err *e)
 {

@@ -20,6 +20,8 @@ struct image_store;
 /* state: absolute state directory; recipes: absolute directories searched in order for recipe NAME/. */
 int image_store_open(const char *state, const struct strv *recipes, struct image_store **out, struct vm_err *e);
 void image_store_close(struct image_store *s);
+/* program: absolute path of vms-unpack, which takes tarballs apart; without it they can't be imported. Once, after open. */
+int image_store_set_unpacker(struct image_store *s, const char *program, struct vm_err *e);
 
 /* progress lines of a build or import ("unpacking …"); on the calling thread; may be NULL. */
 struct image_progress { void (*line)(const char *text, void *arg); void *arg; };

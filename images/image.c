@@ -1,0 +1,184 @@
+/* Images as the store keeps them: locked, listed, removed. An image that is being made is images/.ID.tmp, one that is
+ * being removed .ID.gone; .ID.lock is held meanwhile, so what is not locked is a leftover. */
+#include "images.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <vmsd/json.h>
+#include <vmsd/path.h>
+
+enum { LOCK_POLL_MS = 50, NOTE_BYTES_MAX = 64 << 10, FILE_NAME = IMAGE_ID + 16 };
+
+bool image_is_id(const char *s)
+{
+    return strlen(s) == IMAGE_ID - 1 && strspn(s, "0123456789abcdef") == IMAGE_ID - 1;
+}
+
+bool image_is_there(const struct image_store *s, const char *id)
+{
+    return image_is_id(id) && path_exists(s->images, id);
+}
+
+/* ---- locks ---- */
+
+/* 1: held; 0: another has it. The file is removed by its last holder, so the one that was locked may be no longer the
+ * one with the name; then it is worth nothing. */
+static int lock_try(const struct image_store *s, const char *file, int *lock, struct vm_err *e)
+{
+    for (;;) {
+        OWN(fd) int fd = path_open(s->images, file, PATH_BENEATH, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, e);
+        struct stat st;
+
+        if (fd < 0)
+            return -1;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+            return errno == EWOULDBLOCK ? 0 : vm_fail_sys(e, "lock '%s'", file);
+        if (fstat(fd, &st) < 0)
+            return vm_fail_sys(e, "look at '%s'", file);
+        if (st.st_nlink) {
+            *lock = take_fd(&fd);
+            return 1;
+        }
+    }
+}
+
+int image_lock(const struct image_store *s, const char *id, struct deadline d, int *lock, struct vm_err *e)
+{
+    char file[FILE_NAME];
+    int held;
+
+    snprintf(file, sizeof file, ".%s.lock", id);
+    while ((held = lock_try(s, file, lock, e)) == 0) {
+        if (deadline_left(d) == 0)
+            return vm_fail(e, VM_E_TIMEOUT, "another process is making or removing this image; try again when it is done");
+        sleep_ms(LOCK_POLL_MS);
+    }
+    return held < 0 ? -1 : 0;
+}
+
+void image_unlock(const struct image_store *s, const char *id, int *lock)
+{
+    char file[FILE_NAME];
+
+    snprintf(file, sizeof file, ".%s.lock", id);
+    unlinkat(s->images, file, 0);
+    *lock = fd_drop(*lock);
+}
+
+/* ---- listing ---- */
+
+struct listing {
+    const struct image_store *s;
+    json_t *rows;
+};
+
+static int list_add(const char *id, void *arg, struct vm_err *e)
+{
+    struct listing *l = arg;
+    OWN(str) char *text = NULL;
+    OWN(json) json_t *note = NULL;
+    char file[FILE_NAME + 16];
+    size_t n = 0;
+
+    snprintf(file, sizeof file, "%.64s/image.json", id);
+    if (!image_is_id(id) || path_read(l->s->images, file, NOTE_BYTES_MAX, &text, &n, NULL) < 0 ||
+        !(note = json_from_text(text, n, NULL)))
+        return 0; /* being removed, or not made by us */
+    return json_array_append(l->rows, note) < 0 ? vm_no_memory(e) : 0;
+}
+
+int image_list(struct image_store *s, json_t **out, struct vm_err *e)
+{
+    OWN(json) json_t *rows = json_array();
+
+    if (!rows)
+        return vm_no_memory(e);
+    if (store_each(s->images, false, list_add, &(struct listing){.s = s, .rows = rows}, e) < 0)
+        return -1;
+    *out = TAKE(rows);
+    return 0;
+}
+
+/* ---- removing ---- */
+
+static int remove_locked(struct image_store *s, const char *id, struct vm_err *e)
+{
+    char scratch[FILE_NAME];
+
+    snprintf(scratch, sizeof scratch, ".%s.tmp", id);
+    return path_remove(s->images, scratch, e) < 0 || store_remove(s->images, id, e) < 0 ? -1 : 0;
+}
+
+int image_remove(struct image_store *s, const char *id, struct vm_err *e)
+{
+    OWN(fd) int lock = -1;
+
+    if (!image_is_there(s, id))
+        return vm_fail(e, VM_E_ABSENT, "no image '%.64s'; 'vmctl images' lists what there is", id);
+    if (image_lock(s, id, deadline_in(0), &lock, e) < 0)
+        return -1;
+    int rc = remove_locked(s, id, e);
+    image_unlock(s, id, &lock);
+    return rc;
+}
+
+struct gc {
+    struct image_store *s;
+    const struct strv *used;
+    struct strv *removed;
+};
+
+static int gc_image(const char *id, void *arg, struct vm_err *e)
+{
+    struct gc *gc = arg;
+    struct vm_err why;
+
+    if (!image_is_id(id) || strv_has(gc->used, id))
+        return 0;
+    if (image_remove(gc->s, id, &why) < 0) {
+        if (why.code == VM_E_TIMEOUT || why.code == VM_E_ABSENT) /* somebody is at it */
+            return 0;
+        if (e)
+            *e = why;
+        return -1;
+    }
+    if (gc->removed)
+        strv_add(gc->removed, id);
+    return gc->removed && gc->removed->failed ? vm_no_memory(e) : 0;
+}
+
+/* ".ID.tmp", ".ID.gone", ".ID.lock" that nobody holds. */
+static int gc_leftover(const char *name, void *arg, struct vm_err *e)
+{
+    struct gc *gc = arg;
+    OWN(fd) int lock = -1;
+    char id[IMAGE_ID], file[FILE_NAME];
+
+    snprintf(id, sizeof id, "%s", name + 1);
+    if (!image_is_id(id) || name[IMAGE_ID] != '.')
+        return 0;
+    snprintf(file, sizeof file, ".%s.lock", id);
+    int held = lock_try(gc->s, file, &lock, e);
+    if (held <= 0)
+        return held;
+    int rc = strcmp(name, file) ? path_remove(gc->s->images, name, e) : 0;
+    image_unlock(gc->s, id, &lock);
+    return rc;
+}
+
+static int gc_hidden(const char *name, void *arg, struct vm_err *e)
+{
+    return path_remove(*(const int *)arg, name, e);
+}
+
+int image_gc(struct image_store *s, const struct strv *used, struct strv *removed, struct vm_err *e)
+{
+    struct gc gc = {.s = s, .used = used, .removed = removed};
+
+    if (store_each(s->images, true, gc_leftover, &gc, e) < 0 || store_each(s->images, false, gc_image, &gc, e) < 0)
+        return -1;
+    return store_each(s->volumes, true, gc_hidden, &s->volumes, e);
+}
