@@ -1,0 +1,49 @@
+/* cgroup.h: the control groups of one guest. Private to drivers/. Any thread.
+ *
+ * BASE/keeper holds the keeper, BASE/guest the guest with its limits; nspawn splits that in supervisor/ and payload/.
+ * BASE is the guest's transient scope where systemd runs, else /vmsd/ID. Where the v2 hierarchy has no controllers,
+ * the v1 hierarchies get /vmsd/ID each. What the host does not offer is left out. */
+#ifndef VMSD_DRIVERS_CGROUP_H
+#define VMSD_DRIVERS_CGROUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <vmsd/driver.h>
+#include <vmsd/text.h>
+
+#define CGROUP_V1(X) X(MEMORY, "memory") X(CPU, "cpu") X(CPUACCT, "cpuacct") X(PIDS, "pids") X(BLKIO, "blkio") \
+    X(SYSTEMD, "systemd")
+#define X(id, name) V1_##id,
+enum cgroup_v1 { CGROUP_V1(X) V1_COUNT };
+#undef X
+
+enum { CGROUP_PATH = 128 };
+struct cgroup {
+    bool v2;                          /* the one hierarchy with the controllers */
+    char base[CGROUP_PATH];           /* in v2, or a hybrid host's unified hierarchy; "": none */
+    char guest[CGROUP_PATH + 8], keeper[CGROUP_PATH + 8];
+    char v1[V1_COUNT][CGROUP_PATH];   /* "": none */
+};
+
+/* Where the groups of a guest are or would be. */
+void cgroup_of(uint32_t id, struct cgroup *out);
+/* Makes them, and puts the keeper into its own. join: those that nspawn is to enter. */
+int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e);
+void cgroup_join_list(const struct cgroup *c, struct strv *join);
+/* The directory whose processes are charged to the guest but are not its payload; made when missing. Appends to join. */
+int cgroup_agent(const struct cgroup *c, struct strv *join, struct vm_err *e);
+/* Puts limits in force. devices: block devices of the guest, for I/O. */
+int cgroup_limits(const struct cgroup *c, const struct guest_spec *s, const dev_t *devices, size_t n_devices,
+                  struct vm_err *e);
+void cgroup_stats(const struct cgroup *c, struct drv_stats *out);
+void cgroup_kill(const struct cgroup *c);
+/* Removes all of it; CONFLICT while a process lives in it. Absent is success. */
+int cgroup_remove(const struct cgroup *c, struct vm_err *e);
+
+/* scope.c: systemd's part. */
+bool scope_wanted(void); /* systemd is this host's init */
+/* Puts a process into the new scope vms-ID.scope of vms.slice, with delegation. */
+int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e);
+
+#endif

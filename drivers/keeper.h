@@ -1,0 +1,72 @@
+/* keeper.h: what vmsd and vms-keeper share: the plan, the numbers of the fds, the state file. Private to drivers/.
+ * libc only: it is linked into the keeper, which stays in memory once per guest.
+ *
+ * The plan is a sealed memfd of NUL-terminated "key=value" strings in this order of meaning:
+ *   uid_base=N          first of the guest's 65536 host ids
+ *   read_only=1         the root is mounted read-only once everything is in place
+ *   cgroup=DIR          join it before nspawn starts; as often as needed
+ *   mount=KIND,FLAGS    KIND disk or tree, FLAGS any of r (read-only) and m (ids mapped); its fd is KEEPER_FD_MOUNTS + n
+ *   target=PATH         where the mount before goes in the guest
+ *   arg=WORD            nspawn's argument vector, in order
+ * What the state file says is written by state_write and read by state_parse, both below. */
+#ifndef VMSD_DRIVERS_KEEPER_H
+#define VMSD_DRIVERS_KEEPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum keeper_fd {
+    KEEPER_FD_PLAN = 3,
+    KEEPER_FD_RUN,    /* run_dir */
+    KEEPER_FD_LOG,    /* log_dir */
+    KEEPER_FD_IMAGE,  /* O_PATH of the image's tree */
+    KEEPER_FD_ROOT,   /* root.img, locked by flock: the lock lives as long as the loop device */
+    KEEPER_FD_MOUNTS, /* one per mount, in the plan's order */
+};
+
+/* In the keeper's own mount namespace only: a tmpfs that hides what nspawn would otherwise leave on the host. */
+#define KEEPER_DIR "/run/systemd/nspawn"
+#define KEEPER_DISK KEEPER_DIR "/disk"     /* root.img */
+#define KEEPER_IMAGE KEEPER_DIR "/image"   /* the image with ids mapped */
+#define KEEPER_ROOT KEEPER_DIR "/root"     /* overlay of both: nspawn's -D */
+#define KEEPER_VOLUME KEEPER_DIR "/volume" /* volumeN: file system of the N-th mount, if a disk */
+#define KEEPER_NOTIFY KEEPER_DIR "/notify" /* NOTIFY_SOCKET */
+
+enum { KEEPER_MOUNTS_MAX = 64, KEEPER_ARGS_MAX = 96, KEEPER_CGROUPS_MAX = 16, KEEPER_IDS = 65536 };
+
+#define STATE_PHASES(X) X(STARTING, "starting") X(STARTED, "started") X(BOOTED, "booted") X(ENDED, "ended")
+#define X(id, name) PHASE_##id,
+enum state_phase { STATE_PHASES(X) PHASE_COUNT };
+#undef X
+
+#define STATE_ENDS(X) X(NONE, "none") X(POWEROFF, "poweroff") X(REBOOT, "reboot") X(CRASH, "crash") \
+    X(FAILED, "failed") X(KILLED, "killed")
+#define X(id, name) END_##id,
+enum state_end { STATE_ENDS(X) END_COUNT };
+#undef X
+
+struct state_proc { pid_t pid; uint64_t start; /* clock ticks since boot; 0: unknown */ };
+struct state {
+    enum state_phase phase;
+    struct state_proc keeper, nspawn, leader; /* pids as the host sees them; 0: none yet */
+    char boot[37];                            /* boot id of the host */
+    enum state_end end;
+    int status;                               /* exit status of nspawn, or the signal that ended it */
+    char text[200];                           /* why, one printable line */
+};
+
+enum { STATE_BYTES_MAX = 1024 };
+#define STATE_FILE "state"
+
+/* Replaces run_dir/state; failure is borne: nobody is there who could be told, and the guest runs on. */
+void state_write(int run_dir, const struct state *s);
+/* False unless text is a whole state file. */
+bool state_parse(const char *text, struct state *out);
+/* Copies a line into a text of the state: bytes that are not printable ASCII become '?'. */
+void state_text(char *out, size_t size, const char *line, size_t n);
+/* Start time of a process by its directory entry in proc (an O_PATH of a /proc); 0: gone. */
+uint64_t state_start_of(int proc, pid_t pid);
+
+#endif

@@ -1,0 +1,66 @@
+#include "keeper_log.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void file_open(struct console_log *l)
+{
+    struct stat st;
+
+    l->fd = openat(l->dir, "console.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640);
+    l->size = l->fd >= 0 && fstat(l->fd, &st) == 0 ? st.st_size : 0;
+}
+
+void console_open(struct console_log *l, int dir)
+{
+    *l = (struct console_log){.dir = dir, .fd = -1, .tokens = LOG_BURST};
+    file_open(l);
+}
+
+size_t console_room(struct console_log *l, int64_t now_ms, int *wait_ms)
+{
+    if (l->filled_ms)
+        l->tokens += (now_ms - l->filled_ms) * LOG_RATE / 1000;
+    l->filled_ms = now_ms;
+    if (l->tokens > LOG_BURST)
+        l->tokens = LOG_BURST;
+    if (l->tokens > 0)
+        return (size_t)l->tokens;
+    *wait_ms = 250;
+    return 0;
+}
+
+void console_put(struct console_log *l, const char *p, size_t n)
+{
+    l->tokens -= (int64_t)n;
+    if (l->size + (off_t)n > LOG_FILE_MAX) {
+        if (l->fd >= 0)
+            close(l->fd);
+        renameat(l->dir, "console.log", l->dir, "console.log.1");
+        file_open(l);
+    }
+    /* A full disk loses lines of the console; the guest does not wait for room. */
+    ssize_t done = l->fd >= 0 ? write(l->fd, p, n) : 0;
+    if (done > 0)
+        l->size += done;
+}
+
+void tail_put(struct log_tail *t, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == '\n' || p[i] == '\r') {
+            if (t->now.n)
+                t->last = t->now;
+            t->now.n = 0;
+        } else if (t->now.n < LOG_LINE_MAX)
+            t->now.s[t->now.n++] = p[i];
+    }
+}
+
+const struct log_line *tail_last(const struct log_tail *t)
+{
+    return t->now.n ? &t->now : &t->last;
+}

@@ -1,0 +1,368 @@
+#include "keeper_mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef EXT4_IOC_RESIZE_FS
+#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
+#endif
+
+static int beneath(int dir, const char *rel, int flags)
+{
+    struct open_how how = {
+        .flags = (uint64_t)(flags | O_CLOEXEC),
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+    };
+
+    return (int)syscall(SYS_openat2, dir, rel, &how, sizeof how);
+}
+
+static void write_map(pid_t pid, const char *name, uint32_t base)
+{
+    char path[40], map[40];
+    int n = snprintf(map, sizeof map, "0 %u %d\n", base, KEEPER_IDS), fd;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, map, (size_t)n) != n)
+        keeper_fail("map ids of the guest (%s): %s", path, strerror(errno));
+    close(fd);
+}
+
+/* A user namespace in which on-disk id n is host id base + n. It needs a process only while it is made. */
+static int idmap_open(uint32_t base)
+{
+    char path[32];
+    pid_t pid;
+    int fd;
+
+    pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid < 0)
+        keeper_fail("make a user namespace: %s", strerror(errno));
+    if (pid == 0)
+        for (;;)
+            pause();
+    write_map(pid, "uid_map", base);
+    write_map(pid, "gid_map", base);
+    snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        keeper_fail("open %s: %s", path, strerror(errno));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    return fd;
+}
+
+static int loop_attach(int file, char *dev, size_t size)
+{
+    struct loop_config config = {.fd = (uint32_t)file, .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO};
+    int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+
+    if (ctl < 0)
+        keeper_fail("open /dev/loop-control: %s", strerror(errno));
+    /* Others look for a free device at the same time: who comes second takes the next one. */
+    for (int tries = 0; tries < 256; tries++) {
+        int n = ioctl(ctl, LOOP_CTL_GET_FREE), fd;
+
+        if (n < 0)
+            keeper_fail("no free loop device: %s", strerror(errno));
+        snprintf(dev, size, "/dev/loop%d", n);
+        if ((fd = open(dev, O_RDWR | O_CLOEXEC)) < 0)
+            keeper_fail("open %s: %s", dev, strerror(errno));
+        if (ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
+            close(ctl);
+            return fd;
+        }
+        if (errno != EBUSY)
+            keeper_fail("attach to %s: %s", dev, strerror(errno));
+        close(fd);
+    }
+    keeper_fail("no free loop device: every one was taken by others");
+}
+
+static void fs_set(int fs, unsigned cmd, const char *key, const char *value)
+{
+    if (fsconfig(fs, cmd, key, value, 0) < 0)
+        keeper_fail("file system option %s=%s: %s", key ? key : "", value ? value : "", strerror(errno));
+}
+
+/* The kernel says why a mount was refused on the context's fd; the last line counts. */
+static int fs_mount(int fs, const char *what, unsigned attributes)
+{
+    char why[200] = "";
+    int mnt = -1;
+
+    if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+        mnt = fsmount(fs, FSMOUNT_CLOEXEC, attributes);
+    if (mnt < 0) {
+        int cause = errno;
+        ssize_t n = read(fs, why, sizeof why - 1);
+
+        why[n > 0 ? n : 0] = '\0';
+        keeper_fail("mount %s: %s%s%s", what, strerror(cause), n > 0 ? "; " : "", why);
+    }
+    close(fs);
+    return mnt;
+}
+
+static int fs_open(const char *type)
+{
+    int fs = fsopen(type, FSOPEN_CLOEXEC);
+
+    if (fs < 0)
+        keeper_fail("this kernel has no %s: %s", type, strerror(errno));
+    return fs;
+}
+
+/* Blocks of the file system on a device, as its superblock tells; *size is that of one. 0: no ext4. */
+static uint64_t ext4_blocks(int dev, uint64_t *size)
+{
+    uint8_t sb[1024];
+
+#define LE32(at) ((uint32_t)sb[at] | (uint32_t)sb[(at) + 1] << 8 | (uint32_t)sb[(at) + 2] << 16 | (uint32_t)sb[(at) + 3] << 24)
+    if (pread(dev, sb, sizeof sb, 1024) != (ssize_t)sizeof sb || (LE32(0x38) & 0xffff) != 0xef53 || LE32(0x18) > 6)
+        return 0;
+    *size = UINT64_C(1024) << LE32(0x18);
+    return LE32(0x4) | (uint64_t)LE32(0x150) << 32;
+#undef LE32
+}
+
+/* Lets the file system fill its image, which may have grown while nothing ran. A host that forbids it (it takes
+ * CAP_SYS_RESOURCE) does not keep the guest down for that. */
+static void ext4_fill(int loop, int mnt, const char *what)
+{
+    uint64_t bytes = 0, size, now = ext4_blocks(loop, &size), want;
+    int top;
+
+    if (!now || ioctl(loop, BLKGETSIZE64, &bytes) < 0 || (want = bytes / size) <= now)
+        return;
+    top = openat(mnt, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (top < 0 || (ioctl(top, EXT4_IOC_RESIZE_FS, &want) < 0 && errno != EPERM))
+        keeper_fail("grow %s: %s", what, strerror(errno));
+    close(top);
+}
+
+static int ext4_mount(int file, const char *what)
+{
+    char dev[32];
+    int loop = loop_attach(file, dev, sizeof dev), fs = fs_open("ext4"), mnt;
+
+    fs_set(fs, FSCONFIG_SET_STRING, "source", dev);
+    fs_set(fs, FSCONFIG_SET_FLAG, "discard", NULL);
+    fs_set(fs, FSCONFIG_SET_STRING, "errors", "remount-ro");
+    mnt = fs_mount(fs, what, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME);
+    ext4_fill(loop, mnt, what);
+    close(loop);
+    close(file);
+    return mnt;
+}
+
+static void mount_put(int mnt, const char *path)
+{
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        keeper_fail("make %s: %s", path, strerror(errno));
+    if (move_mount(mnt, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        keeper_fail("mount on %s: %s", path, strerror(errno));
+}
+
+static void mount_change(int mnt, uint64_t set, int idmap, const char *what)
+{
+    struct mount_attr attr = {.attr_set = set, .propagation = MS_PRIVATE};
+
+    if (idmap >= 0) {
+        attr.attr_set |= MOUNT_ATTR_IDMAP;
+        attr.userns_fd = (uint64_t)idmap;
+    }
+    if (mount_setattr(mnt, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
+        keeper_fail(idmap >= 0 ? "%s: its file system cannot map ids: %s" : "%s: set mount attributes: %s", what,
+                    strerror(errno));
+}
+
+static int tree_clone(int dir, const char *what)
+{
+    int mnt = open_tree(dir, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+    if (mnt < 0)
+        keeper_fail("take %s: %s", what, strerror(errno));
+    close(dir);
+    return mnt;
+}
+
+static void layer_make(int disk, const char *name, mode_t mode, uint32_t owner)
+{
+    int fd;
+
+    if (mkdirat(disk, name, mode) < 0 && errno != EEXIST)
+        keeper_fail("root image: make %s/: %s", name, strerror(errno));
+    if ((fd = beneath(disk, name, O_RDONLY | O_DIRECTORY)) < 0 || fchown(fd, owner, owner) < 0 || fchmod(fd, mode) < 0)
+        keeper_fail("root image: prepare %s/: %s", name, strerror(errno));
+    close(fd);
+}
+
+/* Paths in overlay's options are ours and hold no colon. Layers given as fds need a newer kernel than Debian 12's. */
+static void root_mount(const struct plan *p, int image, int idmap)
+{
+    int disk = ext4_mount(KEEPER_FD_ROOT, "the root image"), fs;
+
+    layer_make(disk, "upper", 0755, p->uid_base);
+    layer_make(disk, "work", 0700, 0);
+    mount_put(disk, KEEPER_DISK);
+    mount_change(image, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV, idmap, "the image");
+    mount_put(image, KEEPER_IMAGE);
+
+    fs = fs_open("overlay");
+    fs_set(fs, FSCONFIG_SET_STRING, "source", "vmsd");
+    fs_set(fs, FSCONFIG_SET_STRING, "lowerdir", KEEPER_IMAGE);
+    fs_set(fs, FSCONFIG_SET_STRING, "upperdir", KEEPER_DISK "/upper");
+    fs_set(fs, FSCONFIG_SET_STRING, "workdir", KEEPER_DISK "/work");
+    mount_put(fs_mount(fs, "the root of image and writable layer", MOUNT_ATTR_NODEV), KEEPER_ROOT);
+    close(disk);
+    close(image);
+}
+
+/* D15: nspawn reaches these by path names, so none may lead elsewhere. A guest that made links of them does not start
+ * again until it is rebuilt. */
+static void root_check(int root)
+{
+    static const char *const dirs[] = {"dev", "proc", "sys", "run", "tmp", "etc", "usr", "var"};
+
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+        int fd = beneath(root, dirs[i], O_PATH | O_DIRECTORY);
+
+        if (fd < 0 && errno != ENOENT)
+            keeper_fail("/%s in the guest is no directory: rebuild the guest", dirs[i]);
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
+/* One step of the way to a mount's target. C2: a link anywhere on the way ends the start. Made if missing, as the
+ * guest's root would have made it. */
+static int step_into(int dir, const char *name, bool file, uint32_t owner, const char *target)
+{
+    int fd = beneath(dir, name, O_PATH | O_NOFOLLOW);
+    struct stat st;
+
+    if (fd < 0 && errno == ENOENT) {
+        int made = file ? openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644)
+                        : mkdirat(dir, name, 0755);
+
+        if (made < 0)
+            keeper_fail("target %s: make '%s': %s", target, name, strerror(errno));
+        if (file)
+            close(made);
+        if (fchownat(dir, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
+            keeper_fail("target %s: give '%s' to the guest: %s", target, name, strerror(errno));
+        fd = beneath(dir, name, O_PATH | O_NOFOLLOW);
+    }
+    if (fd < 0 || fstat(fd, &st) < 0)
+        keeper_fail("target %s: '%s' leads elsewhere (%s): name the real path", target, name, strerror(errno));
+    if (file ? !S_ISREG(st.st_mode) : !S_ISDIR(st.st_mode))
+        keeper_fail("target %s: '%s' is %s in the guest, but the source is %s", target, name,
+                    S_ISDIR(st.st_mode) ? "a directory" : S_ISLNK(st.st_mode) ? "a symbolic link" : "another kind of file",
+                    file ? "a file" : "a directory");
+    return fd;
+}
+
+static int target_open(int root, const char *target, bool file, uint32_t owner)
+{
+    const char *at = target;
+    int dir = fcntl(root, F_DUPFD_CLOEXEC, 0);
+
+    while (*at) {
+        char name[NAME_MAX + 1];
+        size_t n = strcspn(at, "/");
+        int next;
+
+        if (n == 0) {
+            at++;
+            continue;
+        }
+        if (n > NAME_MAX)
+            keeper_fail("target %s: a name in it is too long", target);
+        memcpy(name, at, n);
+        name[n] = '\0';
+        at += n;
+        next = step_into(dir, name, file && at[strspn(at, "/")] == '\0', owner, target);
+        close(dir);
+        dir = next;
+    }
+    return dir;
+}
+
+/* A disk is also mounted beside the root: there vmsd finds it again to grow it, whatever the guest does to the target. */
+static int disk_mount(size_t n, int file, const char *target)
+{
+    char path[sizeof KEEPER_VOLUME + 8];
+    int mnt = ext4_mount(file, target);
+
+    snprintf(path, sizeof path, KEEPER_VOLUME "%zu", n);
+    mount_put(mnt, path);
+    return tree_clone(mnt, target);
+}
+
+static void target_mount(const struct plan *p, int root, size_t n, int mnt, int idmap)
+{
+    const struct plan_mount *m = &p->mounts[n];
+    uint64_t set = MOUNT_ATTR_NODEV | (m->disk ? 0 : MOUNT_ATTR_NOSUID) | (m->read_only ? MOUNT_ATTR_RDONLY : 0);
+    struct stat st;
+    int at;
+
+    if (m->disk)
+        mnt = disk_mount(n, mnt, m->target);
+    mount_change(mnt, set, m->mapped ? idmap : -1, m->target);
+    if (fstat(mnt, &st) < 0)
+        keeper_fail("target %s: %s", m->target, strerror(errno));
+    at = target_open(root, m->target, S_ISREG(st.st_mode), p->uid_base);
+    if (move_mount(mnt, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        keeper_fail("mount on %s: %s", m->target, strerror(errno));
+    close(at);
+    close(mnt);
+}
+
+void mounts_make(const struct plan *p)
+{
+    int image, trees[KEEPER_MOUNTS_MAX], idmap = idmap_open(p->uid_base), fs, root;
+
+    /* A mount can be cloned only from the namespace that its fd was opened in: so before leaving that. */
+    image = tree_clone(KEEPER_FD_IMAGE, "the image");
+    for (size_t i = 0; i < p->n_mounts; i++) {
+        trees[i] = KEEPER_FD_MOUNTS + (int)i;
+        if (!p->mounts[i].disk)
+            trees[i] = tree_clone(trees[i], p->mounts[i].target);
+    }
+    if (unshare(CLONE_NEWNS) < 0)
+        keeper_fail("make a mount namespace: %s", strerror(errno));
+    /* Nothing that is mounted here gets out; what the host unmounts goes away here too, so no guest holds it busy. */
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        keeper_fail("make mounts private: %s", strerror(errno));
+    mkdir("/run/systemd", 0755);
+    fs = fs_open("tmpfs");
+    fs_set(fs, FSCONFIG_SET_STRING, "mode", "0700");
+    fs_set(fs, FSCONFIG_SET_STRING, "size", "1m");
+    mount_put(fs_mount(fs, "a scratch tmpfs", MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID), KEEPER_DIR);
+
+    root_mount(p, image, idmap);
+    if ((root = open(KEEPER_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+        keeper_fail("open " KEEPER_ROOT ": %s", strerror(errno));
+    root_check(root);
+    for (size_t i = 0; i < p->n_mounts; i++)
+        target_mount(p, root, i, trees[i], idmap);
+    if (p->read_only)
+        mount_change(root, MOUNT_ATTR_RDONLY, -1, "the root");
+    close(root);
+    close(idmap);
+}

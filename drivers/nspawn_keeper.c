@@ -1,0 +1,154 @@
+#include "nspawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+/* Above all fds that the keeper gets. */
+enum { FD_ASIDE = KEEPER_FD_MOUNTS + KEEPER_MOUNTS_MAX };
+
+/* In the grandchild; after fork in a process with threads, so only calls that are safe there. */
+__attribute__((noreturn)) static void keeper_exec(const struct nspawn_plan *p, const char *program, int go)
+{
+    char *const argv[] = {"vms-keeper", NULL}, *const env[] = {NULL};
+    int aside[FD_ASIDE], null;
+    struct sigaction dfl = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    char byte;
+
+    if (read(go, &byte, 1) != 1 || (null = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
+        _exit(1);
+    for (size_t i = 0; i < p->n; i++)
+        if ((aside[i] = fcntl(p->fds[i], F_DUPFD_CLOEXEC, FD_ASIDE)) < 0)
+            _exit(1);
+    null = fcntl(null, F_DUPFD_CLOEXEC, FD_ASIDE);
+    for (int i = 0; i < 3; i++)
+        dup2(null, i);
+    for (size_t i = 0; i < p->n; i++)
+        dup2(aside[i], KEEPER_FD_PLAN + (int)i);
+    close_range(KEEPER_FD_PLAN + (unsigned)p->n, ~0U, 0);
+    for (int sig = 1; sig < NSIG; sig++)
+        sigaction(sig, &dfl, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (chdir("/") == 0)
+        execve(program, argv, env);
+    _exit(127);
+}
+
+int keeper_spawn(const struct nspawn_plan *p, pid_t *pid, int *go, struct vm_err *e)
+{
+    OWN(fd) int go_in = -1;
+    OWN(fd) int go_out = -1;
+    OWN(fd) int back_in = -1;
+    OWN(fd) int back_out = -1;
+    int pair[2];
+    pid_t child, keeper;
+
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return vm_fail_sys(e, "pipe");
+    go_in = pair[0], go_out = pair[1];
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return vm_fail_sys(e, "pipe");
+    back_in = pair[0], back_out = pair[1];
+    if ((child = fork()) < 0)
+        return vm_fail_sys(e, "fork");
+    if (child == 0) {
+        setsid();
+        close(go_out); /* or it would hold open itself what tells it that we are gone */
+        if ((keeper = fork()) == 0)
+            keeper_exec(p, nspawn_programs.keeper, go_in);
+        _exit(keeper < 0 || write(back_out, &keeper, sizeof keeper) != sizeof keeper);
+    }
+    back_out = fd_drop(back_out);
+    if (read(back_in, &keeper, sizeof keeper) != sizeof keeper)
+        keeper = -1;
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (keeper < 0)
+        return vm_fail(e, VM_E_SYSTEM, "fork vms-keeper: too many processes or no memory");
+    *pid = keeper;
+    *go = take_fd(&go_out);
+    return 0;
+}
+
+int keeper_state(const char *run_dir, struct state *out, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, e);
+    OWN(str) char *text = NULL;
+    struct vm_err why;
+
+    if (dir < 0)
+        return -1;
+    if (path_read(dir, STATE_FILE, STATE_BYTES_MAX, &text, NULL, &why) < 0) {
+        if (why.sys == ENOENT)
+            return vm_fail(e, VM_E_ABSENT, "%s has no state file: nothing runs there", run_dir);
+        if (e)
+            *e = why;
+        return vm_context(e, "%s", run_dir);
+    }
+    if (!state_parse(text, out))
+        return vm_fail(e, VM_E_SYSTEM, "%s/" STATE_FILE ": not as vms-keeper writes it", run_dir);
+    return 0;
+}
+
+int keeper_proc_open(const struct state *s, const struct state_proc *p, struct vm_err *e)
+{
+    struct proc_id id = {.pid = p->pid, .start = p->start};
+
+    if (!p->pid)
+        return vm_fail(e, VM_E_ABSENT, "no such process yet");
+    memcpy(id.boot, s->boot, sizeof id.boot);
+    return proc_id_open(&id, e);
+}
+
+bool pidfd_wait(int pidfd, struct deadline d)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    int n;
+
+    do
+        n = poll(&p, 1, (int)deadline_left(d));
+    while (n < 0 && errno == EINTR);
+    return n > 0;
+}
+
+int keeper_await(const char *run_dir, int keeper, enum state_phase phase, struct deadline d, struct state *out,
+                 struct vm_err *e)
+{
+    OWN(fd) int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    char events[1024];
+
+    if (watch < 0 || inotify_add_watch(watch, run_dir, IN_MOVED_TO | IN_ONLYDIR) < 0)
+        return vm_fail_sys(e, "watch '%s'", run_dir);
+    for (;;) {
+        struct pollfd p[] = {{.fd = watch, .events = POLLIN}, {.fd = keeper, .events = POLLIN}};
+        bool gone = pidfd_wait(keeper, (struct deadline){0}); /* asked first: its last state is then in the file */
+        int left = (int)deadline_left(d);
+        struct vm_err why = {0};
+
+        if (keeper_state(run_dir, out, &why) == 0) {
+            if (out->phase >= phase)
+                return 0;
+        } else if (why.code != VM_E_ABSENT) {
+            if (e)
+                *e = why;
+            return -1;
+        }
+        if (gone)
+            return vm_fail(e, VM_E_BACKEND, "vms-keeper was killed");
+        if (left == 0)
+            return vm_fail(e, VM_E_TIMEOUT, "time is up");
+        if (poll(p, 2, left) < 0 && errno != EINTR)
+            return vm_fail_sys(e, "poll");
+        while (read(watch, events, sizeof events) > 0)
+            ;
+    }
+}

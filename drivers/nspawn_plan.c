@@ -1,0 +1,212 @@
+#include "nspawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+void nspawn_plan_done(struct nspawn_plan p)
+{
+    for (size_t i = 0; i < p.n; i++)
+        fd_drop(p.fds[i]);
+    free(p.fds);
+}
+
+/* An ext4 image, locked: two file systems on one image destroy it. The lock belongs to the open file, which the loop
+ * device keeps, so it ends with the device and not with a process. */
+static int disk_open(const char *path, struct vm_err *e)
+{
+    OWN(fd) int fd = path_open_host(path, O_RDWR | O_NONBLOCK, e);
+    struct stat st;
+
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &st) < 0)
+        return vm_fail_sys(e, "stat '%s'", path);
+    if (!S_ISREG(st.st_mode))
+        return vm_fail(e, VM_E_INVALID, "'%s' is not a regular file, so no disk image", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? vm_fail(e, VM_E_CONFLICT, "'%s' is in use by another running guest", path)
+                                    : vm_fail_sys(e, "lock '%s'", path);
+    return take_fd(&fd);
+}
+
+static bool same_file(const struct stat *a, const char *path)
+{
+    struct stat b;
+    OWN(fd) int fd = path_open_host(path, O_PATH, NULL);
+
+    return fd >= 0 && fstat(fd, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
+}
+
+/* C3: is the source path itself or one of its parents? */
+static bool holds(const struct stat *source, const char *path)
+{
+    char parent[PATH_MAX];
+
+    snprintf(parent, sizeof parent, "%s", path);
+    for (char *cut = parent + strlen(parent); cut; cut = strrchr(parent, '/')) {
+        *cut = '\0';
+        if (same_file(source, *parent ? parent : "/"))
+            return true;
+    }
+    return false;
+}
+
+/* File systems that are doors into the kernel, not data. */
+static bool is_kernel_fs(int fd)
+{
+    static const unsigned long magic[] = {PROC_SUPER_MAGIC,  SYSFS_MAGIC,   CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+                                          DEBUGFS_MAGIC,     TRACEFS_MAGIC, SECURITYFS_MAGIC,   BPF_FS_MAGIC,
+                                          DEVPTS_SUPER_MAGIC, EFIVARFS_MAGIC, NSFS_MAGIC};
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(magic); i++)
+        if ((unsigned long)fs.f_type == magic[i])
+            return true;
+    return false;
+}
+
+static int tree_open(const struct drv_guest *g, const struct drv_mount *m, struct vm_err *e)
+{
+    OWN(fd) int fd = path_open_host(m->source, O_PATH, e);
+    struct stat st;
+
+    if (fd < 0)
+        return vm_context(e, "mount on %s", m->target);
+    if (fstat(fd, &st) < 0)
+        return vm_fail_sys(e, "stat '%s'", m->source);
+    if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+        return vm_fail(e, VM_E_INVALID, "'%s' is neither directory nor regular file; only these go into a guest",
+                       m->source);
+    if (is_kernel_fs(fd) || same_file(&st, "/dev"))
+        return vm_fail(e, VM_E_DENIED, "'%s' belongs to the kernel and is not given to guests", m->source);
+    if (S_ISDIR(st.st_mode) && (holds(&st, g->run_dir) || holds(&st, g->root) || holds(&st, g->log_dir)))
+        return vm_fail(e, VM_E_DENIED, "'%s' contains vmsd's own files; name a directory that holds only data",
+                       m->source);
+    return take_fd(&fd);
+}
+
+/* Below these the guest's init mounts its own file systems, which would hide the mount. */
+static int target_check(const char *target, struct vm_err *e)
+{
+    static const char *const own[] = {"/dev", "/proc", "/sys", "/run", "/tmp"};
+
+    if (target[0] != '/' || !target[1] || strstr(target, "/../") || strstr(target, "/./") || strstr(target, "//") ||
+        target[strlen(target) - 1] == '/' || (strlen(target) > 2 && !strcmp(target + strlen(target) - 3, "/..")))
+        return vm_fail(e, VM_E_INVALID, "target '%s' is no plain absolute path", target);
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        size_t n = strlen(own[i]);
+
+        if (!strncmp(target, own[i], n) && (!target[n] || target[n] == '/'))
+            return vm_fail(e, VM_E_INVALID, "target '%s' is below %s, which every guest mounts anew; choose another",
+                           target, own[i]);
+    }
+    return 0;
+}
+
+static int by_target(const void *a, const void *b)
+{
+    return strcmp((*(const struct drv_mount *const *)a)->target, (*(const struct drv_mount *const *)b)->target);
+}
+
+/* Parents before children, so that a mount below another one is not hidden by it. */
+static int mounts_open(const struct drv_guest *g, struct nspawn_plan *p, struct text *t, struct vm_err *e)
+{
+    const struct drv_mount *sorted[KEEPER_MOUNTS_MAX];
+
+    for (size_t i = 0; i < g->n_mounts; i++)
+        sorted[i] = &g->mounts[i];
+    qsort(sorted, g->n_mounts, sizeof *sorted, by_target);
+    for (size_t i = 0; i < g->n_mounts; i++) {
+        const struct drv_mount *m = sorted[i];
+        int fd;
+
+        if (target_check(m->target, e) < 0)
+            return -1;
+        if (i && !strcmp(m->target, sorted[i - 1]->target))
+            return vm_fail(e, VM_E_INVALID, "target '%s' is given twice", m->target);
+        if ((fd = m->disk ? disk_open(m->source, e) : tree_open(g, m, e)) < 0)
+            return -1;
+        p->fds[p->n++] = fd;
+        text_addf(t, "mount=%s,%s%s", m->disk ? "disk" : "tree", m->read_only ? "r" : "", m->mapped ? "m" : "");
+        text_add_bytes(t, "", 1);
+        text_addf(t, "target=%s", m->target);
+        text_add_bytes(t, "", 1);
+    }
+    return 0;
+}
+
+static int sealed(const char *name, const struct text *t, struct vm_err *e)
+{
+    OWN(fd) int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0)
+        return vm_fail_sys(e, "memfd");
+    if (path_write_all(fd, t->s, t->len, e) < 0)
+        return -1;
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        return vm_fail_sys(e, "seal a memfd");
+    return take_fd(&fd);
+}
+
+static int words_add(const struct drv_guest *g, const struct strv *cgroups, struct text *t, struct vm_err *e)
+{
+    OWN(strv) struct strv args = {0};
+
+    if (nspawn_args(g, &args, e) < 0)
+        return -1;
+    text_addf(t, "uid_base=%u", g->uid_base);
+    text_add_bytes(t, "", 1);
+    text_addf(t, "read_only=%d", g->spec->security.read_only_root);
+    text_add_bytes(t, "", 1);
+    for (size_t i = 0; i < cgroups->n; i++) {
+        text_addf(t, "cgroup=%s", cgroups->v[i]);
+        text_add_bytes(t, "", 1);
+    }
+    for (size_t i = 0; i < args.n; i++) {
+        text_addf(t, "arg=%s", args.v[i]);
+        text_add_bytes(t, "", 1);
+    }
+    return 0;
+}
+
+int nspawn_plan_make(const struct drv_guest *g, const struct strv *cgroups, struct nspawn_plan *out, struct vm_err *e)
+{
+    OWN(text) struct text t = {0};
+    OWN(nspawn_plan) struct nspawn_plan p = {0};
+    int dir = O_RDONLY | O_DIRECTORY;
+
+    if (g->n_mounts > KEEPER_MOUNTS_MAX)
+        return vm_fail(e, VM_E_INVALID, "%zu volumes and binds are too many, at most %d", g->n_mounts,
+                       KEEPER_MOUNTS_MAX);
+    if (g->uid_base < KEEPER_IDS)
+        return vm_fail(e, VM_E_INVALID, "host ids from %u on are not a guest's", g->uid_base);
+    if (!(p.fds = calloc(KEEPER_FD_MOUNTS + KEEPER_MOUNTS_MAX, sizeof *p.fds)))
+        return vm_no_memory(e);
+    if ((p.fds[p.n] = -1, p.n++, p.fds[p.n] = path_open_host(g->run_dir, dir, e)) < 0 ||
+        (p.n++, p.fds[p.n] = path_open_host(g->log_dir, dir, e)) < 0 ||
+        (p.n++, p.fds[p.n] = path_open_host(g->image, O_PATH | O_DIRECTORY, e)) < 0 ||
+        (p.n++, p.fds[p.n] = disk_open(g->root, e)) < 0)
+        return -1;
+    p.n++;
+    if (words_add(g, cgroups, &t, e) < 0 || mounts_open(g, &p, &t, e) < 0)
+        return -1;
+    if (t.failed)
+        return vm_no_memory(e);
+    if ((p.fds[0] = sealed("vmsd-plan", &t, e)) < 0)
+        return -1;
+    *out = p;
+    p = (struct nspawn_plan){0};
+    return 0;
+}
