@@ -1,0 +1,304 @@
+#include "bridge.h"
+#include "conntrack.h"
+#include "shape.h"
+#include "sysctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_bridge.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* A nic, parsed and checked. */
+struct port_ip { struct net_address address; struct net_cidr subnet; };
+struct port {
+    const char *ifname;
+    unsigned char mac[6];
+    struct port_ip ip[2];
+    size_t n_ip;
+    int bridge;
+    uint32_t mtu;
+};
+
+static const unsigned char gateway_mac[6] = NET_GATEWAY_MAC_BYTES;
+
+static int port_ip(struct port *p, const char *address, const char *subnet, struct vm_err *e)
+{
+    struct net_cidr c;
+    struct net_address a;
+    if (!address[0])
+        return 0;
+    if (!subnet)
+        return vm_fail(e, VM_E_INVALID, "%s: address %s, but the network has no such subnet", p->ifname, address);
+    if (net_cidr_parse(subnet, &c, e) < 0)
+        return -1;
+    if (!net_address_parse(address, &a) || !net_cidr_usable(&c, a))
+        return vm_fail(e, VM_E_INVALID, "%s: address '%s' is none that a guest in %s can have", p->ifname, address, subnet);
+    p->ip[p->n_ip++] = (struct port_ip){ a, c };
+    return 0;
+}
+
+static int port_plan(struct nl_sock *s, const struct net_nic *nic, const struct network_spec *n, struct port *p,
+                     struct vm_err *e)
+{
+    OWN(rtnl_link) struct rtnl_link *bridge = NULL;
+    uint32_t id;
+    unsigned index;
+    *p = (struct port){ .ifname = nic->ifname };
+    if (!net_ifname_parse(nic->ifname, &id, &index))
+        return vm_fail(e, VM_E_INVALID, "'%s' is not the name of a guest's port", nic->ifname);
+    if (!net_mac_parse(nic->mac, p->mac))
+        return vm_fail(e, VM_E_INVALID, "%s: '%s' is no MAC that a guest can have", nic->ifname, nic->mac);
+    if (port_ip(p, nic->address, n->subnet, e) < 0 || port_ip(p, nic->address6, n->subnet6, e) < 0)
+        return -1;
+    if (bridge_find(s, n->bridge, &bridge, e) < 0)
+        return vm_context(e, "%s", nic->ifname);
+    p->bridge = rtnl_link_get_ifindex(bridge);
+    p->mtu = rtnl_link_get_mtu(bridge);
+    return 0;
+}
+
+static struct nl_msg *spoil(struct nl_msg *m)
+{
+    nlmsg_free(m);
+    return NULL;
+}
+
+static struct nl_msg *master_message(int ifindex, int bridge)
+{
+    struct ifinfomsg head = { .ifi_index = ifindex };
+    struct nl_msg *m = nl_message(RTM_NEWLINK, 0, &head, sizeof head);
+    return m && nla_put_u32(m, IFLA_MASTER, (uint32_t)bridge) < 0 ? spoil(m) : m;
+}
+
+/* Isolated from other ports, nothing learned, nothing flooded towards it, and (where the kernel knows "locked") no
+ * source MAC but the one in the FDB: this holds even while somebody has flushed the rules. */
+static struct nl_msg *flags_message(int ifindex)
+{
+    static const struct { int attribute; uint8_t value; } flags[] = {
+        { IFLA_BRPORT_ISOLATED, 1 },    { IFLA_BRPORT_LEARNING, 0 },   { IFLA_BRPORT_UNICAST_FLOOD, 0 },
+        { IFLA_BRPORT_MCAST_FLOOD, 0 }, { IFLA_BRPORT_BCAST_FLOOD, 0 }, { IFLA_BRPORT_MULTICAST_ROUTER, 0 },
+        { IFLA_BRPORT_LOCKED, 1 },
+    };
+    struct ifinfomsg head = { .ifi_family = AF_BRIDGE, .ifi_index = ifindex };
+    struct nl_msg *m = nl_message(RTM_SETLINK, 0, &head, sizeof head);
+    struct nlattr *nest;
+    if (!m || !(nest = nla_nest_start(m, IFLA_PROTINFO | NLA_F_NESTED)))
+        return m ? spoil(m) : NULL;
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++)
+        if (nla_put_u8(m, flags[i].attribute, flags[i].value) < 0)
+            return spoil(m);
+    nla_nest_end(m, nest);
+    return m;
+}
+
+static struct nl_msg *fdb_message(int ifindex, const unsigned char mac[static 6])
+{
+    struct ndmsg head = { .ndm_family = AF_BRIDGE, .ndm_ifindex = ifindex, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER };
+    struct nl_msg *m = nl_message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
+    return m && nla_put(m, NDA_LLADDR, 6, mac) < 0 ? spoil(m) : m;
+}
+
+/* A permanent neighbour: no ARP or NDP can change it. */
+static struct nl_msg *neighbour_message(int ifindex, struct net_address a, const unsigned char mac[static 6])
+{
+    struct ndmsg head = { .ndm_family = a.v6 ? AF_INET6 : AF_INET, .ndm_ifindex = ifindex, .ndm_state = NUD_PERMANENT };
+    struct nl_msg *m = nl_message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
+    return m && (nl_put_address(m, NDA_DST, a) < 0 || nla_put(m, NDA_LLADDR, 6, mac) < 0) ? spoil(m) : m;
+}
+
+/* Makes the link a port and brings it up last, when all that holds it is in place. */
+static int port_join(struct nl_sock *s, const struct port *p, int ifindex, struct vm_err *e)
+{
+    static const struct sysctl_row quiet[] = { { "disable_ipv6", "1" } };
+    int rc;
+    if (sysctl_interface("ipv6", p->ifname, quiet, ARRAY_LEN(quiet), e) < 0)
+        return -1;
+    for (size_t i = 0; i < p->n_ip; i++)
+        if (conntrack_forget(p->ip[i].address, e) < 0)
+            return -1;
+    if ((rc = nl_ask(s, master_message(ifindex, p->bridge))) < 0)
+        return nl_fail(e, rc, "make %s a port of its bridge", p->ifname);
+    if ((rc = nl_ask(s, flags_message(ifindex))) < 0)
+        return nl_fail(e, rc, "isolate port %s", p->ifname);
+    if ((rc = nl_ask(s, fdb_message(ifindex, p->mac))) < 0)
+        return nl_fail(e, rc, "bind the MAC of %s to its port", p->ifname);
+    for (size_t i = 0; i < p->n_ip; i++)
+        if ((rc = nl_ask(s, neighbour_message(p->bridge, p->ip[i].address, p->mac))) < 0)
+            return nl_fail(e, rc, "bind the address of %s to its MAC", p->ifname);
+    rc = link_set_up(s, ifindex);
+    return rc < 0 ? nl_fail(e, rc, "bring %s up", p->ifname) : 0;
+}
+
+static int put_peer(struct nl_msg *m, const struct port *p, const char *name, int netns_fd)
+{
+    struct ifinfomsg head = { .ifi_family = AF_UNSPEC };
+    struct nlattr *info, *data, *peer;
+    if (!(info = nla_nest_start(m, IFLA_LINKINFO)) || nla_put_string(m, IFLA_INFO_KIND, "veth") < 0 ||
+        !(data = nla_nest_start(m, IFLA_INFO_DATA)) || !(peer = nla_nest_start(m, VETH_INFO_PEER)) ||
+        nlmsg_append(m, &head, sizeof head, NLMSG_ALIGNTO) < 0 || nla_put_string(m, IFLA_IFNAME, name) < 0 ||
+        nla_put(m, IFLA_ADDRESS, 6, p->mac) < 0 || nla_put_u32(m, IFLA_MTU, p->mtu) < 0 ||
+        nla_put_u32(m, IFLA_NET_NS_FD, (uint32_t)netns_fd) < 0)
+        return -NLE_NOMEM;
+    nla_nest_end(m, peer);
+    nla_nest_end(m, data);
+    nla_nest_end(m, info);
+    return 0;
+}
+
+/* Both ends at once, the guest's already in its namespace: a crash leaves a whole pair or none. */
+static int veth_make(struct nl_sock *s, const struct port *p, const char *guest_end, int netns_fd, struct vm_err *e)
+{
+    struct ifinfomsg head = { .ifi_family = AF_UNSPEC };
+    struct nl_msg *m = nl_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &head, sizeof head);
+    if (m && (nla_put_string(m, IFLA_IFNAME, p->ifname) < 0 || nla_put_u32(m, IFLA_MTU, p->mtu) < 0 ||
+              put_peer(m, p, guest_end, netns_fd) < 0))
+        m = spoil(m);
+    int rc = nl_ask(s, m);
+    return rc < 0 ? nl_fail(e, rc, "make %s and its other end %s in the guest", p->ifname, guest_end) : 0;
+}
+
+static struct nl_msg *host_address_message(int ifindex, struct net_address a)
+{
+    struct ifaddrmsg head = { .ifa_family = a.v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = a.v6 ? 128 : 32,
+                              .ifa_flags = IFA_F_PERMANENT | (a.v6 ? IFA_F_NODAD : 0), .ifa_index = (unsigned)ifindex };
+    struct nl_msg *m = nl_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
+    return m && (nl_put_address(m, IFA_LOCAL, a) < 0 || nl_put_address(m, IFA_ADDRESS, a) < 0) ? spoil(m) : m;
+}
+
+/* Everything, neighbours of the same subnet too, goes by way of the gateway: there the rules decide. Whether a guest
+ * may go out at all is theirs as well, so a network without NAT has the same routes. A second nic serves its subnet. */
+static struct nl_msg *route_message(int ifindex, const struct port_ip *ip, bool first)
+{
+    struct rtmsg head = { .rtm_family = ip->address.v6 ? AF_INET6 : AF_INET, .rtm_dst_len = first ? 0 : (uint8_t)ip->subnet.prefix,
+                          .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE,
+                          .rtm_type = RTN_UNICAST, .rtm_flags = RTNH_F_ONLINK };
+    struct nl_msg *m = nl_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
+    struct net_address subnet = { .v6 = ip->subnet.v6, .n = ip->subnet.first };
+    if (m && ((!first && nl_put_address(m, RTA_DST, subnet) < 0) ||
+              nl_put_address(m, RTA_GATEWAY, net_cidr_gateway(&ip->subnet)) < 0 || nla_put_u32(m, RTA_OIF, (uint32_t)ifindex) < 0))
+        return spoil(m);
+    return m;
+}
+
+static int guest_configure(const struct port *p, const char *guest_end, bool first, int netns_fd, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(rtnl_link) struct rtnl_link *lo = NULL;
+    OWN(rtnl_link) struct rtnl_link *l = NULL;
+    int rc;
+    if (nl_dial_in(netns_fd, NETLINK_ROUTE, &s, e) < 0 || link_find(s, "lo", &lo, e) < 0 || link_find(s, guest_end, &l, e) < 0)
+        return -1;
+    int ifindex = rtnl_link_get_ifindex(l);
+    if ((rc = link_set_up(s, rtnl_link_get_ifindex(lo))) < 0 || (rc = link_set_up(s, ifindex)) < 0)
+        return nl_fail(e, rc, "bring the guest's lo and %s up", guest_end);
+    for (size_t i = 0; i < p->n_ip; i++)
+        if ((rc = nl_ask(s, host_address_message(ifindex, p->ip[i].address))) < 0 ||
+            (rc = nl_ask(s, neighbour_message(ifindex, net_cidr_gateway(&p->ip[i].subnet), gateway_mac))) < 0 ||
+            (rc = nl_ask(s, route_message(ifindex, &p->ip[i], first))) < 0)
+            return nl_fail(e, rc, "configure %s in the guest", guest_end);
+    return 0;
+}
+
+int net_veth_attach(const struct net_nic *nic, unsigned index, const struct network_spec *n, int netns_fd, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(rtnl_link) struct rtnl_link *l = NULL;
+    struct port p;
+    char guest_end[NET_IFNAME];
+    snprintf(guest_end, sizeof guest_end, "host%u", index);
+    if (nl_dial(NETLINK_ROUTE, &s, e) < 0 || port_plan(s, nic, n, &p, e) < 0 || net_link_remove(nic->ifname, e) < 0 ||
+        veth_make(s, &p, guest_end, netns_fd, e) < 0)
+        return -1;
+    if (guest_configure(&p, guest_end, index == 0, netns_fd, e) < 0 || link_find(s, nic->ifname, &l, e) < 0 ||
+        port_join(s, &p, rtnl_link_get_ifindex(l), e) < 0) {
+        net_link_remove(nic->ifname, NULL);
+        return vm_context(e, "network %s", n->name);
+    }
+    return 0;
+}
+
+int net_tap_open(const struct net_nic *nic, const struct network_spec *n, int *out_fd, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(rtnl_link) struct rtnl_link *l = NULL;
+    OWN(fd) int fd = -1;
+    struct port p;
+    struct ifreq want = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+    if (nl_dial(NETLINK_ROUTE, &s, e) < 0 || port_plan(s, nic, n, &p, e) < 0 || net_link_remove(nic->ifname, e) < 0)
+        return -1;
+    if ((fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK)) < 0)
+        return vm_fail_sys(e, "open /dev/net/tun");
+    memcpy(want.ifr_name, nic->ifname, sizeof want.ifr_name);
+    if (ioctl(fd, TUNSETIFF, &want) < 0)
+        return vm_fail_sys(e, "make tap %s", nic->ifname);
+    if (link_find(s, nic->ifname, &l, e) < 0 || port_join(s, &p, rtnl_link_get_ifindex(l), e) < 0)
+        return vm_context(e, "network %s", n->name); /* the tap goes with its fd */
+    *out_fd = take_fd(&fd);
+    return 0;
+}
+
+int net_link_remove(const char *ifname, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(rtnl_link) struct rtnl_link *l = NULL;
+    struct vm_err why = { 0 };
+    uint32_t id;
+    unsigned nic;
+    if (!net_ifname_parse(ifname, &id, &nic))
+        return vm_fail(e, VM_E_INVALID, "'%s' is not the name of a guest's port", ifname);
+    if (nl_dial(NETLINK_ROUTE, &s, e) < 0 || shape_remove(s, ifname, e) < 0)
+        return -1;
+    if (link_find(s, ifname, &l, &why) < 0)
+        return why.code == VM_E_ABSENT ? 0 : vm_fail(e, why.code, "%s", why.text);
+    int rc = link_delete(s, rtnl_link_get_ifindex(l)), bridge = rtnl_link_get_master(l);
+    if (rc < 0 && rc != -NLE_NODEV)
+        return nl_fail(e, rc, "remove %s", ifname);
+    return bridge ? bridge_prune(s, bridge, e) : 0;
+}
+
+int net_links(struct strv *out, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(nl_cache) struct nl_cache *all = NULL;
+    char port[NET_IFNAME];
+    uint32_t id;
+    unsigned nic;
+    int rc;
+    if (nl_dial(NETLINK_ROUTE, &s, e) < 0)
+        return -1;
+    if ((rc = rtnl_link_alloc_cache(s, AF_UNSPEC, &all)) < 0)
+        return nl_fail(e, rc, "list interfaces");
+    for (struct nl_object *o = nl_cache_get_first(all); o; o = nl_cache_get_next(o)) {
+        struct rtnl_link *l = (struct rtnl_link *)o;
+        const char *name = rtnl_link_get_name(l);
+        if (name && (net_ifname_parse(name, &id, &nic) || link_is_our_bridge(l)))
+            strv_add(out, name);
+        /* A queue whose port has gone stands for the port: net_link_remove takes both away. */
+        OWN(rtnl_link) struct rtnl_link *whose = shape_ifb_parse(l, port) ? rtnl_link_get_by_name(all, port) : NULL;
+        if (shape_ifb_parse(l, port) && !whose)
+            strv_add(out, port);
+    }
+    return out->failed ? vm_no_memory(e) : 0;
+}
+
+int net_stats(const char *ifname, struct net_stats *out, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(rtnl_link) struct rtnl_link *l = NULL;
+    if (nl_dial(NETLINK_ROUTE, &s, e) < 0 || link_find(s, ifname, &l, e) < 0)
+        return -1;
+    /* What the host's end sends, the guest receives. */
+    *out = (struct net_stats){
+        .rx_bytes = rtnl_link_get_stat(l, RTNL_LINK_TX_BYTES),     .tx_bytes = rtnl_link_get_stat(l, RTNL_LINK_RX_BYTES),
+        .rx_packets = rtnl_link_get_stat(l, RTNL_LINK_TX_PACKETS), .tx_packets = rtnl_link_get_stat(l, RTNL_LINK_RX_PACKETS),
+        .rx_drops = rtnl_link_get_stat(l, RTNL_LINK_TX_DROPPED),   .tx_drops = rtnl_link_get_stat(l, RTNL_LINK_RX_DROPPED),
+    };
+    return 0;
+}
