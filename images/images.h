@@ -83,7 +83,7 @@ int store_each(int dir, bool hidden, int (*each)(const char *name, void *arg, st
                struct vm_err *e);
 /* name vanishes at once, what was in it as fast as the disk can. Absent is success. */
 int store_remove(int dir, const char *name, struct vm_err *e);
-/* Turns "no space" of any step into what a person can act upon. */
+/* Turns "no space" of any step, or in the words of any child, into what a person can act upon. */
 int store_full(const struct image_store *s, const char *doing, struct vm_err *e);
 
 /* ---- disk.c: sparse ext4 images ---- */

@@ -19,15 +19,16 @@ static int root_dir(struct image_store *s, uint32_t guest_id, char name[static I
 
 int root_ensure(struct image_store *s, uint32_t guest_id, uint64_t size, char out[static IMAGE_PATH], struct vm_err *e)
 {
-    char name[ID_TEXT], what[64];
+    char name[ID_TEXT], what[64], path[IMAGE_PATH];
 
     snprintf(name, sizeof name, "%u", guest_id);
     snprintf(what, sizeof what, "root disk of guest %u", guest_id);
-    if (store_path(s, "guests", name, ROOT_FILE, out, e) < 0)
+    if (store_path(s, "guests", name, ROOT_FILE, path, e) < 0)
         return -1;
     OWN(fd) int dir = path_mkdirs(s->guests, name, 0700, e);
     if (dir < 0 || disk_ensure(s, dir, ROOT_FILE, DISK_ROOT, size, what, e) < 0)
         return store_full(s, what, e);
+    memcpy(out, path, IMAGE_PATH);
     return 0;
 }
 

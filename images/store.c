@@ -119,11 +119,10 @@ int store_remove(int dir, const char *name, struct vm_err *e)
 
 int store_full(const struct image_store *s, const char *doing, struct vm_err *e)
 {
-    if (!e || (e->sys != ENOSPC && e->sys != EDQUOT))
+    if (!e || (e->sys != ENOSPC && e->sys != EDQUOT && !strstr(e->text, strerror(ENOSPC))))
         return -1;
-    int sys = e->sys;
     vm_fail(e, VM_E_SYSTEM, "no space left in '%.200s' for %s; free some ('vmctl rm' what is not needed) and try again",
             s->state, doing);
-    e->sys = sys;
+    e->sys = ENOSPC;
     return -1;
 }

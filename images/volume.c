@@ -70,15 +70,16 @@ static int volume_make(struct image_store *s, int dir, const struct spec_volume 
 int volume_ensure(struct image_store *s, const struct spec_volume *v, const char *guest, char out[static IMAGE_PATH],
                   bool *grown, struct vm_err *e)
 {
-    char what[64];
+    char what[64], path[IMAGE_PATH];
 
     if (volume_check_name(v->name, e) < 0 ||
-        store_path(s, "volumes", v->name, v->directory ? TREE_DIR : DISK_FILE, out, e) < 0)
+        store_path(s, "volumes", v->name, v->directory ? TREE_DIR : DISK_FILE, path, e) < 0)
         return -1;
     snprintf(what, sizeof what, "volume '%s'", v->name);
     OWN(fd) int dir = path_mkdirs(s->volumes, v->name, 0700, e);
     if (dir < 0 || volume_make(s, dir, v, what, e) < 0 || note_write(dir, v, guest, e) < 0)
         return store_full(s, what, e);
+    memcpy(out, path, IMAGE_PATH);
     *grown = !v->directory && disk_outgrown(dir, DISK_FILE);
     return 0;
 }
