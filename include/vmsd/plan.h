@@ -22,6 +22,7 @@ struct plan_change {
     char *error;                   /* this change is impossible (a disk that shrinks, say): one line; or NULL */
     struct plan_field *fields; size_t n_fields;
     size_t first_script;           /* index of the first script that will run; n_install: none */
+    struct strv scripts;           /* paths of the scripts that will run, in order */
 };
 
 /* What actually is, as far as the plan needs it: NULL applied: no such guest yet. */
@@ -44,7 +45,8 @@ json_t *plan_change_json(const struct plan_change *c); /* {guest, class, fields,
 /* Selection by names, globs ("db*") and "tag:NAME"; an empty list selects all. */
 bool select_match(const struct strv *patterns, const char *name, const struct spec_list *tags);
 
-/* Orders n guests so that each comes after those it depends on: order[] gets indices. Cycles are spec errors. */
-void plan_order(struct guest_spec *const *guests, size_t n, size_t *order);
+/* Orders n guests so that each comes after those it depends on, and otherwise as they stand: order[] gets indices.
+ * Cycles are spec errors. -1: no memory. */
+int plan_order(struct guest_spec *const *guests, size_t n, size_t *order);
 
 #endif
