@@ -1,0 +1,115 @@
+/* vmctl logs, console */
+#include <string.h>
+#include "cli.h"
+#include "select.h"
+#include "session.h"
+#include "stream.h"
+#include "term.h"
+
+/* What vmsd keeps: "install" or "console". */
+static int kept(struct cli *cli, const char *guest, const char *source, const char *script, struct vm_err *e)
+{
+    struct stream_shown shown = {0};
+    OWN(str) char *head = client_path("/v1/guests/", guest, "/logs");
+    OWN(text) struct text path = {0};
+    struct transfer t = {.method = "GET", .sink = stream_shown_sink, .arg = &shown};
+    int rc, end;
+
+    text_add(&path, head ? head : "");
+    client_query(&path, "source", source);
+    if (script)
+        client_query(&path, "script", script);
+    if (cli_value(cli, OPT_LINES))
+        client_query(&path, "lines", cli_value(cli, OPT_LINES));
+    if (cli_has(cli, OPT_FOLLOW))
+        client_query(&path, "follow", "1");
+    if (!head || path.failed)
+        return vm_no_memory(e);
+    t.path = path.s;
+    rc = client_stream(&cli->client, &t, e);
+    end = stream_shown_end(&shown, rc == 0 ? e : NULL);
+    return rc < 0 ? rc : end;
+}
+
+static int show_output(enum frame_channel channel, const void *p, size_t n, void *arg, struct vm_err *e)
+{
+    return channel == CHANNEL_STDOUT ? stream_shown_sink(p, n, arg, e) : 0;
+}
+
+/* The guest's own journal; *status as a shell sees it. */
+static int journal(struct cli *cli, const char *guest, int *status, struct vm_err *e)
+{
+    const char *argv[8] = {"journalctl", "--no-pager", "--quiet"};
+    struct stream_shown shown = {0};
+    struct session_io io = {.in = -1, .out = show_output, .arg = &shown};
+    OWN(json) json_t *request = NULL;
+    size_t n = 3;
+    int rc, end;
+
+    if (cli_has(cli, OPT_FOLLOW))
+        argv[n++] = "--follow";
+    argv[n++] = "--lines";
+    argv[n++] = cli_value(cli, OPT_LINES) ? cli_value(cli, OPT_LINES) : cli_has(cli, OPT_FOLLOW) ? "10" : "all";
+    request = session_request(argv);
+    rc = session_run(&cli->client, guest, request, &io, status, e);
+    end = stream_shown_end(&shown, rc == 0 ? e : NULL);
+    return rc < 0 ? rc : end;
+}
+
+static int lines_ok(const struct cli *cli, struct vm_err *e)
+{
+    const char *lines = cli_value(cli, OPT_LINES);
+    uint64_t n;
+
+    if (lines && !text_to_u64(lines, &n))
+        return vm_fail(e, VM_E_INVALID, "-n %.40s: a number of lines was expected", lines);
+    return 0;
+}
+
+int cmd_console(struct cli *cli)
+{
+    OWN(str) char *guest = NULL;
+    struct vm_err e = {0};
+
+    if (lines_ok(cli, &e) < 0 || select_one(cli, cli->args[0], &guest, &e) < 0 ||
+        kept(cli, guest, "console", NULL, &e) < 0)
+        return cli_fail(cli, &e);
+    return EXIT_DONE;
+}
+
+/* "--install=2", or "NAME --install 2", which getopt takes for a second argument. */
+static int script_number(const struct cli *cli, const char **out, struct vm_err *e)
+{
+    const char *nn = cli_value(cli, OPT_INSTALL);
+    uint64_t n;
+
+    if (cli->n_args > 1)
+        nn = cli->args[1];
+    if (cli->n_args > 1 && !cli_has(cli, OPT_INSTALL))
+        return vm_fail(e, VM_E_INVALID, "usage: vmctl logs %s", cli->command->usage);
+    if (nn && *nn && !text_to_u64(nn, &n))
+        return vm_fail(e, VM_E_INVALID, "--install %.40s: the number of a script was expected", nn);
+    *out = nn && *nn ? nn : NULL;
+    return 0;
+}
+
+int cmd_logs(struct cli *cli)
+{
+    OWN(str) char *guest = NULL;
+    const char *script;
+    struct vm_err e = {0};
+    int status = 0, rc;
+
+    if (lines_ok(cli, &e) < 0 || script_number(cli, &script, &e) < 0 ||
+        select_one(cli, cli->args[0], &guest, &e) < 0)
+        return cli_fail(cli, &e);
+    if (cli_has(cli, OPT_INSTALL))
+        return kept(cli, guest, "install", script, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;
+    rc = journal(cli, guest, &status, &e);
+    if (rc == 0 && status != 126 && status != 127)
+        return status;
+    if (cli->client.unreached)
+        return cli_fail(cli, &e);
+    term_complain("no journal of %s (%s); its console:", guest, rc < 0 ? e.text : "it has no journalctl");
+    return kept(cli, guest, "console", NULL, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;
+}
