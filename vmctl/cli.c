@@ -150,7 +150,7 @@ static int command_check(struct cli *cli, struct vm_err *e)
 int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
 {
     const char *socket = getenv("VMSD_SOCKET");
-    int rest, words;
+    int rest, words = 1;
 
     if (take_options(cli, argc, argv, OPTS_ALWAYS | OPT(OUTPUT), true, &rest, e) < 0)
         return -1;
