@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <linux/magic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -48,15 +49,19 @@ static int sealed_copy(const char *program, struct vm_err *e)
 
 int drivers_init(const char *agent_program, const char *keeper_program, struct vm_err *e)
 {
-    int agent = sealed_copy(agent_program, e);
+    struct nspawn_programs p;
+    OWN(fd) int agent = sealed_copy(agent_program, e);
 
     if (agent < 0)
         return -1;
-    fd_drop(nspawn_programs.agent);
-    nspawn_programs.agent = agent;
-    if ((size_t)snprintf(nspawn_programs.keeper, sizeof nspawn_programs.keeper, "%s", keeper_program) >=
-        sizeof nspawn_programs.keeper)
+    if ((size_t)snprintf(p.keeper, sizeof p.keeper, "%s", keeper_program) >= sizeof p.keeper)
         return vm_fail(e, VM_E_INVALID, "the path of vms-keeper is too long");
+    if (agent_filter_make(&p.filter, e) < 0)
+        return -1;
+    p.agent = take_fd(&agent);
+    fd_drop(nspawn_programs.agent);
+    free(nspawn_programs.filter.filter);
+    nspawn_programs = p;
     return 0;
 }
 

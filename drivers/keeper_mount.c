@@ -5,12 +5,15 @@
 #include <linux/fs.h>
 #include <linux/loop.h>
 #include <linux/openat2.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
@@ -249,23 +252,36 @@ static void root_check(int root)
     }
 }
 
-/* One step of the way to a mount's target. C2: a link anywhere on the way ends the start. Made if missing, as the
- * guest's root would have made it. */
+/* Makes a directory or an empty file with the guest's root as its owner: a directory whose ids are mapped takes nobody
+ * else. Without the secure bit, the change of the user would take our right to write where the owner is another. */
+static int make_as(uint32_t owner, int dir, const char *name, bool file)
+{
+    int made;
+
+    prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP);
+    setfsgid(owner);
+    setfsuid(owner);
+    made = file ? openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644)
+                : mkdirat(dir, name, 0755);
+    int cause = errno;
+    setfsuid(0);
+    setfsgid(0);
+    prctl(PR_SET_SECUREBITS, 0);
+    errno = cause;
+    if (file && made >= 0)
+        close(made);
+    return made < 0 ? -1 : 0;
+}
+
+/* One step of the way to a mount's target. C2: a link anywhere on the way ends the start. Made if missing. */
 static int step_into(int dir, const char *name, bool file, uint32_t owner, const char *target)
 {
     int fd = beneath(dir, name, O_PATH | O_NOFOLLOW);
     struct stat st;
 
     if (fd < 0 && errno == ENOENT) {
-        int made = file ? openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644)
-                        : mkdirat(dir, name, 0755);
-
-        if (made < 0)
+        if (make_as(owner, dir, name, file) < 0)
             keeper_fail("target %s: make '%s': %s", target, name, strerror(errno));
-        if (file)
-            close(made);
-        if (fchownat(dir, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
-            keeper_fail("target %s: give '%s' to the guest: %s", target, name, strerror(errno));
         fd = beneath(dir, name, O_PATH | O_NOFOLLOW);
     }
     if (fd < 0 || fstat(fd, &st) < 0)

@@ -4,6 +4,7 @@
 
 #include "keeper.h"
 
+#include <linux/filter.h>
 #include <vmsd/driver.h>
 #include <vmsd/text.h>
 
@@ -12,7 +13,7 @@
 extern const struct vm_driver nspawn_driver;
 
 /* What drivers_init was told. */
-struct nspawn_programs { char keeper[256]; int agent; /* sealed memfd */ };
+struct nspawn_programs { char keeper[256]; int agent; /* sealed memfd */ struct sock_fprog filter; /* for the agent */ };
 extern struct nspawn_programs nspawn_programs;
 
 /* nspawn_args.c: pure. The command line of a guest. */
@@ -42,6 +43,9 @@ bool pidfd_wait(int pidfd, struct deadline d);
 
 /* nspawn_agent.c: an agent inside the namespaces of the guest's leader. */
 int nspawn_agent(const struct drv_guest *g, const struct drv_proc *p, struct deadline d, int *fd, struct vm_err *e);
+
+/* agent_filter.c: the system calls that the agent and what it runs may not make. out->filter is yours. */
+int agent_filter_make(struct sock_fprog *out, struct vm_err *e);
 
 /* nspawn_grow.c */
 int nspawn_grow(const struct drv_guest *g, const struct drv_proc *p, const char *source, struct vm_err *e);

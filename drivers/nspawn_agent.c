@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -91,6 +92,8 @@ __attribute__((noreturn)) static void agent_exec(const struct entry *x)
     for (int i = 0; i < 3; i++)
         if (dup2(null, i) < 0)
             enter_fail(x, "dup");
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &nspawn_programs.filter) < 0)
+        enter_fail(x, "filter system calls");
     if (caps_drop(x->caps) < 0)
         enter_fail(x, "drop capabilities");
     if (x->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

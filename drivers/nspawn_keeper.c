@@ -13,6 +13,8 @@
 
 /* Above all fds that the keeper gets. */
 enum { FD_ASIDE = KEEPER_FD_MOUNTS + KEEPER_MOUNTS_MAX };
+/* From a keeper's last word to its exit: time for the kernel to take down its mounts. */
+enum { KEEPER_LEAVE_MS = 5000 };
 
 /* In the grandchild; after fork in a process with threads, so only calls that are safe there. */
 __attribute__((noreturn)) static void keeper_exec(const struct nspawn_plan *p, const char *program, int go)
@@ -135,6 +137,8 @@ int keeper_await(const char *run_dir, int keeper, enum state_phase phase, struct
         struct vm_err why = {0};
 
         if (keeper_state(run_dir, out, &why) == 0) {
+            if (out->phase == PHASE_ENDED)
+                pidfd_wait(keeper, deadline_in(KEEPER_LEAVE_MS)); /* its mounts go with it */
             if (out->phase >= phase)
                 return 0;
         } else if (why.code != VM_E_ABSENT) {

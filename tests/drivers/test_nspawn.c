@@ -1,24 +1,557 @@
 /* Containers as they are: started, stopped, killed, adopted. Needs root and a tree (trial.h). */
 #include "trial.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
+#include <vmsd/path.h>
+
+static struct trial trial, *const t = &trial;
 
 START_TEST(test_life)
 {
-    struct trial trial, *t = &trial;
+    struct drv_exit x;
     char out[200];
 
     trial_init(t, "trial-life", 4001);
     trial_start(t);
     ck_assert_int_eq(trial_sh(t, "echo $(id -u) $(id -g); exit 7", out, sizeof out), 7);
-    ck_assert_msg(!strncmp(out, "0 0", 3), "%s", out);
+    ck_assert_str_eq(out, "0 0\n");
+    ck_assert_int_eq(t->drv->reap(t->g.id, t->run, &x, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_CONFLICT);
     trial_stop(t);
+    ck_assert_int_eq(trial_reap(t).kind, EXIT_POWEROFF);
+    trial_stop(t); /* gone already is success */
+    trial_done(t);
+}
+END_TEST
+
+/* What is written stays over a restart; what the image holds is untouched. */
+START_TEST(test_root_persists)
+{
+    char out[200];
+
+    trial_init(t, "trial-root", 4002);
+    trial_start(t);
+    ck_assert_int_eq(trial_sh(t, "echo kept >/root/file && rm /etc/issue && stat -c %u:%a /root/file /", out, sizeof out), 0);
+    ck_assert_str_eq(out, "0:644\n0:755\n");
+    trial_stop(t);
+    trial_reap(t);
+    trial_start(t);
+    ck_assert_int_eq(trial_sh(t, "cat /root/file; test -e /etc/issue", out, sizeof out), 1);
+    ck_assert_str_eq(out, "kept\n");
+    trial_stop(t);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_read_only_root)
+{
+    trial_init(t, "trial-ro", 4003);
+    t->spec.security.read_only_root = true;
+    trial_start(t);
+    ck_assert_int_ne(trial_sh(t, "echo x >/root/file", NULL, 0), 0);
+    ck_assert_int_eq(trial_sh(t, "echo x >/run/file", NULL, 0), 0);
+    trial_stop(t);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+/* ---- the end, however it comes ---- */
+
+static pid_t state_pid(const char *key)
+{
+    char path[128], line[128];
+    int pid = 0;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/state", t->run);
+    ck_assert_ptr_nonnull(f = fopen(path, "r"));
+    while (fgets(line, sizeof line, f))
+        if (!strncmp(line, key, strlen(key)) && line[strlen(key)] == '=')
+            pid = atoi(line + strlen(key) + 1);
+    fclose(f);
+    ck_assert_int_gt(pid, 1);
+    return pid;
+}
+
+static const struct { const char *whom; enum drv_exit_kind kind; } kills[] = {
+    {"keeper", EXIT_KILLED}, {"nspawn", EXIT_KILLED}, {"leader", EXIT_CRASH}};
+
+START_TEST(test_N5_killed)
+{
+    trial_init(t, "trial-kill", 4010 + (uint32_t)_i);
+    trial_start(t);
+    ck_assert(kill(state_pid(kills[_i].whom), SIGKILL) == 0);
+    trial_wait_end(t);
     struct drv_exit x = trial_reap(t);
-    ck_assert_int_eq(x.kind, EXIT_POWEROFF);
+    ck_assert_int_eq(x.kind, kills[_i].kind);
+    ck_assert_msg(*x.text, "no reason given");
+    trial_done(t);
+}
+END_TEST
+
+/* Without vmsd: the keeper's death alone takes all of the guest along. */
+START_TEST(test_keeper_killed_alone)
+{
+    trial_init(t, "trial-alone", 4014);
+    trial_start(t);
+    pid_t nspawn = state_pid("nspawn"), leader = state_pid("leader");
+    ck_assert(kill(t->p.keeper.pid, SIGKILL) == 0);
+    for (int i = 0; i < 500 && (kill(leader, 0) == 0 || kill(nspawn, 0) == 0); i++)
+        usleep(10000);
+    struct trial_rest r = trial_audit(t);
+    ck_assert_msg(!r.processes && !r.loops && !r.mounts, "%u processes, %u loops left", r.processes, r.loops);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+static const struct { const char *line; enum drv_exit_kind kind; } own_ends[] = {
+    {"systemctl poweroff", EXIT_POWEROFF}, {"systemctl reboot", EXIT_REBOOT}, {"systemctl exit 3", EXIT_CRASH}};
+
+START_TEST(test_ends_itself)
+{
+    trial_init(t, "trial-end", 4020 + (uint32_t)_i);
+    trial_start(t);
+    trial_sh(t, own_ends[_i].line, NULL, 0);
+    trial_wait_end(t);
+    struct drv_exit x = trial_reap(t);
+    ck_assert_int_eq(x.kind, own_ends[_i].kind);
+    if (x.kind == EXIT_CRASH)
+        ck_assert_int_eq(x.status, 3);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_exit_in_boot)
+{
+    trial_init_tiny(t, "trial-boot", 4030, "exit 9");
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e), 0);
+    ck_assert_int_eq(t->drv->wait_booted(&t->g, &t->p, deadline_in(20000), &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_BACKEND);
+    ck_assert_msg(strstr(t->e.text, "init says no") != NULL, "%s", t->e.text);
+    struct drv_exit x = trial_reap(t);
+    ck_assert_int_eq(x.kind, EXIT_CRASH);
+    ck_assert_int_eq(x.status, 9);
+    trial_done(t);
+}
+END_TEST
+
+/* A boot that takes too long is told and left running; a guest that ignores the wish to stop is killed in time. */
+START_TEST(test_N9_hangs)
+{
+    trial_init_tiny(t, "trial-hang", 4031, "hang");
+    OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
+    ck_assert_int_eq(t->p.phase, DRV_STARTED);
+    ck_assert_int_eq(t->drv->wait_booted(&t->g, &t->p, deadline_in(300), &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_TIMEOUT);
+    ck_assert_int_gt(trial_audit(t).processes, 0);
+    int64_t before = now_ms();
+    OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(500), &t->e));
+    ck_assert_int_ge(now_ms() - before, 500);
+    ck_assert_int_lt(now_ms() - before, 2500);
+    ck_assert_int_eq(trial_reap(t).kind, EXIT_KILLED);
+    trial_done(t);
+}
+END_TEST
+
+/* A keeper that answers nothing any more does not keep the guest alive. */
+START_TEST(test_keeper_stopped)
+{
+    trial_init_tiny(t, "trial-sigstop", 4032, "hang");
+    OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
+    ck_assert(kill(t->p.keeper.pid, SIGSTOP) == 0);
+    OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(100), &t->e));
+    ck_assert_int_eq(trial_reap(t).kind, EXIT_KILLED);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_D11_console_flood)
+{
+    char path[128];
+    off_t total = 0;
+    struct stat st;
+
+    trial_init_tiny(t, "trial-flood", 4033, "flood");
+    OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
+    OK(t->drv->wait_booted(&t->g, &t->p, deadline_in(20000), &t->e));
+    sleep(4);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/console.log%s", t->log, i ? ".1" : "");
+        total += stat(path, &st) == 0 ? st.st_size : 0;
+    }
+    ck_assert_int_gt(total, 512 << 10);
+    ck_assert_int_lt(total, 4 << 20); /* 1 MiB at once, then 256 KiB/s */
+    OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(200), &t->e));
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+/* ---- adoption ---- */
+
+START_TEST(test_adopt)
+{
+    struct drv_proc p;
+    int ready[2];
+    char byte;
+
+    trial_init(t, "trial-adopt", 4040);
+    ck_assert(pipe(ready) == 0);
+    pid_t starter = fork();
+    if (starter == 0) {
+        trial_start(t);
+        if (write(ready[1], "", 1) == 1)
+            pause();
+        _exit(1);
+    }
+    close(ready[1]);
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    kill(starter, SIGKILL);
+    waitpid(starter, NULL, 0);
+
+    OK(t->drv->adopt(t->g.id, t->run, &p, &t->e));
+    t->p = p;
+    ck_assert_int_eq(p.phase, DRV_BOOTED);
+    ck_assert_int_gt(p.leader, 1);
+    ck_assert_int_eq(trial_sh(t, "true", NULL, 0), 0);
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &p, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_CONFLICT);
+    trial_stop(t);
+    ck_assert_int_eq(t->drv->adopt(t->g.id, t->run, &p, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_ABSENT);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+/* L6: a state file whose pid is now someone else's. */
+START_TEST(test_L6_recycled_pid)
+{
+    struct drv_proc p;
+    char path[128], text[400];
+    pid_t innocent = fork();
+
+    if (innocent == 0)
+        for (;;)
+            pause();
+    trial_init_tiny(t, "trial-l6", 4041, "hang");
+    snprintf(path, sizeof path, "%s/state", t->run);
+    snprintf(text, sizeof text, "phase=booted\nkeeper=%d 7\nnspawn=%d 7\nleader=%d 7\nboot=x\nend=none\nstatus=0\ntext=\n",
+             innocent, innocent, innocent);
+    trial_file(path, text);
+    ck_assert_int_eq(t->drv->adopt(t->g.id, t->run, &p, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_ABSENT);
+    ck_assert_int_eq(trial_reap(t).kind, EXIT_KILLED);
+    ck_assert_int_eq(waitpid(innocent, NULL, WNOHANG), 0);
+    kill(innocent, SIGKILL);
+    waitpid(innocent, NULL, 0);
+    trial_done(t);
+}
+END_TEST
+
+/* G11: with run_dir wiped the guest is not found, but its image stays locked: no second one can start on it. */
+START_TEST(test_G11_run_wiped)
+{
+    struct drv_proc p;
+    char path[128];
+
+    trial_init_tiny(t, "trial-g11", 4042, "hang");
+    OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
+    snprintf(path, sizeof path, "%s/state", t->run);
+    ck_assert(unlink(path) == 0);
+    ck_assert_int_eq(t->drv->adopt(t->g.id, t->run, &p, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_ABSENT);
+    t->g.id++; /* even under another name */
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &p, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_CONFLICT);
+    t->g.id--;
+    OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(100), &t->e));
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_two_at_once)
+{
+    static struct trial other;
+    struct trial *o = &other;
+
+    trial_init(t, "trial-one", 4050);
+    trial_init(o, "trial-two", 4051);
+    trial_start(t);
+    trial_start(o);
+    ck_assert_int_eq(trial_sh(o, "echo two >/root/who", NULL, 0), 0);
+    ck_assert_int_ne(trial_sh(t, "test -e /root/who", NULL, 0), 0);
+    trial_stop(t);
+    trial_reap(t);
+    trial_gone(t);
+    ck_assert_int_eq(trial_sh(o, "grep -q two /root/who", NULL, 0), 0);
+    trial_stop(o);
+    trial_reap(o);
+    trial_done(o);
+    trial_done(t);
+}
+END_TEST
+
+/* ---- volumes and binds ---- */
+
+START_TEST(test_mounts)
+{
+    char disk[128], file[128], out[400];
+    struct stat st;
+
+    trial_init(t, "trial-mounts", 4060);
+    snprintf(disk, sizeof disk, "%s/disk.img", t->dir);
+    trial_image(disk, 32);
+    snprintf(file, sizeof file, "%s/file", t->dir);
+    trial_file(file, "from the host\n");
+    struct drv_mount mounts[] = {
+        {.disk = true, .source = disk, .target = "/srv/data/inner", .mapped = true}, /* sorted after its parent */
+        {.source = t->source, .target = "/srv/data", .mapped = true},
+        {.source = t->source, .target = "/srv/ro", .mapped = true, .read_only = true},
+        {.source = t->source, .target = "/srv/raw"},
+        {.source = file, .target = "/srv/colon:comma,=file"},
+    };
+    t->g.mounts = mounts;
+    t->g.n_mounts = ARRAY_LEN(mounts);
+    trial_start(t);
+    ck_assert_int_eq(trial_sh(t, "stat -c %u /srv/data /srv/data/inner /srv/raw; cat /srv/colon*", out, sizeof out), 0);
+    ck_assert_str_eq(out, "0\n0\n65534\nfrom the host\n");
+    ck_assert_int_eq(trial_sh(t, "echo a >/srv/data/a && echo b >/srv/data/inner/b", NULL, 0), 0);
+    ck_assert_int_ne(trial_sh(t, "echo c >/srv/ro/c", NULL, 0), 0);
+    ck_assert_int_ne(trial_sh(t, "mount -o remount,bind,rw /srv/ro && echo c >/srv/ro/c", NULL, 0), 0);
+    ck_assert_int_ne(trial_sh(t, "echo d >/srv/raw/d", NULL, 0), 0);
+    ck_assert_int_eq(trial_sh(t, "grep -E ' /srv/(data|ro|raw) ' /proc/self/mountinfo | grep -vc nosuid,nodev", out,
+                              sizeof out), 1);
+    snprintf(file, sizeof file, "%s/a", t->source);
+    ck_assert(stat(file, &st) == 0);
+    ck_assert_uint_eq(st.st_uid, 0);
+    trial_stop(t);
+    trial_reap(t);
+    trial_start(t);
+    ck_assert_int_eq(trial_sh(t, "cat /srv/data/inner/b", out, sizeof out), 0);
+    ck_assert_str_eq(out, "b\n");
+    trial_stop(t);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+/* Start must fail and leave nothing. */
+static void refused(const struct drv_mount *m, enum vm_errc code, const char *word)
+{
+    t->g.mounts = m;
+    t->g.n_mounts = 1;
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e), -1);
+    ck_assert_msg(t->e.code == code && strstr(t->e.text, word), "%s: %s", m->target, t->e.text);
+    trial_gone(t);
+}
+
+/* Makes links in the guest's own writable layer, as its root could, and starts it again. */
+START_TEST(test_C2_target_is_link)
+{
+    char path[160];
+    struct stat st;
+
+    trial_init(t, "trial-c2", 4061);
+    trial_start(t);
+    ck_assert_int_eq(trial_sh(t, "ln -s /proc /srv/proc; ln -s / /srv/up; ln -s /var/tmp /srv/host; mkdir /srv/dir; "
+                                 "ln -s dir /srv/inside; touch /srv/afile", NULL, 0), 0);
+    trial_stop(t);
+    trial_reap(t);
+    static const char *const links[] = {"/srv/proc", "/srv/proc/1", "/srv/up/etc", "/srv/host/vmsd-c2", "/srv/inside/x"};
+    for (size_t i = 0; i < ARRAY_LEN(links); i++)
+        refused(&(struct drv_mount){.source = t->source, .target = links[i], .mapped = true}, VM_E_BACKEND, "link");
+    refused(&(struct drv_mount){.source = t->source, .target = "/srv/afile"}, VM_E_BACKEND, "a directory");
+    snprintf(path, sizeof path, "%s/f", t->dir);
+    trial_file(path, "x");
+    refused(&(struct drv_mount){.source = path, .target = "/srv/dir"}, VM_E_BACKEND, "a file");
+    ck_assert(stat("/var/tmp/vmsd-c2", &st) < 0 && errno == ENOENT);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_C3_refused_sources)
+{
+    char sock[160];
+
+    trial_init_tiny(t, "trial-c3", 4062, "hang");
+    snprintf(sock, sizeof sock, "%s/fifo", t->dir);
+    ck_assert(mkfifo(sock, 0600) == 0);
+    refused(&(struct drv_mount){.source = sock, .target = "/srv/x"}, VM_E_INVALID, "neither");
+    refused(&(struct drv_mount){.source = "/proc", .target = "/srv/x"}, VM_E_DENIED, "kernel");
+    refused(&(struct drv_mount){.source = "/sys/kernel", .target = "/srv/x"}, VM_E_DENIED, "kernel");
+    refused(&(struct drv_mount){.source = "/dev", .target = "/srv/x"}, VM_E_DENIED, "kernel");
+    refused(&(struct drv_mount){.source = t->run, .target = "/srv/x"}, VM_E_DENIED, "vmsd's own");
+    refused(&(struct drv_mount){.source = "/", .target = "/srv/x"}, VM_E_DENIED, "vmsd's own");
+    refused(&(struct drv_mount){.source = "/proc/self/fd/0", .target = "/srv/x"}, VM_E_SYSTEM, "open");
+    refused(&(struct drv_mount){.source = "/var/tmp/vmsd-absent", .target = "/srv/x"}, VM_E_SYSTEM, "No such file");
+    refused(&(struct drv_mount){.source = t->source, .target = "/srv/../etc"}, VM_E_INVALID, "plain");
+    refused(&(struct drv_mount){.source = t->source, .target = "/"}, VM_E_INVALID, "plain");
+    refused(&(struct drv_mount){.source = t->source, .target = "/run/x"}, VM_E_INVALID, "/run");
+    trial_done(t);
+}
+END_TEST
+
+/* D15: the directories that nspawn reaches by name, turned into links by the guest's root. */
+START_TEST(test_D15_links_for_dev)
+{
+    static const char *const dirs[] = {"dev", "proc", "sys", "run", "tmp", "etc"};
+    char path[300], cmd[400];
+
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        trial_init_tiny(t, "trial-d15", 4063 + (uint32_t)i, "hang");
+        snprintf(path, sizeof path, "%s/%s", t->tree, dirs[i]);
+        snprintf(cmd, sizeof cmd, "/%s is no directory", dirs[i]);
+        ck_assert(rmdir(path) == 0 && symlink("/var/tmp", path) == 0);
+        ck_assert_int_eq(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e), -1);
+        ck_assert_msg(strstr(t->e.text, dirs[i]) && strstr(t->e.text, "no directory"), "%s", t->e.text);
+        trial_done(t);
+    }
+    ck_assert(access("/var/tmp/null", F_OK) < 0);
+}
+END_TEST
+
+/* Whatever is missing: one line that names it, and nothing left. */
+START_TEST(test_failed_starts)
+{
+    trial_init_tiny(t, "trial-fail", 4070, "hang");
+    t->g.image = "/var/tmp/vmsd-absent";
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &t->p, &t->e), -1);
+    ck_assert_msg(strstr(t->e.text, "vmsd-absent") != NULL, "%s", t->e.text);
+    trial_gone(t);
+    t->g.image = t->source; /* empty: no os-release, nspawn itself refuses */
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &t->p, &t->e), -1);
+    ck_assert_msg(strstr(t->e.text, "os-release") != NULL, "%s", t->e.text);
+    trial_gone(t);
+    t->g.image = t->tree;
+    ck_assert(truncate(t->root, 0) == 0 && truncate(t->root, 1 << 20) == 0);
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &t->p, &t->e), -1);
+    ck_assert_msg(strstr(t->e.text, "the root image") != NULL, "%s", t->e.text);
+    trial_gone(t);
+    trial_image(t->root, 64);
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(0), &t->p, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_TIMEOUT);
+    trial_done(t);
+}
+END_TEST
+
+/* ---- the guest from outside ---- */
+
+START_TEST(test_D13_D14_agent)
+{
+    char out[4000];
+
+    trial_init(t, "trial-agent", 4080);
+    t->spec.security.no_new_privileges = true;
+    trial_start(t);
+    ck_assert_int_eq(trial_sh(t, "readlink /proc/$PPID/exe; ls /proc/$PPID/fd | tr '\\n' ' '", out, sizeof out), 0);
+    ck_assert_str_eq(out, "/memfd:vms-agent (deleted)\n0 1 2 3 ");
+    ck_assert_int_ne(trial_sh(t, "echo x >/proc/$PPID/exe", NULL, 0), 0);
+    ck_assert_msg(trial_sh(t, "a=$(grep -E 'CapBnd|NoNew' /proc/1/status); "
+                                 "b=$(grep -E 'CapBnd|NoNew' /proc/$PPID/status); test \"$a\" = \"$b\" || "
+                                 "{ echo \"$a\"; echo \"$b\"; false; }", out, sizeof out) == 0, "%s", out);
+    ck_assert_int_eq(trial_sh(t, "for n in cgroup ipc mnt net pid user uts; do "
+                                 "test $(readlink /proc/1/ns/$n) = $(readlink /proc/$PPID/ns/$n) || echo $n; done", out,
+                              sizeof out), 0);
+    ck_assert_str_eq(out, "");
+    ck_assert_int_eq(trial_sh(t, "tr '\\0' '\\n' </proc/$PPID/environ | cut -d= -f1 | tr '\\n' ' '", out, sizeof out), 0);
+    ck_assert_str_eq(out, "PATH HOME LANG ");
+    ck_assert_int_eq(trial_sh(t, "dmesg && echo read the kernel log; grep Seccomp: /proc/$PPID/status", out, sizeof out), 0);
+    ck_assert_msg(strstr(out, "not permitted\n") && strstr(out, "Seccomp:\t2\n") && !strstr(out, "kernel log\n"), "%s", out);
+    trial_stop(t);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_stats_and_limits)
+{
+    struct drv_stats s;
+    char out[64];
+
+    trial_init(t, "trial-stats", 4081);
+    trial_start(t);
+    OK(t->drv->stats(t->g.id, t->run, &t->p, &s, &t->e));
+    struct drv_host h;
+    drv_host_probe(&h);
+    ck_assert(!h.cgroup_memory || (s.memory > 1 << 20 && s.memory < 512 << 20 && s.memory_limit == 512 << 20));
+    ck_assert(!h.cgroup_pids || (s.pids > 1 && s.pids < 200));
+    t->spec.memory = 256 << 20;
+    t->spec.limits.pids = 40;
+    OK(t->drv->limits(&t->g, &t->p, &t->e));
+    OK(t->drv->stats(t->g.id, t->run, &t->p, &s, &t->e));
+    ck_assert(!h.cgroup_memory || s.memory_limit == 256 << 20);
+    /* D17: also what the agent runs is held by the limit. */
+    if (h.cgroup_pids) {
+        trial_sh(t, "for i in $(seq 60); do sleep 3 & done 2>/dev/null; echo", out, sizeof out);
+        OK(t->drv->stats(t->g.id, t->run, &t->p, &s, &t->e));
+        ck_assert_uint_le(s.pids, 40);
+    }
+    trial_stop(t);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_netns)
+{
+    struct stat guest, host;
+    int fd;
+
+    trial_init_tiny(t, "trial-net", 4082, "hang");
+    OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
+    OK(t->drv->netns(&t->p, &fd, &t->e));
+    ck_assert(fstat(fd, &guest) == 0 && stat("/proc/self/ns/net", &host) == 0 && guest.st_ino != host.st_ino);
+    close(fd);
+    OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(100), &t->e));
+    ck_assert_int_eq(t->drv->netns(&t->p, &fd, &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_ABSENT);
+    trial_reap(t);
+    trial_done(t);
+}
+END_TEST
+
+START_TEST(test_grow)
+{
+    char disk[128], out[64];
+    unsigned long before, after;
+
+    trial_init(t, "trial-grow", 4083);
+    snprintf(disk, sizeof disk, "%s/disk.img", t->dir);
+    trial_image(disk, 32);
+    struct drv_mount m = {.disk = true, .source = disk, .target = "/srv/d", .mapped = true};
+    t->g.mounts = &m;
+    t->g.n_mounts = 1;
+    trial_start(t);
+    trial_sh(t, "stat -f -c %b /srv/d", out, sizeof out);
+    before = strtoul(out, NULL, 10);
+    ck_assert(truncate(disk, 64 << 20) == 0);
+    if (t->drv->grow(&t->g, &t->p, disk, &t->e) < 0)
+        ck_assert_int_eq(t->e.sys, EPERM); /* a host without CAP_SYS_RESOURCE */
+    else {
+        trial_sh(t, "stat -f -c %b /srv/d", out, sizeof out);
+        after = strtoul(out, NULL, 10);
+        ck_assert_uint_gt(after, before + before / 2);
+    }
+    ck_assert_int_eq(t->drv->grow(&t->g, &t->p, "/etc/hostname", &t->e), -1);
+    ck_assert_int_eq(t->e.code, VM_E_ABSENT);
+    trial_stop(t);
+    trial_reap(t);
     trial_done(t);
 }
 END_TEST
@@ -26,10 +559,32 @@ END_TEST
 static Suite *suite(void)
 {
     Suite *s = suite_create("nspawn");
-    TCase *c = tcase_create("life");
+    TCase *c = tcase_create("containers");
 
-    tcase_set_timeout(c, 60);
+    tcase_set_timeout(c, 120);
     tcase_add_test(c, test_life);
+    tcase_add_test(c, test_root_persists);
+    tcase_add_test(c, test_read_only_root);
+    tcase_add_loop_test(c, test_N5_killed, 0, ARRAY_LEN(kills));
+    tcase_add_test(c, test_keeper_killed_alone);
+    tcase_add_loop_test(c, test_ends_itself, 0, ARRAY_LEN(own_ends));
+    tcase_add_test(c, test_exit_in_boot);
+    tcase_add_test(c, test_N9_hangs);
+    tcase_add_test(c, test_keeper_stopped);
+    tcase_add_test(c, test_D11_console_flood);
+    tcase_add_test(c, test_adopt);
+    tcase_add_test(c, test_L6_recycled_pid);
+    tcase_add_test(c, test_G11_run_wiped);
+    tcase_add_test(c, test_two_at_once);
+    tcase_add_test(c, test_mounts);
+    tcase_add_test(c, test_C2_target_is_link);
+    tcase_add_test(c, test_C3_refused_sources);
+    tcase_add_test(c, test_D15_links_for_dev);
+    tcase_add_test(c, test_failed_starts);
+    tcase_add_test(c, test_D13_D14_agent);
+    tcase_add_test(c, test_stats_and_limits);
+    tcase_add_test(c, test_netns);
+    tcase_add_test(c, test_grow);
     suite_add_tcase(s, c);
     return s;
 }
@@ -46,5 +601,6 @@ int main(void)
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
+    trial_sweep();
     return failed != 0;
 }

@@ -15,6 +15,8 @@
 #include <vmsd/path.h>
 #include <vmsd/text.h>
 
+#define TRIALS "/var/tmp/vmsd-trial-"
+
 static const char *tree_path(void)
 {
     const char *tree = getenv("VMS_TEST_TREE");
@@ -58,8 +60,9 @@ void trial_file(const char *path, const char *text)
 
 void trial_init(struct trial *t, const char *name, uint32_t id)
 {
-    *t = (struct trial){.dir = "/var/tmp/vmsd-trial-XXXXXX"};
-    ck_assert_ptr_nonnull(mkdtemp(t->dir));
+    *t = (struct trial){0};
+    snprintf(t->dir, sizeof t->dir, TRIALS "%u", id);
+    ck_assert_msg(mkdir(t->dir, 0700) == 0, "%s: %s", t->dir, strerror(errno));
     snprintf(t->run, sizeof t->run, "%s/run", t->dir);
     snprintf(t->log, sizeof t->log, "%s/log", t->dir);
     snprintf(t->root, sizeof t->root, "%s/root.img", t->dir);
@@ -75,6 +78,32 @@ void trial_init(struct trial *t, const char *name, uint32_t id)
     ck_assert_msg(t->drv != NULL, "%s", t->e.text);
 }
 
+void trial_init_tiny(struct trial *t, const char *name, uint32_t id, const char *what)
+{
+    static const char *const dirs[] = {"", "/usr", "/usr/lib", "/sbin", "/dev", "/proc", "/sys", "/run", "/tmp", "/etc"};
+    char path[300], *program = NULL;
+    size_t n;
+    int fd = open(INIT_PROGRAM, O_RDONLY | O_CLOEXEC);
+
+    trial_init(t, name, id);
+    snprintf(t->tree, sizeof t->tree, "%s/tiny", t->dir);
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        snprintf(path, sizeof path, "%s%s", t->tree, dirs[i]);
+        ck_assert(mkdir(path, 0755) == 0);
+    }
+    snprintf(path, sizeof path, "%s/usr/lib/os-release", t->tree);
+    trial_file(path, "ID=tiny\n");
+    snprintf(path, sizeof path, "%s/trial", t->tree);
+    trial_file(path, what);
+    ck_assert(fd >= 0 && path_read_fd(fd, "init", 16 << 20, &program, &n, NULL) == 0);
+    close(fd);
+    snprintf(path, sizeof path, "%s/sbin/init", t->tree);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+    ck_assert(fd >= 0 && path_write_all(fd, program, n, NULL) == 0);
+    close(fd);
+    free(program);
+}
+
 void trial_start(struct trial *t)
 {
     OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
@@ -85,6 +114,15 @@ void trial_start(struct trial *t)
 void trial_stop(struct trial *t)
 {
     OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(20000), &t->e));
+}
+
+void trial_wait_end(struct trial *t)
+{
+    int fd = proc_id_open(&t->p.keeper, NULL);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    ck_assert_msg(fd < 0 || poll(&p, 1, 30000) == 1, "the keeper did not end");
+    fd_drop(fd);
 }
 
 struct drv_exit trial_reap(struct trial *t)
@@ -192,6 +230,27 @@ void trial_done(struct trial *t)
 {
     trial_gone(t);
     ck_assert(nftw(t->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) == 0);
+}
+
+void trial_sweep(void)
+{
+    DIR *dir = opendir("/var/tmp");
+
+    for (struct dirent *d; (d = readdir(dir));) {
+        char path[300], run[310];
+        struct drv_proc p;
+        unsigned id;
+
+        if (sscanf(d->d_name, "vmsd-trial-%u", &id) != 1)
+            continue;
+        snprintf(path, sizeof path, "/var/tmp/%s", d->d_name);
+        snprintf(run, sizeof run, "%s/run", path);
+        if ((*drivers())->adopt(id, run, &p, NULL) == 0)
+            (*drivers())->stop(id, run, &p, deadline_in(0), NULL);
+        (*drivers())->reap(id, run, &(struct drv_exit){0}, NULL);
+        nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    }
+    closedir(dir);
 }
 
 /* The agent program of these tests, tests/drivers/shell.c, runs what it reads up to the end, as a shell, and gives

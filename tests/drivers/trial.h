@@ -19,11 +19,16 @@ struct trial {
 /* Why these tests cannot run here, or NULL. */
 const char *trial_missing(void);
 void trial_init(struct trial *t, const char *name, uint32_t id);
+/* A guest whose init is tests/drivers/init.c and does what the line says. */
+void trial_init_tiny(struct trial *t, const char *name, uint32_t id, const char *what);
 void trial_start(struct trial *t);       /* and boots */
 void trial_stop(struct trial *t);
 struct drv_exit trial_reap(struct trial *t);
+void trial_wait_end(struct trial *t);    /* of the keeper, without being asked to */
 /* Removes the directory, after a check that nothing of the guest is left on the host. */
 void trial_done(struct trial *t);
+/* Ends what failed tests left running, and removes their directories. */
+void trial_sweep(void);
 /* Runs a shell line in the guest as its root and waits for its end; exit status. output may be NULL. */
 int trial_sh(struct trial *t, const char *line, char *output, size_t size);
 /* Makes an ext4 image of so many MiB. */
