@@ -1,0 +1,434 @@
+#include "api.h"
+#include "apply.h"
+#include "job.h"
+#include "wish.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+#include <vmsd/clock.h>
+
+struct guest *api_guest(struct http_request *r, struct world *w)
+{
+    const char *name = http_path_arg(r, "name");
+    struct guest *g = world_guest(w, name);
+    struct vm_err e = {0};
+
+    if (g)
+        return g;
+    vm_fail(&e, VM_E_ABSENT, "there is no guest '%.40s'", name);
+    http_reply_error(r, &e);
+    return NULL;
+}
+
+struct guest *api_guest_with_agent(struct http_request *r, struct world *w)
+{
+    struct guest *g = api_guest(r, w);
+    struct vm_err e = {0};
+
+    if (!g || agent_is_up(g->agent))
+        return g;
+    if (guest_is_up(g))
+        vm_fail(&e, VM_E_UNAVAILABLE, "the agent of '%s' does not answer yet; try again", g->name);
+    else
+        vm_fail(&e, VM_E_UNAVAILABLE, "'%s' does not run (%s); start it", g->name, life_state_name(g->state));
+    http_reply_error(r, &e);
+    return NULL;
+}
+
+static void work_run(void *arg)
+{
+    struct api_work *x = arg;
+
+    x->rc = x->run(x, &x->body, &x->err);
+}
+
+static void work_done(void *arg, bool cancelled)
+{
+    struct api_work *x = arg;
+
+    if (cancelled)
+        x->rc = vm_fail(&x->err, VM_E_UNAVAILABLE, "vmsd is ending");
+    if (x->request && x->rc < 0)
+        http_reply_error(x->request, &x->err);
+    else if (x->request)
+        http_reply_json(x->request, 200, TAKE(x->body));
+    json_decref(x->body);
+    json_decref(x->extra);
+    free(x->text);
+    free(x);
+}
+
+static void work_abort(void *arg)
+{
+    ((struct api_work *)arg)->request = NULL;
+}
+
+void api_work(struct http_request *r, struct api_work x)
+{
+    struct api_work *own = malloc(sizeof *own);
+    struct vm_err e = {0};
+
+    if (!own) {
+        vm_no_memory(&e);
+        http_reply_error(r, &e);
+        json_decref(x.extra);
+        free(x.text);
+        return;
+    }
+    *own = x;
+    own->request = r;
+    http_on_abort(r, work_abort, own);
+    if (loop_work(x.w->loop, (struct loop_job){work_run, work_done, own}, &own->err) < 0)
+        work_done(own, true);
+}
+
+static void guests_get(struct http_request *r, void *arg)
+{
+    struct world *w = arg;
+    OWN(text) struct text t = {0};
+
+    text_add(&t, "{\"guests\":[");
+    for (size_t i = 0; i < w->n_guests; i++) {
+        if (i)
+            text_add(&t, ",");
+        text_add(&t, guest_show(w->guests[i]));
+    }
+    text_add(&t, "]}\n");
+    if (!t.failed)
+        http_reply_text(r, 200, "application/json", t.s, t.len);
+}
+
+static int guest_run(struct api_work *x, json_t **body, struct vm_err *e)
+{
+    json_t *scripts = store_scripts(x->w->store, x->id, e);
+
+    if (!scripts)
+        return -1;
+    json_put(x->extra, "scripts", scripts);
+    *body = TAKE(x->extra);
+    return 0;
+}
+
+static void guest_get(struct http_request *r, void *arg)
+{
+    struct world *w = arg;
+    struct guest *g = api_guest(r, w);
+    json_t *o;
+
+    if (!g)
+        return;
+    o = json_object();
+    json_put(o, "guest", guest_json(g));
+    json_put(o, "spec", json_incref(g->spec->json));
+    json_put(o, "checks", health_json(g));
+    json_put(o, "job", job_json(g->job ? g->job : g->next));
+    json_put(o, "events", events_recent(w, g->name, 20));
+    api_work(r, (struct api_work){.w = w, .run = guest_run, .id = g->id, .extra = o});
+}
+
+static void health_get(struct http_request *r, void *arg)
+{
+    struct guest *g = api_guest(r, arg);
+    json_t *o;
+
+    if (!g)
+        return;
+    o = json_object();
+    json_put_str(o, "health", health_name(health_of(g)));
+    json_put(o, "checks", health_json(g));
+    http_reply_json(r, 200, o);
+}
+
+static int usage_run(struct api_work *x, json_t **body, struct vm_err *e)
+{
+    json_t *samples = store_samples(x->w->store, x->id, x->number, e);
+
+    if (!samples)
+        return -1;
+    *body = json_object();
+    json_put(*body, "samples", samples);
+    return 0;
+}
+
+/* since: RFC 3339 as we give it, or seconds before now ("3600"). */
+static bool parse_since(const char *s, int64_t *wall)
+{
+    struct tm tm = {0};
+    uint64_t ago;
+
+    if (!s) {
+        *wall = wall_ms() - 3600000;
+        return true;
+    }
+    if (text_to_u64(s, &ago) && ago < 1u << 30) {
+        *wall = wall_ms() - (int64_t)ago * 1000;
+        return true;
+    }
+    if (!strptime(s, "%Y-%m-%dT%H:%M:%S", &tm))
+        return false;
+    *wall = (int64_t)timegm(&tm) * 1000;
+    return true;
+}
+
+static void usage_get(struct http_request *r, void *arg)
+{
+    struct guest *g = api_guest(r, arg);
+    struct vm_err e = {0};
+    int64_t since;
+
+    if (!g)
+        return;
+    if (!parse_since(http_query(r, "since"), &since)) {
+        vm_fail(&e, VM_E_INVALID, "since: expected a time such as 2026-01-31T12:00:00Z, or seconds before now");
+        http_reply_error(r, &e);
+        return;
+    }
+    api_work(r, (struct api_work){.w = g->w, .run = usage_run, .id = g->id, .number = since});
+}
+
+static void wish(struct http_request *r, void *arg, enum wish_verb verb)
+{
+    struct guest *g = api_guest(r, arg);
+
+    if (g)
+        wish_serve(r, g, verb);
+}
+
+static void start_post(struct http_request *r, void *arg)
+{
+    wish(r, arg, WISH_START);
+}
+
+static void stop_post(struct http_request *r, void *arg)
+{
+    wish(r, arg, WISH_STOP);
+}
+
+static void restart_post(struct http_request *r, void *arg)
+{
+    wish(r, arg, WISH_RESTART);
+}
+
+static void rebuild_post(struct http_request *r, void *arg)
+{
+    wish(r, arg, WISH_REBUILD);
+}
+
+static void guest_delete(struct http_request *r, void *arg)
+{
+    wish(r, arg, WISH_REMOVE);
+}
+
+static void validate_post(struct http_request *r, void *arg)
+{
+    apply_serve(r, arg, APPLY_VALIDATE);
+}
+
+static void plan_post(struct http_request *r, void *arg)
+{
+    apply_serve(r, arg, APPLY_PLAN);
+}
+
+static void apply_post(struct http_request *r, void *arg)
+{
+    apply_serve(r, arg, APPLY_APPLY);
+}
+
+static int jobs_run(struct api_work *x, json_t **body, struct vm_err *e)
+{
+    json_t *jobs = store_jobs(x->w->store, x->number, 200, e);
+
+    if (!jobs)
+        return -1;
+    if (x->number == 0) {
+        *body = json_object();
+        json_put(*body, "jobs", jobs);
+        return 0;
+    }
+    *body = json_incref(json_array_get(jobs, 0));
+    json_decref(jobs);
+    return *body ? 0 : vm_fail(e, VM_E_ABSENT, "there is no job %lld", (long long)x->number);
+}
+
+static void jobs_get(struct http_request *r, void *arg)
+{
+    api_work(r, (struct api_work){.w = arg, .run = jobs_run});
+}
+
+static void job_get(struct http_request *r, void *arg)
+{
+    struct vm_err e = {0};
+    uint64_t id;
+
+    if (text_to_u64(http_path_arg(r, "id"), &id) && id && id < INT64_MAX) {
+        api_work(r, (struct api_work){.w = arg, .run = jobs_run, .number = (int64_t)id});
+        return;
+    }
+    vm_fail(&e, VM_E_INVALID, "the id of a job is a number");
+    http_reply_error(r, &e);
+}
+
+static void events_get(struct http_request *r, void *arg)
+{
+    events_serve(r, arg);
+}
+
+static void names_get(struct http_request *r, void *arg)
+{
+    const char *format = http_query(r, "format");
+    json_t *o, *list = names_json(arg), *entry, *v;
+    OWN(text) struct text t = {0};
+    size_t i, k;
+
+    if (!format || strcmp(format, "hosts")) {
+        o = json_object();
+        json_put(o, "names", list);
+        http_reply_json(r, 200, o);
+        return;
+    }
+    json_array_foreach (list, i, entry) {
+        json_array_foreach (json_object_get(entry, "addresses"), k, v) {
+            json_t *name;
+            size_t m;
+
+            text_add(&t, json_string_value(v));
+            json_array_foreach (json_object_get(entry, "names"), m, name)
+                text_addf(&t, " %s", json_string_value(name));
+            text_add(&t, "\n");
+        }
+    }
+    json_decref(list);
+    http_reply_text(r, 200, "text/plain; charset=utf-8", t.s ? t.s : "", t.len);
+}
+
+static json_t *host_json(struct world *w)
+{
+    json_t *o = json_object(), *counts = json_object();
+    int64_t running = 0, healthy = 0;
+    char host[65] = "", at[CLOCK_TEXT];
+    struct utsname kernel = {0};
+    struct drv_host facts;
+    struct sysinfo si = {0};
+
+    for (size_t i = 0; i < w->n_guests; i++) {
+        running += guest_is_up(w->guests[i]);
+        healthy += health_of(w->guests[i]) == HEALTH_HEALTHY;
+    }
+    gethostname(host, sizeof host - 1);
+    uname(&kernel);
+    sysinfo(&si);
+    drv_host_probe(&facts);
+    json_put_str(o, "version", VMSD_VERSION);
+    json_put_str(o, "hostname", host);
+    json_put_str(o, "kernel", kernel.release);
+    json_put_int(o, "cpus", sysconf(_SC_NPROCESSORS_ONLN));
+    json_put_int(o, "memory_bytes", (int64_t)w->host_memory);
+    json_put_int(o, "uptime", si.uptime);
+    json_put_str(o, "started_at", wall_text(w->started_at, at));
+    json_put(o, "systemd", json_boolean(facts.systemd));
+    json_put_str(o, "cgroup", facts.cgroup2 ? "v2" : "v1");
+    json_put(o, "drivers", json_incref(w->drivers));
+    json_put_int(counts, "guests", (int64_t)w->n_guests);
+    json_put_int(counts, "running", running);
+    json_put_int(counts, "healthy", healthy);
+    json_put(o, "counts", counts);
+    return o;
+}
+
+static void host_get(struct http_request *r, void *arg)
+{
+    http_reply_json(r, 200, host_json(arg));
+}
+
+static int doctor_run(struct api_work *x, json_t **body, struct vm_err *e)
+{
+    json_t *findings = doctor_findings(x->w);
+
+    if (!findings)
+        return vm_no_memory(e);
+    *body = json_object();
+    json_put(*body, "findings", findings);
+    return 0;
+}
+
+static void doctor_get(struct http_request *r, void *arg)
+{
+    api_work(r, (struct api_work){.w = arg, .run = doctor_run});
+}
+
+static void metrics_get(struct http_request *r, void *arg)
+{
+    OWN(str) char *text = metrics_text(arg);
+
+    if (text)
+        http_reply_text(r, 200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text, strlen(text));
+}
+
+enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 64 << 20, SMALL = 64 << 10 };
+
+static const struct http_route routes[] = {
+    {"GET", "/v1/host", ROLE_READ, 0, host_get},
+    {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get},
+    {"GET", "/v1/guests", ROLE_READ, 0, guests_get},
+    {"GET", "/v1/guests/{name}", ROLE_READ, 0, guest_get},
+    {"GET", "/v1/guests/{name}/health", ROLE_READ, 0, health_get},
+    {"GET", "/v1/guests/{name}/usage", ROLE_READ, 0, usage_get},
+    {"GET", "/v1/guests/{name}/inside", ROLE_READ, 0, inside_get},
+    {"GET", "/v1/guests/{name}/logs", ROLE_WRITE, 0, logs_get},
+    {"POST", "/v1/guests/{name}/exec", ROLE_WRITE, SMALL, exec_serve},
+    {"GET", "/v1/guests/{name}/files", ROLE_WRITE, 0, files_get},
+    {"PUT", "/v1/guests/{name}/files", ROLE_WRITE, FILE_MAX, files_put},
+    {"POST", "/v1/guests/{name}/start", ROLE_WRITE, 0, start_post},
+    {"POST", "/v1/guests/{name}/stop", ROLE_WRITE, 0, stop_post},
+    {"POST", "/v1/guests/{name}/restart", ROLE_WRITE, 0, restart_post},
+    {"POST", "/v1/guests/{name}/rebuild", ROLE_WRITE, 0, rebuild_post},
+    {"DELETE", "/v1/guests/{name}", ROLE_WRITE, 0, guest_delete},
+    {"POST", "/v1/validate", ROLE_WRITE, TAR_MAX, validate_post},
+    {"POST", "/v1/plan", ROLE_WRITE, TAR_MAX, plan_post},
+    {"POST", "/v1/apply", ROLE_WRITE, TAR_MAX, apply_post},
+    {"GET", "/v1/jobs", ROLE_READ, 0, jobs_get},
+    {"GET", "/v1/jobs/{id}", ROLE_READ, 0, job_get},
+    {"GET", "/v1/events", ROLE_READ, 0, events_get},
+    {"GET", "/v1/images", ROLE_READ, 0, images_list},
+    {"POST", "/v1/images/{name}/build", ROLE_WRITE, 0, images_build},
+    {"DELETE", "/v1/images/{id}", ROLE_WRITE, 0, images_remove},
+    {"POST", "/v1/images/gc", ROLE_WRITE, 0, images_gc},
+    {"GET", "/v1/volumes", ROLE_READ, 0, volumes_list},
+    {"DELETE", "/v1/volumes/{name}", ROLE_WRITE, 0, volumes_remove},
+    {"GET", "/v1/names", ROLE_READ, 0, names_get},
+    {"GET", "/v1/metrics", ROLE_READ, 0, metrics_get},
+    {"GET", "/v1/openapi.json", ROLE_READ, 0, openapi_get},
+};
+
+static bool in_group(const struct http_peer *p, const gid_t *groups, size_t n, const char *name)
+{
+    const struct group *g = getgrnam(name);
+
+    if (!g)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (groups[i] == g->gr_gid)
+            return true;
+    return p->gid == g->gr_gid;
+}
+
+static enum http_role role_of(const struct http_peer *p, const gid_t *groups, size_t n, void *arg)
+{
+    (void)arg;
+    if (p->uid == 0 || in_group(p, groups, n, "vmsd"))
+        return ROLE_WRITE;
+    return in_group(p, groups, n, "vmsd-read") ? ROLE_READ : ROLE_NONE;
+}
+
+int api_open(struct world *w, int listen_fd, struct vm_err *e)
+{
+    struct http_options o = {.routes = routes, .n_routes = ARRAY_LEN(routes), .role_of = role_of, .arg = w};
+
+    return http_serve(w->loop, listen_fd, &o, &w->http, e);
+}

@@ -1,0 +1,45 @@
+/* The API's handlers, a file for each matter. Loop thread only; arg is the world. Private to supervisor/. */
+#ifndef API_H
+#define API_H
+
+#include "world.h"
+
+/* The guest of the path's {name}; NULL: the request has been answered with 404. */
+struct guest *api_guest(struct http_request *r, struct world *w);
+/* The same, with its agent up; else answered with 503. */
+struct guest *api_guest_with_agent(struct http_request *r, struct world *w);
+
+/* Work that may wait, for one request: run on a worker fills body or err, the loop answers. */
+struct api_work {
+    struct world *w;
+    struct http_request *request; /* NULL: the client went away */
+    int (*run)(struct api_work *x, json_t **body, struct vm_err *e);
+    char *text;                   /* an argument, freed with it; may be NULL */
+    uint32_t id;
+    int64_t number;
+    json_t *extra;                /* taken from the loop's state for run, freed with it; may be NULL */
+    json_t *body;
+    int rc;
+    struct vm_err err;
+};
+void api_work(struct http_request *r, struct api_work x);
+
+/* exec.c */
+void exec_serve(struct http_request *r, void *arg);
+/* files.c */
+void files_get(struct http_request *r, void *arg);
+void files_put(struct http_request *r, void *arg);
+void inside_get(struct http_request *r, void *arg);
+/* logs.c */
+void logs_get(struct http_request *r, void *arg);
+/* images_api.c */
+void images_list(struct http_request *r, void *arg);
+void images_build(struct http_request *r, void *arg);
+void images_remove(struct http_request *r, void *arg);
+void images_gc(struct http_request *r, void *arg);
+void volumes_list(struct http_request *r, void *arg);
+void volumes_remove(struct http_request *r, void *arg);
+/* openapi.c */
+void openapi_get(struct http_request *r, void *arg);
+
+#endif

@@ -1,0 +1,315 @@
+#include "apply.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/log.h>
+#include <vmsd/path.h>
+
+static void query_list(const struct http_request *r, const char *name, struct strv *out)
+{
+    const char *s = http_query(r, name);
+
+    while (s && *s) { /* one parameter, names set apart by commas: no name can hold one */
+        size_t n = strcspn(s, ",");
+
+        if (n)
+            strv_addf(out, "%.*s", (int)n, s);
+        s += n + (s[n] == ',');
+    }
+}
+
+static void applying_free(struct applying *a)
+{
+    for (size_t i = 0; i < a->n_planned; i++) {
+        struct planned *p = &a->planned[i];
+
+        plan_change_free(p->change);
+        free(p->name);
+        free(p->text);
+        free(p->nics);
+        free(p->purge);
+    }
+    for (size_t i = 0; a->set && a->texts && i < a->set->n_guests; i++)
+        free(a->texts[i]);
+    free(a->texts);
+    free(a->planned);
+    spec_set_free(a->set);
+    bundle_free(a->bundle);
+    strv_done(a->select);
+    strv_done(a->purge);
+    strv_done(a->trouble);
+    strv_done(a->networks);
+    strv_done(a->gone_networks);
+    strv_done(a->orphans);
+    free(a->base);
+    free(a->tar);
+    free(a);
+}
+
+static bool recipe_known(const struct options *o, const char *name)
+{
+    for (size_t i = 0; i < o->recipes.n; i++) {
+        OWN(fd) int dir = path_open_host(o->recipes.v[i], O_PATH | O_DIRECTORY, NULL);
+
+        if (dir >= 0 && path_exists(dir, name))
+            return true;
+    }
+    return false;
+}
+
+static int read_guest(struct applying *a, size_t i, struct vm_err *e)
+{
+    struct guest_spec *g = a->set->guests[i];
+    struct vm_err why = {0};
+
+    if (g->image.kind == IMAGE_RECIPE && !recipe_known(a->w->options, g->image.name))
+        strv_addf(&a->trouble, "%s: image: there is no recipe '%s' in %s; name another, or add images/%s/", g->name,
+                  g->image.name, a->w->options->recipes.n ? a->w->options->recipes.v[0] : "any directory", g->image.name);
+    if (a->verb != APPLY_VALIDATE && secrets_digest(g, a->w->options->state_dir, &why) < 0)
+        strv_addf(&a->trouble, "%s: %s", g->name, why.text);
+    a->texts[i] = json_to_text(g->json);
+    return a->texts[i] ? 0 : vm_no_memory(e);
+}
+
+static int keep_bundle(struct applying *a, struct vm_err *e)
+{
+    OWN(fd) int state = path_open_host(a->w->options->state_dir, O_RDONLY | O_DIRECTORY, e);
+    OWN(fd) int dir = state < 0 ? -1 : path_mkdirs(state, "bundles", 0700, e);
+    OWN(str) char *tar = NULL;
+    char name[80];
+    size_t n;
+
+    if (dir < 0)
+        return -1;
+    snprintf(name, sizeof name, "%.64s.tar", a->bundle->sha256);
+    if (path_exists(dir, name))
+        return 0;
+    if (bundle_to_tar(a->bundle, &tar, &n, e) < 0)
+        return -1;
+    return path_write(dir, name, tar, n, 0600, e);
+}
+
+static void read_run(void *arg)
+{
+    struct applying *a = arg;
+    struct spec_host host = {.memory = a->w->host_memory};
+
+    a->rc = bundle_from_tar(a->tar, a->n_tar, a->base, &a->bundle, &a->err);
+    free(a->tar);
+    a->tar = NULL;
+    if (a->rc == 0)
+        a->rc = spec_set_read(a->bundle, &host, &a->set, &a->err);
+    if (a->rc < 0 || a->set->n_errors)
+        return;
+    a->texts = calloc(a->set->n_guests + 1, sizeof *a->texts);
+    if (!a->texts)
+        a->rc = vm_no_memory(&a->err);
+    for (size_t i = 0; a->rc == 0 && i < a->set->n_guests; i++)
+        a->rc = read_guest(a, i, &a->err);
+    if (a->rc == 0 && a->trouble.n == 0 && a->verb == APPLY_APPLY)
+        a->rc = keep_bundle(a, &a->err);
+}
+
+static json_t *issues_json(const struct applying *a)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < a->set->n_issues; i++) {
+        const struct spec_issue *s = &a->set->issues[i];
+        json_t *o = json_object();
+
+        json_put_str(o, "file", s->file);
+        json_put_int(o, "line", s->line);
+        json_put_int(o, "column", s->column);
+        json_put(o, "warning", json_boolean(s->warning));
+        json_put_str(o, "what", s->what);
+        json_array_append_new(list, o);
+    }
+    for (size_t i = 0; i < a->trouble.n; i++) {
+        json_t *o = json_pack("{sn si si sb}", "file", "line", 0, "column", 0, "warning", 0);
+
+        json_put_str(o, "what", a->trouble.v[i]);
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
+static bool bad_specs(const struct applying *a)
+{
+    return a->set->n_errors || a->trouble.n;
+}
+
+json_t *apply_plan_json(const struct applying *a)
+{
+    json_t *o = json_object(), *changes = json_array(), *orphans = json_array();
+
+    for (size_t i = 0; i < a->n_planned; i++)
+        if (a->planned[i].change && a->planned[i].change->class != PLAN_NONE)
+            json_array_append_new(changes, plan_change_json(a->planned[i].change));
+    for (size_t i = 0; i < a->orphans.n; i++)
+        json_array_append_new(orphans, json_string(a->orphans.v[i]));
+    json_put(o, "changes", changes);
+    json_put(o, "orphans", orphans);
+    json_put(o, "errors", issues_json(a));
+    return o;
+}
+
+/* The answer to validate, to plan, and to an apply that goes no further. */
+static void answer(struct applying *a)
+{
+    json_t *o;
+
+    if (!a->request)
+        return;
+    if (a->rc < 0) {
+        http_reply_error(a->request, &a->err);
+        return;
+    }
+    if (a->verb == APPLY_VALIDATE) {
+        o = json_object();
+        json_put(o, "issues", issues_json(a));
+        json_put_int(o, "guests", (int64_t)a->set->n_guests);
+        json_put_int(o, "networks", (int64_t)a->set->n_networks);
+    } else {
+        o = apply_plan_json(a);
+    }
+    http_reply_json(a->request, 200, o);
+}
+
+static void lane_next(struct world *w);
+
+static void lane_leave(struct applying *a)
+{
+    struct world *w = a->w;
+
+    w->lane = a->next;
+    applying_free(a);
+    if (w->lane)
+        lane_next(w);
+}
+
+static struct report *begin_report(struct applying *a)
+{
+    struct report *x = report_new(a->w);
+    OWN(json) json_t *plan = apply_plan_json(a);
+
+    if (!x)
+        return NULL;
+    if (a->request)
+        report_listen(x, a->request);
+    a->request = NULL;
+    json_put_str(plan, "type", "plan");
+    report_line(x, plan);
+    return x;
+}
+
+static void commit_run(void *arg)
+{
+    apply_commit(arg);
+}
+
+static void commit_done(void *arg, bool cancelled)
+{
+    struct applying *a = arg;
+    struct report *x;
+
+    if (cancelled)
+        a->rc = vm_fail(&a->err, VM_E_UNAVAILABLE, "vmsd is ending");
+    if (a->rc < 0) {
+        answer(a);
+    } else if ((x = begin_report(a))) {
+        if (apply_adopt(a, x) < 0)
+            report_error(x, NULL, a->err.text);
+        report_seal(x);
+    }
+    lane_leave(a);
+}
+
+static void refuse(struct applying *a)
+{
+    struct report *x = begin_report(a);
+
+    if (x) {
+        x->failed = (unsigned)(a->set->n_errors + a->trouble.n);
+        report_seal(x);
+    }
+}
+
+/* The head of the lane has been read: it plans against the world as it is now. */
+static void lane_next(struct world *w)
+{
+    struct applying *a = w->lane;
+
+    if (a->rc == 0 && !bad_specs(a))
+        a->rc = apply_plan(a);
+    if (a->rc == 0 && a->verb == APPLY_APPLY && bad_specs(a)) {
+        refuse(a);
+    } else if (a->rc == 0 && a->verb == APPLY_APPLY) {
+        if (loop_work(w->loop, (struct loop_job){commit_run, commit_done, a}, &a->err) == 0)
+            return;
+        a->rc = -1;
+        answer(a);
+    } else {
+        answer(a);
+    }
+    lane_leave(a);
+}
+
+static void read_done(void *arg, bool cancelled)
+{
+    struct applying *a = arg, **end = &a->w->lane;
+
+    if (cancelled) {
+        applying_free(a);
+        return;
+    }
+    if (a->verb == APPLY_VALIDATE || a->rc < 0) {
+        answer(a);
+        applying_free(a);
+        return;
+    }
+    while (*end)
+        end = &(*end)->next;
+    *end = a;
+    if (a->w->lane == a)
+        lane_next(a->w);
+}
+
+static void aborted(void *arg)
+{
+    ((struct applying *)arg)->request = NULL;
+}
+
+void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb)
+{
+    struct applying *a = calloc(1, sizeof *a);
+    const char *base = http_query(r, "base");
+    struct vm_err e = {0};
+    size_t n = 0;
+    const void *body = http_body(r, &n);
+
+    if (!a || !(a->tar = malloc(n + 1))) {
+        free(a);
+        vm_no_memory(&e);
+        http_reply_error(r, &e);
+        return;
+    }
+    memcpy(a->tar, body ? body : "", n);
+    a->n_tar = n;
+    a->w = w;
+    a->verb = verb;
+    a->request = r;
+    a->prune = http_query(r, "prune") != NULL;
+    a->uid = http_peer(r)->uid;
+    a->pid = http_peer(r)->pid;
+    query_list(r, "select", &a->select);
+    query_list(r, "purge", &a->purge);
+    if (base && base[0] == '/')
+        guest_set_text(&a->base, base);
+    http_on_abort(r, aborted, a);
+    if (loop_work(w->loop, (struct loop_job){read_run, read_done, a}, &e) < 0) {
+        http_reply_error(r, &e);
+        applying_free(a);
+    }
+}

@@ -1,0 +1,50 @@
+/* Plan and apply: from a bundle to jobs. Private to supervisor/. */
+#ifndef APPLY_H
+#define APPLY_H
+
+#include "report.h"
+
+enum apply_verb { APPLY_VALIDATE, APPLY_PLAN, APPLY_APPLY };
+
+struct applying {
+    struct world *w;
+    enum apply_verb verb;
+    struct http_request *request; /* NULL: answered, or the client went away */
+    struct applying *next;        /* in the lane: one plans and commits at a time */
+    bool prune;
+    struct strv select, purge;
+    char *base;
+    int64_t uid, pid;
+    char *tar; size_t n_tar;
+
+    struct bundle *bundle;
+    struct spec_set *set;
+    char **texts;                 /* canonical, one for each guest of the set */
+    struct strv trouble;          /* errors that only the host can tell: recipes, secrets */
+    struct planned *planned; size_t n_planned;
+    struct strv networks, gone_networks; /* texts to store; names that nobody uses any more */
+    struct strv orphans;
+    int rc;
+    struct vm_err err;
+};
+
+/* One guest of the plan. */
+struct planned {
+    struct plan_change *change;
+    char *name, *text;            /* text NULL: it goes */
+    uint32_t id, slot;            /* of a new guest: found by the commit */
+    struct net_nic *nics; size_t n_nics;
+    char *purge;                  /* volumes, a line each; or NULL */
+    bool start;                   /* nothing changes, but it should run and does not */
+};
+
+void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb);
+
+/* plan.c */
+int apply_plan(struct applying *a);    /* loop: fills planned, networks, orphans */
+json_t *apply_plan_json(const struct applying *a);
+/* commit.c */
+void apply_commit(struct applying *a); /* worker: all of it in one transaction, before anything is done */
+int apply_adopt(struct applying *a, struct report *x); /* loop: the world follows, jobs are submitted */
+
+#endif

@@ -1,0 +1,162 @@
+/* From plan to jobs: first the intent is written, all of it or nothing, then the world follows. */
+#include "apply.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/log.h>
+
+static bool skipped(const struct planned *p)
+{
+    return !p->text || (p->change && p->change->error);
+}
+
+static int commit_nics(struct store *s, struct planned *p, struct vm_err *e)
+{
+    for (unsigned i = 0; i < p->n_nics; i++) {
+        struct net_nic *nic = &p->nics[i];
+        struct store_nic row = {.guest = p->id, .index = i, .network = nic->network, .address = nic->address,
+                                .address6 = nic->address6, .mac = nic->mac};
+
+        net_ifname(p->id, i, nic->ifname);
+        if (!*nic->mac)
+            net_mac(p->id, i, nic->mac);
+        if (store_put_nic(s, &row, e) < 0)
+            return -1;
+    }
+    return store_drop_nics(s, p->id, (unsigned)p->n_nics, e);
+}
+
+static int commit_guest(struct store *s, const struct applying *a, struct planned *p, struct vm_err *e)
+{
+    if (!p->text && p->change && p->change->class == PLAN_REMOVE)
+        return store_put_removing(s, p->id, p->purge, e);
+    if (skipped(p))
+        return 0;
+    if (store_put_spec(s, p->name, p->text, a->bundle->sha256, &p->id, &p->slot, e) < 0)
+        return -1;
+    if (p->change->class == PLAN_REBUILD && store_put_rebuilding(s, p->id, true, e) < 0)
+        return -1;
+    if (p->change->first_script == 0 && store_put_scripts(s, p->id, 0, "", e) < 0)
+        return -1;
+    return commit_nics(s, p, e);
+}
+
+static int commit(struct store *s, void *arg, struct vm_err *e)
+{
+    struct applying *a = arg;
+
+    for (size_t i = 0; i < a->networks.n; i++) {
+        struct network_spec *n = NULL;
+        int rc = network_spec_load(a->networks.v[i], &n, e);
+
+        if (rc == 0)
+            rc = store_put_network(s, n->name, a->networks.v[i], e);
+        network_spec_free(n);
+        if (rc < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < a->gone_networks.n; i++)
+        if (store_drop_network(s, a->gone_networks.v[i], e) < 0)
+            return -1;
+    for (size_t i = 0; i < a->n_planned; i++)
+        if (commit_guest(s, a, &a->planned[i], e) < 0)
+            return vm_context(e, "%s", a->planned[i].name);
+    return store_audit(s, a->uid, a->pid, "apply", a->bundle->sha256, NULL, e);
+}
+
+void apply_commit(struct applying *a)
+{
+    if (a->n_planned || a->networks.n || a->gone_networks.n)
+        a->rc = store_transaction(a->w->store, commit, a, &a->err);
+}
+
+static void adopt_nics(struct guest *g, struct planned *p)
+{
+    free(g->nics);
+    g->nics = TAKE(p->nics);
+    g->n_nics = p->n_nics;
+    for (size_t i = 0; i < g->n_nics; i++) /* borrowed from the spec, which now is the guest's */
+        g->nics[i].network = g->spec->nics[i].network;
+}
+
+static void submit(struct report *x, struct guest *g, const struct planned *p, enum job_verb verb)
+{
+    struct job *j = job_new(g, verb);
+
+    if (!j) {
+        report_error(x, g->name, "no memory");
+        return;
+    }
+    j->class = p->change ? p->change->class : PLAN_LIVE;
+    j->restart = j->class == PLAN_RESTART || j->class == PLAN_REBUILD;
+    j->wait_health = verb == JOB_CONVERGE;
+    report_submit(x, j);
+}
+
+static void tell_down(struct report *x, const struct guest *g)
+{
+    OWN(json) json_t *line = json_pack("{ss ss ss}", "type", "guest", "guest", g->name, "state", "done");
+
+    json_put_str(line, "text", "stopped by hand: the change is put on it when it is started");
+    report_line(x, line);
+}
+
+static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
+{
+    struct guest *g;
+
+    if (p->change && p->change->network)
+        return 0;
+    if (p->change && p->change->error) {
+        report_error(x, p->name, p->change->error);
+        return 0;
+    }
+    if (p->change && p->change->class == PLAN_REMOVE) {
+        if ((g = world_guest_by_id(a->w, p->id))) {
+            g->removing = true;
+            g->up = false;
+            guest_set_text(&g->purge, p->purge);
+            x->changed++;
+            submit(x, g, p, JOB_REMOVE);
+        }
+        return 0;
+    }
+    if (!p->text) {
+        g = world_guest(a->w, p->name);
+    } else if (world_put_guest(a->w, p->id, p->slot, p->text, a->bundle->sha256, &g, &a->err) < 0) {
+        return -1;
+    } else {
+        adopt_nics(g, p);
+        g->rebuilding |= p->change->class == PLAN_REBUILD;
+        g->generation++;
+        x->changed += p->change->class != PLAN_NONE;
+        if (p->change->first_script == 0)
+            g->scripts_done = 0;
+    }
+    if (!g)
+        return 0;
+    if (!g->up)
+        tell_down(x, g);
+    else
+        submit(x, g, p, JOB_CONVERGE);
+    return 0;
+}
+
+int apply_adopt(struct applying *a, struct report *x)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < a->networks.n && rc == 0; i++)
+        rc = world_put_network(a->w, a->networks.v[i], &a->err);
+    for (size_t i = 0; i < a->gone_networks.n; i++)
+        world_drop_network(a->w, a->gone_networks.v[i]);
+    x->changed += (unsigned)a->networks.n;
+    for (size_t i = 0; i < a->n_planned && rc == 0; i++)
+        rc = adopt_guest(a, &a->planned[i], x);
+    for (size_t i = 0; i < a->set->n_guests; i++)
+        if (select_match(&a->select, a->set->guests[i]->name, &a->set->guests[i]->tags))
+            strv_add(&x->guests, a->set->guests[i]->name);
+    if (a->n_planned || a->networks.n)
+        netsync_ask(a->w, NULL, NULL);
+    return rc;
+}

@@ -1,0 +1,330 @@
+/* What happens to a guest, and what follows from it. */
+#include "job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include <vmsd/clock.h>
+#include <vmsd/log.h>
+
+enum { AGENT_RETRY_MS = 3000, AGENT_CALL_MS = 10000 };
+
+bool guest_is_up(const struct guest *g)
+{
+    return g->state == ST_RUNNING;
+}
+
+static void retry_later(struct guest *g, int64_t ms, void (*fn)(void *arg))
+{
+    loop_timer_free(g->retry);
+    g->retry = NULL;
+    if (loop_timer_new(g->w->loop, fn, g, &g->retry, NULL) == 0)
+        loop_timer_set(g->retry, ms, ms / 10);
+}
+
+static void retry_cancel(struct guest *g)
+{
+    loop_timer_free(g->retry);
+    g->retry = NULL;
+}
+
+static void start_again(void *arg)
+{
+    struct guest *g = arg;
+    struct job *j;
+
+    if (!g->up || g->removing || g->job || !(j = job_new(g, JOB_CONVERGE)))
+        return;
+    j->patient = true;
+    job_submit(j);
+}
+
+static void leave(struct guest *g)
+{
+    health_stop(g);
+    agent_close(g->agent);
+    g->agent = NULL;
+    g->hosts_sum[0] = '\0';
+    g->up_since = 0;
+    g->started_at = 0;
+}
+
+static void schedule_restart(struct guest *g, int64_t ran_ms)
+{
+    char shown[TEXT_HUMAN];
+    int64_t wait;
+
+    if (!g->up || g->resting || g->removing || g->w->stopping)
+        return;
+    wait = life_backoff_next(&g->backoff, &g->spec->restart, now_ms(), ran_ms);
+    if (wait < 0) {
+        guest_set_text(&g->error, "it keeps ending: given up after too many restarts; see its logs, then apply or start it");
+        events_add(g->w, g->name, "crash-loop", NULL, "%u restarts in %s: given up", g->spec->restart.give_up,
+                   text_human_duration(g->spec->restart.give_up_window_ms, shown));
+        return;
+    }
+    events_add(g->w, g->name, "restart-planned", NULL, "starts again in %s", text_human_duration(wait, shown));
+    retry_later(g, wait, start_again);
+}
+
+static void watch(struct guest *g)
+{
+    g->up_since = now_ms();
+    g->started_at = wall_ms();
+    snprintf(g->boot_id, sizeof g->boot_id, "%d-%llx", (int)g->proc.leader, (unsigned long long)g->proc.keeper.start);
+    retry_cancel(g);
+}
+
+bool guest_feed(struct guest *g, enum life_event ev, const char *why)
+{
+    enum life_state was = g->state;
+    int64_t ran = g->up_since ? now_ms() - g->up_since : 0;
+    struct life_cell go;
+    json_t *body;
+
+    if (!life_step(g->state, ev, &go)) {
+        log_error(g->name, "event %s does not fit state %s", life_event_name(ev), life_state_name(g->state));
+        return false;
+    }
+    g->state = (enum life_state)go.next;
+    guest_dirty(g);
+    if (go.act == ACT_WATCH)
+        watch(g);
+    if (go.act == ACT_LEAVE || go.act == ACT_RETRY)
+        leave(g);
+    if (g->state != was) {
+        body = json_object();
+        json_put_str(body, "from", life_state_name(was));
+        json_put_str(body, "to", life_state_name(g->state));
+        events_add(g->w, g->name, "state", body, "%s%s%s", life_state_name(g->state), why ? ": " : "", why ? why : "");
+    }
+    if (go.act == ACT_RETRY)
+        schedule_restart(g, ran);
+    jobs_poke(g->w);
+    return true;
+}
+
+/* The keeper ended: a worker asks the driver how, the loop decides what follows. */
+struct ending {
+    struct world *w;
+    uint32_t id;
+    char *run_dir;
+    const struct vm_driver *driver;
+    struct drv_exit how;
+};
+
+static void ending_run(void *arg)
+{
+    struct ending *x = arg;
+
+    if (x->driver->reap(x->id, x->run_dir, &x->how, NULL) < 0)
+        x->how.kind = EXIT_UNKNOWN;
+}
+
+static const char *exit_text(const struct drv_exit *how)
+{
+    static const char *const names[] = {
+        [EXIT_UNKNOWN] = "ended, nobody knows how",     [EXIT_POWEROFF] = "was shut down from inside",
+        [EXIT_REBOOT] = "reboots",                      [EXIT_CRASH] = "crashed",
+        [EXIT_FAILED_START] = "could not be started",   [EXIT_KILLED] = "was killed",
+    };
+
+    return names[how->kind];
+}
+
+static void after_exit(struct guest *g, const struct drv_exit *how)
+{
+    bool clean = how->kind == EXIT_POWEROFF;
+    struct vm_err e = {0};
+
+    g->restarts++;
+    vm_fail(&e, VM_E_BACKEND, "%s%s%s", exit_text(how), how->text[0] ? ": " : "", how->text);
+    if (how->kind == EXIT_REBOOT) { /* asked for from inside: at once, but a reboot loop meets the back-off too */
+        g->up_since = g->up_since && now_ms() - g->up_since > 30000 ? now_ms() - LIFE_STABLE_MS : g->up_since;
+        guest_feed(g, EV_EXIT, e.text);
+        return;
+    }
+    g->resting = !life_restarts(&g->spec->restart, clean);
+    guest_set_text(&g->error, clean ? NULL : e.text);
+    guest_feed(g, EV_EXIT, e.text);
+    if (clean && g->resting)
+        guest_feed(g, EV_DOWN, NULL);
+}
+
+static void ending_done(void *arg, bool cancelled)
+{
+    struct ending *x = arg;
+    struct guest *g = world_guest_by_id(x->w, x->id);
+
+    if (g && !cancelled && g->state == ST_RUNNING && g->keeper_fd < 0)
+        after_exit(g, &x->how);
+    free(x->run_dir);
+    free(x);
+}
+
+static void keeper_ended(int fd, uint32_t revents, void *arg)
+{
+    struct guest *g = arg;
+    struct ending *x;
+
+    (void)fd;
+    (void)revents;
+    guest_unwatch_keeper(g);
+    if (g->state != ST_RUNNING) /* the job that starts or stops it sees it too, and knows more */
+        return;
+    if (!(x = calloc(1, sizeof *x)))
+        return;
+    *x = (struct ending){.w = g->w, .id = g->id, .run_dir = guest_run_dir(g), .driver = g->driver};
+    if (loop_work(g->w->loop, (struct loop_job){ending_run, ending_done, x}, NULL) < 0)
+        ending_done(x, true);
+}
+
+void guest_unwatch_keeper(struct guest *g)
+{
+    loop_watch_free(g->keeper_watch);
+    g->keeper_watch = NULL;
+    g->keeper_fd = fd_drop(g->keeper_fd);
+}
+
+void guest_watch_keeper(struct guest *g)
+{
+    struct vm_err e = {0};
+
+    guest_unwatch_keeper(g);
+    g->keeper_fd = proc_id_open(&g->proc.keeper, &e);
+    if (g->keeper_fd < 0 || loop_watch_new(g->w->loop, g->keeper_fd, EPOLLIN, keeper_ended, g, &g->keeper_watch, &e) < 0) {
+        log_warn(g->name, "its end cannot be watched: %s", e.text);
+        keeper_ended(-1, 0, g);
+    }
+}
+
+void guest_restart_unhealthy(struct guest *g, const char *why)
+{
+    struct job *j;
+    int64_t wait;
+
+    if (!g->up || g->removing || g->job || g->retry || g->spec->restart.policy == RESTART_NO)
+        return;
+    wait = life_backoff_next(&g->backoff, &g->spec->restart, now_ms(), g->up_since ? now_ms() - g->up_since : 0);
+    if (wait < 0) {
+        guest_set_text(&g->error, "it stays unhealthy: given up after too many restarts; see vmctl show and its logs");
+        events_add(g->w, g->name, "crash-loop", NULL, "still unhealthy after %u restarts: given up",
+                   g->spec->restart.give_up);
+        guest_dirty(g);
+        return;
+    }
+    events_add(g->w, g->name, "restart-planned", NULL, "unhealthy: %s", why);
+    if (!(j = job_new(g, JOB_CONVERGE)))
+        return;
+    j->restart = true;
+    g->restarts++;
+    job_submit(j);
+}
+
+void guest_health_changed(struct guest *g, enum health_state now, const char *why)
+{
+    events_add(g->w, g->name, "health", NULL, "%s%s%s", health_name(now), why ? ": " : "", why ? why : "");
+    guest_dirty(g);
+    if (now == HEALTH_UNHEALTHY)
+        guest_restart_unhealthy(g, why ? why : "a check fails");
+    jobs_poke(g->w);
+}
+
+/* The session with the agent. While the guest runs and no job works on it, a lost session is made again. */
+struct dial {
+    struct job *job; /* copies of what the driver needs, never submitted */
+    struct world *w;
+    uint32_t id;
+    int fd;
+    struct vm_err err;
+};
+
+static void dial_run(void *arg)
+{
+    struct dial *d = arg;
+    struct drv_guest view;
+
+    job_borrow(d->job, &view);
+    if (d->job->driver->agent(&view, &d->job->proc, deadline_in(AGENT_CALL_MS), &d->fd, &d->err) < 0)
+        d->fd = -1;
+}
+
+static void dial_again(void *arg);
+
+static void dial_done(void *arg, bool cancelled)
+{
+    struct dial *d = arg;
+    struct guest *g = world_guest_by_id(d->w, d->id);
+
+    if (g && !cancelled && guest_is_up(g) && !g->agent && !g->job) {
+        if (d->fd >= 0)
+            guest_take_agent(g, take_fd(&d->fd));
+        else
+            retry_later(g, AGENT_RETRY_MS, dial_again);
+    }
+    fd_drop(d->fd);
+    job_free(d->job);
+    free(d);
+}
+
+static void dial_again(void *arg)
+{
+    struct guest *g = arg;
+    struct dial *d;
+
+    retry_cancel(g);
+    if (!guest_is_up(g) || g->agent || g->job || g->w->stopping || !(d = calloc(1, sizeof *d)))
+        return;
+    *d = (struct dial){.w = g->w, .id = g->id, .fd = -1, .job = job_new(g, JOB_CONVERGE)};
+    if (!d->job || job_copy(d->job, g, &d->err) < 0 ||
+        loop_work(g->w->loop, (struct loop_job){dial_run, dial_done, d}, NULL) < 0)
+        dial_done(d, true);
+}
+
+static void agent_up(void *arg)
+{
+    struct guest *g = arg;
+
+    if (g->agent_waiter.fn) {
+        struct agent_waiter x = g->agent_waiter;
+
+        g->agent_waiter = (struct agent_waiter){0};
+        x.fn(g, true, NULL, x.arg);
+    }
+    names_push(g->w);
+}
+
+static void agent_down(void *arg, const char *why)
+{
+    struct guest *g = arg;
+    struct agent_waiter x = g->agent_waiter;
+
+    g->agent_waiter = (struct agent_waiter){0};
+    agent_close(g->agent);
+    g->agent = NULL;
+    g->hosts_sum[0] = '\0';
+    if (x.fn)
+        x.fn(g, false, why, x.arg);
+    if (guest_is_up(g) && !g->job && !g->w->stopping) {
+        log_warn(g->name, "its agent went away: %s, dialling again", why);
+        retry_later(g, AGENT_RETRY_MS, dial_again);
+    }
+}
+
+void guest_take_agent(struct guest *g, int fd)
+{
+    struct agent_events ev = {.up = agent_up, .down = agent_down, .arg = g};
+    struct vm_err e = {0};
+
+    agent_close(g->agent);
+    g->agent = NULL;
+    if (agent_open(g->w->loop, fd, ev, &g->agent, &e) < 0)
+        agent_down(g, e.text);
+}
+
+void guest_on_agent(struct guest *g, void (*fn)(struct guest *g, bool up, const char *why, void *arg), void *arg)
+{
+    g->agent_waiter = (struct agent_waiter){fn, arg};
+}

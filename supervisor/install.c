@@ -1,0 +1,360 @@
+/* Files, secrets and install scripts: what is put into a running guest through its agent. Workers only. */
+#include "job.h"
+#include "script_log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/clock.h>
+#include <vmsd/path.h>
+
+#define CREDENTIALS "/run/vmsd/credentials"
+#define BUNDLE_DIR "/var/lib/vmsd/bundle"
+enum { PUT_MS = 60000 };
+
+/* One request of the agent that gives no output. */
+static int ask(struct job *j, struct strv *request, const void *input, size_t n, struct vm_err *e)
+{
+    struct agent_exec x = {.request = *request, .input = input, .n_input = n};
+    struct agent_wait w = job_agent(j);
+    struct agent_result r = {0};
+
+    if (request->failed)
+        return vm_no_memory(e);
+    if (agent_exec_wait(&w, &x, deadline_in(PUT_MS), &r, e) < 0)
+        return -1;
+    return r.ok ? 0 : vm_fail(e, VM_E_BACKEND, "%s", r.error);
+}
+
+static int put(struct job *j, const char *path, mode_t mode, const char *owner, const void *data, size_t n,
+               struct vm_err *e)
+{
+    OWN(strv) struct strv q = {0};
+
+    strv_add(&q, "op=put");
+    strv_addf(&q, "path=%s", path);
+    strv_addf(&q, "mode=%o", (unsigned)mode);
+    if (owner)
+        strv_addf(&q, "owner=%s", owner);
+    return ask(j, &q, data, n, e) < 0 ? vm_context(e, "write '%s'", path) : 0;
+}
+
+static int simple(struct job *j, const char *op, const char *path, const char *mode, struct vm_err *e)
+{
+    OWN(strv) struct strv q = {0};
+
+    strv_addf(&q, "op=%s", op);
+    strv_addf(&q, "path=%s", path);
+    if (mode)
+        strv_addf(&q, "mode=%s", mode);
+    return ask(j, &q, NULL, 0, e) < 0 ? vm_context(e, "%s '%s'", op, path) : 0;
+}
+
+static int load_bundle(struct job *j, struct bundle **out, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(j->w->options->state_dir, O_RDONLY | O_DIRECTORY, e);
+    OWN(str) char *tar = NULL;
+    char name[100];
+    size_t n;
+
+    snprintf(name, sizeof name, "bundles/%.64s.tar", j->bundle);
+    if (dir < 0 || path_read(dir, name, BUNDLE_BYTES_MAX * 2, &tar, &n, e) < 0)
+        return vm_context(e, "the files of the last apply");
+    return bundle_from_tar(tar, n, NULL, out, e);
+}
+
+/* What templates and scripts may know of the guest: its env first, then facts. */
+static const char *fact(const char *name, void *arg)
+{
+    const struct job *j = arg;
+    size_t n = strlen(name);
+
+    for (size_t i = 0; i < j->spec->env.n; i++)
+        if (!strncmp(j->spec->env.v[i], name, n) && j->spec->env.v[i][n] == '=')
+            return j->spec->env.v[i] + n + 1;
+    if (!strcmp(name, "VMS_NAME"))
+        return j->name;
+    if (!j->n_nics)
+        return NULL;
+    if (!strcmp(name, "VMS_ADDRESS"))
+        return j->nics[0].address;
+    if (!strcmp(name, "VMS_ADDRESS6"))
+        return j->nics[0].address6;
+    if (!strcmp(name, "VMS_NETWORK"))
+        return j->networks[0]->name;
+    if (!strcmp(name, "VMS_SUBNET"))
+        return j->networks[0]->subnet;
+    if (!strcmp(name, "VMS_DOMAIN"))
+        return j->networks[0]->domain;
+    return NULL;
+}
+
+static int put_file(struct job *j, const struct bundle *b, const struct spec_file *f, struct vm_err *e)
+{
+    OWN(str) char *filled = NULL;
+    const struct bundle_file *src = NULL;
+    const char *data;
+    size_t n;
+
+    for (size_t i = 0; i < b->n && !src; i++)
+        if (!strcmp(b->files[i].path, f->source))
+            src = &b->files[i];
+    if (!src)
+        return vm_fail(e, VM_E_ABSENT, "'%s' is not in the bundle", f->source);
+    data = src->data;
+    n = src->len;
+    if (f->template) {
+        if (spec_template(src->data, src->len, fact, j, &filled, e) < 0)
+            return vm_context(e, "%s", f->source);
+        data = filled;
+        n = strlen(filled);
+    }
+    return put(j, f->target, f->mode, f->owner, data, n, e);
+}
+
+static int put_secrets(struct job *j, struct vm_err *e)
+{
+    if (!j->spec->n_secrets)
+        return 0;
+    if (simple(j, "mkdir", CREDENTIALS, "0700", e) < 0)
+        return -1;
+    for (size_t i = 0; i < j->spec->n_secrets; i++) {
+        OWN(str) char *path = text_format(CREDENTIALS "/%s", j->spec->secrets[i].name);
+        struct secret s = {0};
+        int rc;
+
+        if (!path)
+            return vm_no_memory(e);
+        if (secret_read(&j->spec->secrets[i], &s, e) < 0)
+            return -1;
+        rc = put(j, path, 0400, NULL, s.data, s.n, e);
+        secret_wipe(&s);
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}
+
+struct names {
+    char *hosts, *resolv;
+};
+
+static void get_names(struct guest *g, void *arg)
+{
+    struct names *n = arg;
+
+    n->hosts = names_hosts(g->w, g);
+    n->resolv = names_resolv(g->w, g);
+}
+
+static int put_names(struct job *j, struct vm_err *e)
+{
+    struct names n = {0};
+    int rc = 0;
+
+    job_on_loop(j, get_names, &n);
+    if (n.hosts)
+        rc = put(j, "/etc/hosts", 0644, NULL, n.hosts, strlen(n.hosts), e);
+    if (rc == 0 && n.resolv && j->n_nics)
+        rc = put(j, "/etc/resolv.conf", 0644, NULL, n.resolv, strlen(n.resolv), e);
+    free(n.hosts);
+    free(n.resolv);
+    return rc;
+}
+
+/* Owners that only an install script will make have their files written again after the scripts. */
+static int put_files(struct job *j, bool last, struct vm_err *e)
+{
+    OWN(bundle) struct bundle *b = NULL;
+
+    if (!j->spec->n_files)
+        return 0;
+    if (load_bundle(j, &b, e) < 0)
+        return -1;
+    for (size_t i = 0; i < j->spec->n_files; i++) {
+        const struct spec_file *f = &j->spec->files[i];
+        bool foreign = f->owner && strncmp(f->owner, "root", 4);
+
+        if (last && !foreign)
+            continue;
+        if (put_file(j, b, f, e) == 0)
+            continue;
+        if (last || !foreign || !j->spec->n_install)
+            return -1;
+        *e = (struct vm_err){0};
+    }
+    return 0;
+}
+
+int job_files(struct job *j, struct vm_err *e)
+{
+    if (put_names(j, e) < 0 || put_secrets(j, e) < 0)
+        return -1;
+    return put_files(j, false, e);
+}
+
+static int unpack(struct job *j, const struct bundle *b, struct vm_err *e)
+{
+    if (simple(j, "remove", BUNDLE_DIR, NULL, e) < 0)
+        return -1;
+    for (size_t i = 0; i < b->n; i++) {
+        OWN(str) char *path = text_format(BUNDLE_DIR "/%s", b->files[i].path);
+        bool program = b->files[i].len > 2 && !memcmp(b->files[i].data, "#!", 2);
+
+        if (!path)
+            return vm_no_memory(e);
+        if (put(j, path, program ? 0755 : b->files[i].mode, NULL, b->files[i].data, b->files[i].len, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void script_request(struct job *j, const struct spec_script *s, struct strv *q)
+{
+    static const char *const facts[] = {"VMS_NAME", "VMS_ADDRESS", "VMS_ADDRESS6", "VMS_NETWORK", "VMS_SUBNET", "VMS_DOMAIN"};
+
+    strv_add(q, "op=exec");
+    strv_add(q, "cwd=" BUNDLE_DIR);
+    strv_add(q, "merge=1");
+    strv_add(q, "env=DEBIAN_FRONTEND=noninteractive");
+    strv_add(q, "env=CREDENTIALS_DIRECTORY=" CREDENTIALS);
+    for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
+        const char *v = fact(facts[i], j);
+
+        if (v && *v)
+            strv_addf(q, "env=%s=%s", facts[i], v);
+    }
+    for (size_t i = 0; i < j->spec->env.n; i++)
+        strv_addf(q, "env=%s", j->spec->env.v[i]);
+    for (size_t i = 0; i < s->env.n; i++)
+        strv_addf(q, "env=%s", s->env.v[i]);
+    if (s->user)
+        strv_addf(q, "user=%s", s->user);
+    strv_addf(q, "arg=./%s", s->script);
+    for (size_t i = 0; i < s->args.n; i++)
+        strv_addf(q, "arg=%s", s->args.v[i]);
+}
+
+static int judge(const struct agent_result *r, const struct spec_script *s, const char *last, struct vm_err *e)
+{
+    if (!r->ok)
+        return vm_fail(e, VM_E_BACKEND, "%s: %s", s->script, r->error);
+    if (r->signal)
+        return vm_fail(e, VM_E_BACKEND, "%s was killed by signal %d", s->script, r->signal);
+    if (r->exit_code)
+        return vm_fail(e, VM_E_BACKEND, "%s exited with %d%s%.160s", s->script, r->exit_code, *last ? ": " : "", last);
+    return 0;
+}
+
+static int run_script(struct job *j, unsigned i, struct vm_err *e)
+{
+    const struct spec_script *s = &j->spec->install[i];
+    OWN(strv) struct strv q = {0};
+    struct store_script row = {.index = i, .script = s->script, .state = "running", .started_at = wall_ms()};
+    struct agent_exec x = {.on_output = script_log_add};
+    struct agent_wait w = job_agent(j);
+    struct agent_result r = {0};
+    struct script_log *log = NULL;
+    char last[200];
+    int64_t began = now_ms();
+    int rc;
+
+    script_request(j, s, &q);
+    if (q.failed)
+        return vm_no_memory(e);
+    if (store_put_script(j->w->store, j->guest_id, &row, e) < 0 || script_log_new(j, i, &log, e) < 0)
+        return -1;
+    x.request = q;
+    x.arg = log;
+    rc = agent_exec_wait(&w, &x, deadline_in(s->timeout_ms), &r, e);
+    script_log_end(log, last, sizeof last);
+    if (rc < 0)
+        vm_context(e, "%s", s->script);
+    else
+        rc = judge(&r, s, last, e);
+    row.state = rc < 0 ? "failed" : "done";
+    row.exit_code = r.exit_code;
+    row.signal = r.signal;
+    row.duration_ms = now_ms() - began;
+    row.error = rc < 0 ? e->text : NULL;
+    if (store_put_script(j->w->store, j->guest_id, &row, rc < 0 ? NULL : e) < 0)
+        return -1;
+    return rc;
+}
+
+/* How many of the scripts need not run: those at the front that succeeded on this root with the same digest. */
+static unsigned still_valid(const struct job *j)
+{
+    const char *line = j->digests;
+    unsigned i;
+
+    for (i = 0; i < j->scripts_done && i < j->spec->n_install; i++) {
+        size_t n = strcspn(line, "\n");
+        const char *want = j->spec->install[i].digest;
+
+        if (n != strlen(want) || memcmp(line, want, n))
+            break;
+        line += n + (line[n] == '\n');
+    }
+    return i;
+}
+
+struct done {
+    unsigned n;
+    const char *digests;
+};
+
+static void set_done(struct guest *g, void *arg)
+{
+    const struct done *d = arg;
+
+    g->scripts_done = d->n;
+    guest_set_text(&g->script_digests, d->digests);
+}
+
+static int record(struct job *j, unsigned done, struct vm_err *e)
+{
+    struct text lines = {0};
+    char *digests;
+    int rc;
+
+    for (unsigned i = 0; i < done; i++)
+        text_addf(&lines, "%s\n", j->spec->install[i].digest);
+    if (!(digests = text_take(&lines)))
+        return vm_no_memory(e);
+    rc = store_put_scripts(j->w->store, j->guest_id, done, digests, e);
+    if (rc == 0)
+        job_on_loop(j, set_done, &(struct done){done, digests});
+    free(digests);
+    return rc;
+}
+
+static int one_script(struct job *j, struct vm_err *e)
+{
+    return run_script(j, j->script_index, e);
+}
+
+int job_install(struct job *j, struct vm_err *e)
+{
+    OWN(bundle) struct bundle *b = NULL;
+    unsigned first = still_valid(j), n = (unsigned)j->spec->n_install;
+
+    if (first != j->scripts_done && record(j, first, e) < 0)
+        return -1;
+    if (first == n)
+        return 0;
+    if (load_bundle(j, &b, e) < 0 || unpack(j, b, e) < 0)
+        return -1;
+    for (unsigned i = first; i < n; i++) {
+        char name[24];
+
+        snprintf(name, sizeof name, "install:%02u", i + 1);
+        j->script_index = i;
+        if (job_step(j, name, one_script, e) < 0 || record(j, i + 1, e) < 0)
+            return -1;
+    }
+    if (simple(j, "remove", BUNDLE_DIR, NULL, e) < 0)
+        return -1;
+    return put_files(j, true, e);
+}

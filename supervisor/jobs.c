@@ -1,0 +1,440 @@
+/* Which job runs when. A guest has at most one job that runs and one that waits: jobs converge, so two that wait are
+ * one. */
+#include "job.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/clock.h>
+#include <vmsd/log.h>
+
+const char *job_verb_name(enum job_verb v)
+{
+    static const char *const names[] = {[JOB_CONVERGE] = "converge", [JOB_STOP] = "stop", [JOB_REMOVE] = "remove"};
+
+    return names[v];
+}
+
+struct job *job_new(struct guest *g, enum job_verb verb)
+{
+    struct job *j = calloc(1, sizeof *j);
+
+    if (!j || !(j->name = strdup(g->name))) {
+        free(j);
+        return NULL;
+    }
+    j->w = g->w;
+    j->guest_id = g->id;
+    j->verb = verb;
+    j->created_at = wall_ms();
+    return j;
+}
+
+void job_free(struct job *j)
+{
+    if (!j)
+        return;
+    guest_spec_free(j->spec);
+    for (size_t i = 0; i < j->n_nics && j->networks; i++)
+        network_spec_free(j->networks[i]);
+    free(j->networks);
+    free(j->nics);
+    free(j->mounts);
+    free(j->mount_paths);
+    free(j->name);
+    free(j->text);
+    free(j->bundle);
+    free(j->applied);
+    free(j->digests);
+    free(j->run_dir);
+    free(j->log_dir);
+    free(j->purge);
+    free(j->image);
+    free(j);
+}
+
+static int copy_nics(struct job *j, struct guest *g, struct vm_err *e)
+{
+    j->n_nics = g->n_nics;
+    if (!g->n_nics)
+        return 0;
+    j->nics = calloc(g->n_nics, sizeof *j->nics);
+    j->networks = calloc(g->n_nics, sizeof(struct network_spec *));
+    if (!j->nics || !j->networks)
+        return vm_no_memory(e);
+    for (size_t i = 0; i < g->n_nics; i++) {
+        const struct network_spec *n = world_network(g->w, g->nics[i].network);
+        OWN(str) char *text = n ? json_to_text(n->json) : NULL;
+
+        if (!text)
+            return vm_fail(e, VM_E_ABSENT, "network '%s' does not exist", g->nics[i].network);
+        if (network_spec_load(text, &j->networks[i], e) < 0)
+            return -1;
+        j->nics[i] = g->nics[i];
+        j->nics[i].network = j->networks[i]->name;
+    }
+    return 0;
+}
+
+int job_copy(struct job *j, struct guest *g, struct vm_err *e)
+{
+    guest_set_text(&j->text, g->text);
+    guest_set_text(&j->bundle, g->bundle);
+    guest_set_text(&j->applied, g->applied);
+    guest_set_text(&j->digests, g->script_digests ? g->script_digests : "");
+    guest_set_text(&j->purge, g->purge);
+    guest_set_text(&j->image, g->image);
+    j->run_dir = guest_run_dir(g);
+    j->log_dir = guest_log_dir(g);
+    j->slot = g->slot;
+    j->scripts_done = g->scripts_done;
+    j->provisioned_at = g->provisioned_at;
+    j->running = guest_is_up(g);
+    j->rebuilding = g->rebuilding;
+    j->proc = g->proc;
+    j->driver = g->driver;
+    if (!j->run_dir || !j->log_dir)
+        return vm_no_memory(e);
+    if (guest_spec_load(g->text, &j->spec, e) < 0)
+        return -1;
+    return copy_nics(j, g, e);
+}
+
+static void tell_watcher(struct job *j, json_t *line)
+{
+    if (j->watcher)
+        j->watcher->line(j->watcher, line);
+    json_decref(line);
+}
+
+struct told {
+    struct job *j;
+    json_t *line;
+};
+
+static void told_on_loop(void *arg)
+{
+    struct told *t = arg;
+
+    tell_watcher(t->j, t->line);
+    free(t);
+}
+
+void job_tell(struct job *j, json_t *line)
+{
+    struct told *t;
+
+    if (loop_is_here(j->w->loop)) {
+        tell_watcher(j, line);
+        return;
+    }
+    if (!(t = malloc(sizeof *t))) {
+        json_decref(line);
+        return;
+    }
+    *t = (struct told){j, line};
+    loop_post(j->w->loop, told_on_loop, t);
+}
+
+static const char *const state_names[] = {
+    [JOB_QUEUED] = "queued", [JOB_WAITING] = "waiting", [JOB_RUNNING] = "running",
+    [JOB_DONE] = "done",     [JOB_FAILED] = "failed",   [JOB_BLOCKED] = "blocked",
+};
+
+json_t *job_json(const struct job *j)
+{
+    json_t *o;
+    char at[CLOCK_TEXT];
+
+    if (!j)
+        return json_null();
+    o = json_object();
+    json_put_int(o, "id", j->id);
+    json_put_str(o, "guest", j->name);
+    json_put_str(o, "verb", job_verb_name(j->verb));
+    json_put_str(o, "class", plan_class_name(j->class));
+    json_put_str(o, "state", state_names[j->state]);
+    json_put_str(o, "step", j->step);
+    json_put_str(o, "created_at", wall_text(j->created_at, at));
+    json_put_str(o, "error", j->err.code ? j->err.text : NULL);
+    return o;
+}
+
+static void tell_end(struct job *j)
+{
+    json_t *line = json_object();
+
+    json_put_str(line, "type", "guest");
+    json_put_str(line, "guest", j->name);
+    json_put_str(line, "state", state_names[j->state]);
+    json_put_str(line, "class", plan_class_name(j->class));
+    json_put(line, "duration", json_real(j->began ? (double)(now_ms() - j->began) / 1000 : 0));
+    json_put_str(line, "error", j->state == JOB_DONE ? NULL : j->err.text);
+    job_tell(j, line);
+    if (j->watcher)
+        j->watcher->ended(j->watcher, j);
+}
+
+static void end_job(struct guest *g, struct job *j, enum job_state how)
+{
+    j->state = how;
+    if (how == JOB_FAILED)
+        events_add(g->w, g->name, "job-failed", NULL, "%s", j->err.text);
+    else if (how == JOB_DONE && !j->quiet)
+        events_add(g->w, g->name, "job-done", NULL, "%s", j->verb == JOB_CONVERGE ? "up to date" : job_verb_name(j->verb));
+    tell_end(j);
+    job_free(j);
+}
+
+static void run_job(void *arg)
+{
+    struct job *j = arg;
+
+    if (job_story(j, &j->err) < 0 && j->err.code == VM_E_OK)
+        vm_fail(&j->err, VM_E_SYSTEM, "it failed without a reason");
+}
+
+static void job_done(void *arg, bool cancelled)
+{
+    struct job *j = arg;
+    struct world *w = j->w;
+    struct guest *g = world_guest_by_id(w, j->guest_id);
+    bool failed = j->err.code != VM_E_OK;
+    bool removed = j->verb == JOB_REMOVE && !failed;
+
+    w->running_jobs--;
+    if (!g || cancelled) {
+        job_free(j);
+        return;
+    }
+    g->job = NULL;
+    guest_set_text(&g->error, failed ? j->err.text : NULL);
+    guest_dirty(g);
+    end_job(g, j, failed ? JOB_FAILED : JOB_DONE); /* before the life goes on: its lines come first */
+    if (removed && !g->next) {
+        world_drop_guest(g);
+        netsync_ask(w, NULL, NULL);
+    } else if (failed) {
+        guest_feed(g, EV_JOB_FAILED, NULL);
+    }
+    jobs_poke(w);
+}
+
+static void start_job(struct guest *g)
+{
+    struct job *j = g->next;
+
+    g->next = NULL;
+    g->job = j;
+    g->resting = false;
+    loop_timer_free(g->retry);
+    g->retry = NULL;
+    j->state = JOB_RUNNING;
+    j->began = now_ms();
+    g->w->running_jobs++;
+    guest_dirty(g);
+    if (job_copy(j, g, &j->err) < 0 || loop_work(g->w->loop, (struct loop_job){run_job, job_done, j}, &j->err) < 0)
+        job_done(j, false);
+}
+
+enum ready { READY, WAITS, BLOCKED };
+
+static enum ready dependency(struct guest *g, const char *name)
+{
+    struct guest *d = world_guest(g->w, name);
+
+    if (!d || d->removing)
+        return BLOCKED;
+    if (d->job || d->next)
+        return guest_is_up(d) && health_of(d) == HEALTH_HEALTHY && !d->next ? READY : WAITS;
+    if (guest_is_up(d) && (health_of(d) == HEALTH_HEALTHY || health_of(d) == HEALTH_NONE))
+        return READY;
+    if (guest_is_up(d) && health_of(d) == HEALTH_STARTING)
+        return WAITS;
+    return BLOCKED;
+}
+
+static void tell_waiting(struct job *j, const char *name)
+{
+    json_t *line = json_object();
+
+    json_put_str(line, "type", "waiting");
+    json_put_str(line, "guest", j->name);
+    json_put(line, "for", json_pack("[s]", name));
+    job_tell(j, line);
+}
+
+/* May the waiting job of g begin? A guest that already runs is worked on without asking its dependencies. */
+static enum ready ready(struct guest *g)
+{
+    struct job *j = g->next;
+
+    if (j->verb != JOB_CONVERGE || (guest_is_up(g) && !j->restart && !g->rebuilding))
+        return READY;
+    for (size_t i = 0; i < g->spec->depends_on.n; i++) {
+        const char *name = g->spec->depends_on.v[i];
+        enum ready r = dependency(g, name);
+
+        if (r == READY)
+            continue;
+        if (r == BLOCKED && !j->patient) {
+            vm_fail(&j->err, VM_E_CONFLICT, "it depends on '%s', which is not healthy", name);
+            return BLOCKED;
+        }
+        if (j->state != JOB_WAITING) {
+            j->state = JOB_WAITING;
+            tell_waiting(j, name);
+        }
+        return WAITS;
+    }
+    return READY;
+}
+
+static void poke(void *arg)
+{
+    struct world *w = arg;
+
+    w->poked = false;
+    /* end_job may free a guest's job, never a guest, so the index stays good; whoever is blocked frees others. */
+    for (bool again = true; again;) {
+        again = false;
+        for (size_t i = 0; i < w->n_guests && !w->stopping; i++) {
+            struct guest *g = w->guests[i];
+            enum ready r;
+
+            if (!g->next || g->job)
+                continue;
+            r = ready(g);
+            if (r == BLOCKED) {
+                struct job *j = TAKE(g->next);
+
+                guest_set_text(&g->error, j->err.text);
+                guest_dirty(g);
+                end_job(g, j, JOB_BLOCKED);
+                again = true;
+            } else if (r == READY && w->running_jobs < w->options->jobs) {
+                start_job(g);
+            }
+        }
+    }
+}
+
+void jobs_poke(struct world *w)
+{
+    if (w->poked)
+        return;
+    w->poked = true;
+    loop_post(w->loop, poke, w);
+}
+
+void jobs_cancel_waiting(struct guest *g)
+{
+    struct job *j = TAKE(g->next);
+
+    if (!j)
+        return;
+    vm_fail(&j->err, VM_E_CONFLICT, "overtaken by a later wish");
+    end_job(g, j, JOB_BLOCKED);
+}
+
+void job_submit(struct job *j)
+{
+    struct guest *g = world_guest_by_id(j->w, j->guest_id);
+    struct job *old = g->next;
+
+    if (old && old->verb == j->verb && !old->watcher) { /* one that waits unwatched is taken up into this one */
+        j->restart |= old->restart;
+        g->next = NULL;
+        job_free(old);
+    } else if (old) {
+        jobs_cancel_waiting(g);
+    }
+    g->next = j;
+    loop_timer_free(g->retry);
+    g->retry = NULL;
+    guest_dirty(g);
+    jobs_poke(j->w);
+}
+
+struct on_loop {
+    struct job *j;
+    void (*fn)(struct guest *g, void *arg);
+    void *arg;
+};
+
+static void on_loop(void *arg)
+{
+    struct on_loop *x = arg;
+
+    x->fn(world_guest_by_id(x->j->w, x->j->guest_id), x->arg);
+}
+
+void job_on_loop(struct job *j, void (*fn)(struct guest *g, void *arg), void *arg)
+{
+    loop_call(j->w->loop, on_loop, &(struct on_loop){j, fn, arg});
+}
+
+static void feed(struct guest *g, void *arg)
+{
+    guest_feed(g, *(enum life_event *)arg, NULL);
+}
+
+void job_feed(struct job *j, enum life_event ev)
+{
+    job_on_loop(j, feed, &ev);
+}
+
+static struct agent *agent_of(void *arg)
+{
+    const struct job *j = arg;
+    struct guest *g = world_guest_by_id(j->w, j->guest_id);
+
+    return g ? g->agent : NULL;
+}
+
+struct agent_wait job_agent(struct job *j)
+{
+    return (struct agent_wait){.loop = j->w->loop, .get = agent_of, .arg = j};
+}
+
+void job_borrow(const struct job *j, struct drv_guest *out)
+{
+    *out = (struct drv_guest){
+        .id = j->guest_id,
+        .uid_base = slot_uid_base(j->slot),
+        .spec = j->spec,
+        .image = j->image_ref.tree,
+        .root = j->root,
+        .run_dir = j->run_dir,
+        .log_dir = j->log_dir,
+        .mounts = j->mounts,
+        .n_mounts = j->n_mounts,
+    };
+}
+
+int job_step(struct job *j, const char *name, int (*act)(struct job *j, struct vm_err *e), struct vm_err *e)
+{
+    int64_t began = now_ms();
+    json_t *line = json_object();
+    int rc;
+
+    snprintf(j->step_text, sizeof j->step_text, "%s", name);
+    j->step = j->step_text;
+    json_put_str(line, "type", "step");
+    json_put_str(line, "guest", j->name);
+    json_put_str(line, "step", name);
+    json_put_str(line, "state", "started");
+    job_tell(j, json_copy(line));
+    rc = store_step_begin(j->w->store, j->id, name, e); /* not written: not done */
+    if (rc == 0)
+        rc = act(j, e);
+    if (rc < 0)
+        vm_context(e, "%s", name);
+    if (store_step_end(j->w->store, j->id, name, rc < 0 ? e->text : NULL, rc < 0 ? NULL : e) < 0)
+        rc = -1;
+    json_put_str(line, "state", rc < 0 ? "failed" : "done");
+    json_put(line, "duration", json_real((double)(now_ms() - began) / 1000));
+    json_put_str(line, "text", rc < 0 ? e->text : NULL);
+    job_tell(j, line);
+    return rc;
+}

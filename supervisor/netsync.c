@@ -1,0 +1,359 @@
+/* The firewall, the relays and the names follow the world. One change of the firewall at a time, each from the world as
+ * it is then: whoever asks while one is under way is served by the next. */
+#include "latch.h"
+#include "world.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/hash.h>
+#include <vmsd/log.h>
+#include <vmsd/path.h>
+
+enum { RESOLV_MAX = 64 << 10, CHECK_EVERY_MS = 5000 };
+
+struct asker {
+    struct asker *next;
+    void (*done)(const struct vm_err *e, void *arg);
+    void *arg;
+};
+
+struct netsync {
+    struct world *w;
+    struct asker *waiting, *served; /* for the next change; of the one under way */
+    bool running, absent;
+    char *rules;
+    struct loop_timer *check;
+    struct vm_err err;
+    int rc;
+};
+
+/* A view on the world as net wants it; arrays are yours, the rest is borrowed. */
+static int net_view(struct world *w, struct net_world *out, struct vm_err *e)
+{
+    struct net_guest *guests = calloc(w->n_guests + 1, sizeof *guests);
+    size_t n = 0;
+
+    if (!guests)
+        return vm_no_memory(e);
+    for (size_t i = 0; i < w->n_guests; i++) {
+        struct guest *g = w->guests[i];
+
+        if (!g->removing)
+            guests[n++] = (struct net_guest){g->id, g->name, g->spec, g->nics, g->n_nics};
+    }
+    *out = (struct net_world){w->networks, w->n_networks, guests, n};
+    return 0;
+}
+
+static void set_relays(struct world *w, const struct net_world *view)
+{
+    struct net_relay_rule *rules = NULL;
+    struct vm_err e = {0};
+    size_t n = 0;
+
+    if (net_relay_rules(view, &rules, &n, &e) < 0 || net_relay_set(w->relay, rules, n, &e) < 0)
+        log_warn(NULL, "ports: %s, continuing", e.text);
+    free(rules);
+}
+
+static void sync_run(void *arg)
+{
+    struct netsync *s = arg;
+
+    s->rc = net_rules_apply(s->rules, &s->err);
+}
+
+static void sync_done(void *arg, bool cancelled);
+
+static void finish(struct netsync *s, const struct vm_err *e)
+{
+    struct asker *list = TAKE(s->served);
+
+    while (list) {
+        struct asker *a = list;
+
+        list = a->next;
+        if (a->done)
+            a->done(e, a->arg);
+        free(a);
+    }
+}
+
+static void sync_start(struct netsync *s)
+{
+    struct net_world view = {0};
+
+    s->served = TAKE(s->waiting);
+    s->running = true;
+    s->err = (struct vm_err){0};
+    s->rc = net_view(s->w, &view, &s->err);
+    if (s->rc == 0)
+        s->rc = net_rules(&view, &s->rules, &s->err);
+    if (s->rc == 0) {
+        set_relays(s->w, &view);
+        s->rc = loop_work(s->w->loop, (struct loop_job){sync_run, sync_done, s}, &s->err);
+    }
+    free((void *)view.guests);
+    if (s->rc < 0)
+        sync_done(s, false);
+}
+
+static void sync_done(void *arg, bool cancelled)
+{
+    struct netsync *s = arg;
+
+    free(s->rules);
+    s->rules = NULL;
+    s->running = false;
+    if (cancelled)
+        s->rc = vm_fail(&s->err, VM_E_UNAVAILABLE, "vmsd is ending");
+    if (s->rc < 0)
+        log_error(NULL, "firewall: %s", s->err.text);
+    finish(s, s->rc < 0 ? &s->err : NULL);
+    names_push(s->w);
+    if (s->waiting && !cancelled)
+        sync_start(s);
+    else if (!cancelled)
+        loop_timer_set(s->check, CHECK_EVERY_MS, CHECK_EVERY_MS / 2);
+}
+
+/* Somebody else's firewall may flush everything: our table must be back within seconds. */
+static void check_run(void *arg)
+{
+    struct netsync *s = arg;
+    bool present = true;
+
+    s->absent = net_rules_check(&present, NULL) == 0 && !present;
+}
+
+static void check_done(void *arg, bool cancelled)
+{
+    struct netsync *s = arg;
+
+    s->running = false;
+    if (cancelled)
+        return;
+    if (s->absent) {
+        events_add(s->w, NULL, "firewall-lost", NULL, "somebody removed our rules; they are put back");
+        netsync_ask(s->w, NULL, NULL);
+    } else if (s->waiting) {
+        sync_start(s);
+    } else {
+        loop_timer_set(s->check, CHECK_EVERY_MS, CHECK_EVERY_MS / 2);
+    }
+}
+
+static void check_now(void *arg)
+{
+    struct netsync *s = arg;
+
+    if (s->running || s->w->n_networks == 0)
+        return;
+    s->running = true;
+    if (loop_work(s->w->loop, (struct loop_job){check_run, check_done, s}, NULL) < 0)
+        check_done(s, false);
+}
+
+int netsync_open(struct world *w, struct vm_err *e)
+{
+    struct netsync *s = calloc(1, sizeof *s);
+
+    if (!s)
+        return vm_no_memory(e);
+    s->w = w;
+    w->netsync = s;
+    return loop_timer_new(w->loop, check_now, s, &s->check, e);
+}
+
+void netsync_close(struct world *w)
+{
+    struct netsync *s = w->netsync;
+
+    if (!s)
+        return;
+    loop_timer_free(s->check);
+    finish(s, NULL);
+    s->served = TAKE(s->waiting);
+    finish(s, NULL);
+    free(s->rules);
+    free(s);
+    w->netsync = NULL;
+}
+
+void netsync_ask(struct world *w, void (*done)(const struct vm_err *e, void *arg), void *arg)
+{
+    struct netsync *s = w->netsync;
+    struct asker *a = calloc(1, sizeof *a), **end = &s->waiting;
+    struct vm_err e = {0};
+
+    if (!a) {
+        vm_no_memory(&e);
+        if (done)
+            done(&e, arg);
+        return;
+    }
+    *a = (struct asker){.done = done, .arg = arg};
+    while (*end)
+        end = &(*end)->next;
+    *end = a;
+    if (!s->running)
+        sync_start(s);
+}
+
+static void open_latch(const struct vm_err *e, void *arg)
+{
+    latch_open(arg, e);
+}
+
+struct wait {
+    struct world *w;
+    struct latch latch;
+};
+
+static void ask_on_loop(void *arg)
+{
+    struct wait *x = arg;
+
+    netsync_ask(x->w, open_latch, &x->latch);
+}
+
+int netsync_wait(struct world *w, struct vm_err *e)
+{
+    struct wait x = {.w = w};
+
+    latch_init(&x.latch);
+    loop_call(w->loop, ask_on_loop, &x);
+    return latch_wait(&x.latch, e);
+}
+
+static bool share_network(const struct guest *a, const struct guest *b)
+{
+    for (size_t i = 0; i < a->n_nics; i++)
+        for (size_t k = 0; k < b->n_nics; k++)
+            if (!strcmp(a->nics[i].network, b->nics[k].network))
+                return true;
+    return false;
+}
+
+static void add_lines(struct text *t, struct world *w, const struct guest *g)
+{
+    for (size_t i = 0; i < g->n_nics; i++) {
+        const struct network_spec *n = world_network(w, g->nics[i].network);
+        const char *addresses[] = {g->nics[i].address, g->nics[i].address6};
+
+        for (size_t k = 0; k < ARRAY_LEN(addresses); k++) {
+            if (!*addresses[k])
+                continue;
+            text_addf(t, "%s", addresses[k]);
+            if (n)
+                text_addf(t, " %s.%s", g->name, n->domain);
+            text_addf(t, " %s", g->name);
+            for (size_t d = 0; d < g->spec->domains.n; d++)
+                text_addf(t, " %s", g->spec->domains.v[d]);
+            text_add(t, "\n");
+        }
+    }
+}
+
+char *names_hosts(struct world *w, const struct guest *g)
+{
+    struct text t = {0};
+
+    text_add(&t, "# Kept by vmsd: changes here are lost.\n127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
+    for (size_t i = 0; i < w->n_guests; i++)
+        if (!w->guests[i]->removing && (w->guests[i] == g || share_network(w->guests[i], g)))
+            add_lines(&t, w, w->guests[i]);
+    return text_take(&t);
+}
+
+char *names_resolv(struct world *w, const struct guest *g)
+{
+    const struct network_spec *n = g->n_nics ? world_network(w, g->nics[0].network) : NULL;
+    struct text t = {0};
+    bool own = false;
+
+    if (!n)
+        return NULL;
+    for (size_t i = 0; i < n->dns.n; i++)
+        own |= !strcmp(n->dns.v[i], g->nics[0].address) || !strcmp(n->dns.v[i], g->nics[0].address6);
+    if (n->dns.n && !own) {
+        text_addf(&t, "# Kept by vmsd: changes here are lost.\nsearch %s\n", n->domain);
+        for (size_t i = 0; i < n->dns.n; i++)
+            text_addf(&t, "nameserver %s\n", n->dns.v[i]);
+        return text_take(&t);
+    }
+    text_addf(&t, "# Kept by vmsd, from the host's: changes here are lost.\n");
+    text_add(&t, w->upstream ? w->upstream : "");
+    return text_take(&t);
+}
+
+json_t *names_json(struct world *w)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < w->n_guests; i++) {
+        struct guest *g = w->guests[i];
+
+        for (size_t k = 0; k < g->n_nics; k++) {
+            const struct network_spec *n = world_network(w, g->nics[k].network);
+            json_t *names = json_array(), *addresses = json_array(), *o = json_object();
+
+            json_array_append_new(names, json_sprintf("%s.%s", g->name, n ? n->domain : "internal"));
+            for (size_t d = 0; d < g->spec->domains.n; d++)
+                json_array_append_new(names, json_string(g->spec->domains.v[d]));
+            if (*g->nics[k].address)
+                json_array_append_new(addresses, json_string(g->nics[k].address));
+            if (*g->nics[k].address6)
+                json_array_append_new(addresses, json_string(g->nics[k].address6));
+            json_put_str(o, "guest", g->name);
+            json_put_str(o, "network", g->nics[k].network);
+            json_put(o, "names", names);
+            json_put(o, "addresses", addresses);
+            json_array_append_new(list, o);
+        }
+    }
+    return list;
+}
+
+static void pushed(const struct agent_result *r, void *arg)
+{
+    (void)arg;
+    if (!r->ok)
+        log_debug(NULL, "/etc/hosts of a guest: %s", r->error);
+}
+
+static void push_to(struct guest *g)
+{
+    OWN(str) char *hosts = names_hosts(g->w, g);
+    OWN(strv) struct strv q = {0};
+    struct agent_stream *s = NULL;
+    char sum[HASH_HEX];
+
+    if (!hosts)
+        return;
+    hash_bytes(hosts, strlen(hosts), sum);
+    if (!strcmp(sum, g->hosts_sum))
+        return;
+    strv_add(&q, "op=put");
+    strv_add(&q, "path=/etc/hosts");
+    strv_add(&q, "mode=644");
+    if (q.failed || agent_request(g->agent, &q, (struct agent_stream_events){.end = pushed, .arg = g}, &s, NULL) < 0)
+        return;
+    if (agent_stream_write(s, hosts, strlen(hosts)) == 0) {
+        memcpy(g->hosts_sum, sum, sizeof sum);
+        agent_stream_eof(s);
+    } else {
+        agent_stream_cancel(s);
+    }
+}
+
+void names_push(struct world *w)
+{
+    for (size_t i = 0; i < w->n_guests; i++) {
+        struct guest *g = w->guests[i];
+
+        if (g->n_nics && guest_is_up(g) && agent_is_up(g->agent) && !w->stopping)
+            push_to(g);
+    }
+}

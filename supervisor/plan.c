@@ -1,0 +1,231 @@
+/* Desired against actual, on the loop: what an apply will change. */
+#include "apply.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool selected(const struct applying *a, const char *name, const struct spec_list *tags)
+{
+    return select_match(&a->select, name, tags);
+}
+
+/* A change of a secret alone runs every script again: they are what brings a secret to where it is used. */
+static void count_secrets(struct plan_change *c, const struct guest_spec *want)
+{
+    for (size_t i = 0; i < c->n_fields && want->n_install; i++) {
+        if (strncmp(c->fields[i].field, "secrets", 7) || c->class < PLAN_LIVE)
+            continue;
+        if (c->class < PLAN_SCRIPTS)
+            c->class = PLAN_SCRIPTS;
+        c->first_script = 0;
+    }
+}
+
+/* Addresses that are taken, by guests of the world and by what this bundle asks for. */
+struct taken {
+    const char **v;
+    size_t n;
+};
+
+static int list_taken(const struct applying *a, struct taken *t, struct vm_err *e)
+{
+    size_t max = 0;
+
+    for (size_t i = 0; i < a->w->n_guests; i++)
+        max += 2 * a->w->guests[i]->n_nics;
+    for (size_t i = 0; i < a->set->n_guests; i++)
+        max += 4 * a->set->guests[i]->n_nics; /* what it asks for, and what the plan picks */
+    if (!(t->v = calloc(max + 1, sizeof *t->v)))
+        return vm_no_memory(e);
+    for (size_t i = 0; i < a->w->n_guests; i++) {
+        const struct guest *g = a->w->guests[i];
+
+        for (size_t k = 0; k < g->n_nics; k++) {
+            t->v[t->n++] = g->nics[k].address;
+            t->v[t->n++] = g->nics[k].address6;
+        }
+    }
+    for (size_t i = 0; i < a->set->n_guests; i++) {
+        const struct guest_spec *s = a->set->guests[i];
+
+        for (size_t k = 0; k < s->n_nics; k++) {
+            t->v[t->n++] = s->nics[k].address ? s->nics[k].address : "";
+            t->v[t->n++] = s->nics[k].address6 ? s->nics[k].address6 : "";
+        }
+    }
+    return 0;
+}
+
+static const struct network_spec *set_network(const struct applying *a, const char *name)
+{
+    for (size_t i = 0; i < a->set->n_networks; i++)
+        if (!strcmp(a->set->networks[i]->name, name))
+            return a->set->networks[i];
+    return NULL;
+}
+
+/* The spec's address, else the one that the guest already has there, else the first free one. */
+static int pick(const char *asked, const char *had, const char *subnet, struct taken *t, char out[static NET_ADDR],
+                struct vm_err *e)
+{
+    if (asked || *had) {
+        snprintf(out, NET_ADDR, "%s", asked ? asked : had);
+        return 0;
+    }
+    if (!subnet)
+        return 0;
+    if (net_pool_pick(subnet, t->v, t->n, out, e) < 0)
+        return -1;
+    t->v[t->n++] = out;
+    return 0;
+}
+
+static int plan_nics(struct applying *a, struct planned *p, const struct guest_spec *want, const struct guest *have,
+                     struct taken *t, struct vm_err *e)
+{
+    p->n_nics = want->n_nics;
+    if (!want->n_nics)
+        return 0;
+    if (!(p->nics = calloc(want->n_nics, sizeof *p->nics)))
+        return vm_no_memory(e);
+    for (size_t i = 0; i < want->n_nics; i++) {
+        const struct spec_nic *s = &want->nics[i];
+        const struct network_spec *n = set_network(a, s->network);
+        const struct net_nic *had = NULL;
+        struct net_nic *nic = &p->nics[i];
+
+        for (size_t k = 0; have && k < have->n_nics; k++)
+            if (!strcmp(have->nics[k].network, s->network))
+                had = &have->nics[k];
+        nic->network = s->network;
+        if (s->mac)
+            snprintf(nic->mac, sizeof nic->mac, "%s", s->mac);
+        if (pick(s->address, had ? had->address : "", n ? n->subnet : NULL, t, nic->address, e) < 0 ||
+            pick(s->address6, had ? had->address6 : "", n ? n->subnet6 : NULL, t, nic->address6, e) < 0)
+            return vm_context(e, "%s: network '%s'", want->name, s->network);
+    }
+    return 0;
+}
+
+static struct planned *planned_new(struct applying *a, const char *name)
+{
+    struct planned *p = &a->planned[a->n_planned++];
+
+    guest_set_text(&p->name, name);
+    return p;
+}
+
+static bool up_to_date(const struct guest *g, const char *text)
+{
+    return g && g->applied && !strcmp(g->applied, text) && !strcmp(g->text, text) && !g->rebuilding && !g->removing &&
+           g->scripts_done == g->spec->n_install;
+}
+
+static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err *e)
+{
+    const struct guest_spec *want = a->set->guests[i];
+    struct guest *g = world_guest(a->w, want->name);
+    struct plan_actual have = {.name = want->name,
+                               .applied = g ? g->applied : NULL,
+                               .scripts_done = g ? g->scripts_done : 0};
+    struct planned *p;
+
+    if (up_to_date(g, a->texts[i])) {
+        if (guest_is_up(g) || !g->up || g->job || g->next)
+            return 0;
+        p = planned_new(a, want->name);
+        p->start = true;
+        return 0;
+    }
+    p = planned_new(a, want->name);
+    guest_set_text(&p->text, a->texts[i]);
+    if (plan_guest(&have, want, &p->change, e) < 0)
+        return -1;
+    count_secrets(p->change, want);
+    if (g && g->rebuilding && p->change->class < PLAN_REBUILD)
+        p->change->class = PLAN_REBUILD;
+    if (p->change->class == PLAN_NONE)
+        p->start = true; /* written otherwise, meaning the same; or cut off before its end */
+    return p->change->error ? 0 : plan_nics(a, p, want, g, t, e);
+}
+
+static char *purge_list(const struct applying *a, const struct guest_spec *s)
+{
+    struct text t = {0};
+
+    for (size_t i = 0; i < s->n_volumes; i++)
+        if (strv_has(&a->purge, s->volumes[i].name))
+            text_addf(&t, "%s\n", s->volumes[i].name);
+    if (t.len)
+        return text_take(&t);
+    text_done(t);
+    return NULL;
+}
+
+static int plan_orphan(struct applying *a, struct guest *g, struct vm_err *e)
+{
+    struct plan_actual have = {.name = g->name, .applied = g->applied ? g->applied : g->text};
+    struct planned *p;
+
+    strv_add(&a->orphans, g->name);
+    if (!a->prune)
+        return 0;
+    p = planned_new(a, g->name);
+    p->id = g->id;
+    p->purge = purge_list(a, g->spec);
+    return plan_guest(&have, NULL, &p->change, e);
+}
+
+static bool wanted(const struct applying *a, const char *name)
+{
+    for (size_t i = 0; i < a->set->n_guests; i++)
+        if (!strcmp(a->set->guests[i]->name, name))
+            return true;
+    return false;
+}
+
+static int plan_networks(struct applying *a, struct vm_err *e)
+{
+    for (size_t i = 0; i < a->set->n_networks; i++) {
+        const struct network_spec *want = a->set->networks[i];
+        const struct network_spec *had = world_network(a->w, want->name);
+        OWN(str) char *text = json_to_text(want->json), *applied = had ? json_to_text(had->json) : NULL;
+        struct plan_actual have = {.name = want->name, .applied = applied, .network = true};
+
+        if (!text || (had && !applied))
+            return vm_no_memory(e);
+        if (applied && !strcmp(text, applied))
+            continue;
+        strv_add(&a->networks, text);
+        if (plan_network(&have, want, &planned_new(a, want->name)->change, e) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < a->w->n_networks && a->prune; i++)
+        if (!set_network(a, a->w->networks[i]->name))
+            strv_add(&a->gone_networks, a->w->networks[i]->name);
+    return 0;
+}
+
+int apply_plan(struct applying *a)
+{
+    struct taken t = {0};
+    int rc;
+
+    a->planned = calloc(a->set->n_guests + a->w->n_guests + a->set->n_networks + 1, sizeof *a->planned);
+    if (!a->planned)
+        return vm_no_memory(&a->err);
+    rc = list_taken(a, &t, &a->err);
+    if (rc == 0)
+        rc = plan_networks(a, &a->err);
+    for (size_t i = 0; rc == 0 && i < a->set->n_guests; i++)
+        if (selected(a, a->set->guests[i]->name, &a->set->guests[i]->tags))
+            rc = plan_one(a, i, &t, &a->err);
+    for (size_t i = 0; rc == 0 && i < a->w->n_guests; i++) {
+        struct guest *g = a->w->guests[i];
+
+        if (!g->removing && !wanted(a, g->name) && selected(a, g->name, &g->spec->tags))
+            rc = plan_orphan(a, g, &a->err);
+    }
+    free(t.v);
+    return rc;
+}

@@ -1,0 +1,169 @@
+/* What vmsd does when it starts: it reads its intent, looks at what runs, and makes the two one again. A guest that runs
+ * is never touched for it. */
+#include "job.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/clock.h>
+#include <vmsd/log.h>
+
+struct load {
+    struct world *w;
+    struct vm_err err;
+};
+
+static int load_network(const struct store_network *n, void *arg)
+{
+    struct load *l = arg;
+
+    return world_put_network(l->w, n->spec, &l->err) < 0 ? vm_context(&l->err, "network '%s' of the store", n->name) : 0;
+}
+
+/* One row that cannot be read costs one guest, not all of them. */
+static int load_guest(const struct store_guest *row, void *arg)
+{
+    struct load *l = arg;
+    struct guest *g;
+    struct vm_err e = {0};
+
+    if (world_put_guest(l->w, row->id, row->slot, row->spec, row->bundle, &g, &e) < 0) {
+        log_error(row->name, "its row in the store cannot be read: %s; it is left alone", e.text);
+        return 0;
+    }
+    guest_set_text(&g->applied, row->applied);
+    guest_set_text(&g->image, row->image);
+    guest_set_text(&g->script_digests, row->script_digests);
+    guest_set_text(&g->purge, row->purge);
+    guest_set_text(&g->error, row->error);
+    g->up = row->up;
+    g->removing = row->removing;
+    g->rebuilding = row->rebuilding;
+    g->scripts_done = row->scripts_done;
+    g->generation = row->generation;
+    g->restarts = row->restarts;
+    g->applied_at = row->applied_at;
+    g->provisioned_at = row->provisioned_at;
+    g->state = row->image ? ST_STOPPED : ST_ABSENT;
+    return 0;
+}
+
+static int load_nic(const struct store_nic *row, void *arg)
+{
+    struct load *l = arg;
+    struct guest *g = world_guest_by_id(l->w, row->guest);
+    struct net_nic *nics;
+
+    if (!g || row->index >= g->spec->n_nics || row->index != g->n_nics)
+        return 0;
+    if (!(nics = realloc(g->nics, (g->n_nics + 1) * sizeof *nics)))
+        return vm_no_memory(&l->err);
+    g->nics = nics;
+    nics[g->n_nics] = (struct net_nic){.network = g->spec->nics[row->index].network};
+    snprintf(nics[g->n_nics].address, NET_ADDR, "%s", row->address ? row->address : "");
+    snprintf(nics[g->n_nics].address6, NET_ADDR, "%s", row->address6 ? row->address6 : "");
+    snprintf(nics[g->n_nics].mac, NET_MAC, "%s", row->mac ? row->mac : "");
+    net_ifname(g->id, row->index, nics[g->n_nics].ifname);
+    g->n_nics++;
+    return 0;
+}
+
+static int mark_cut(uint32_t guest, const char *step, void *arg)
+{
+    struct load *l = arg;
+    struct guest *g = world_guest_by_id(l->w, guest);
+
+    if (g) {
+        log_warn(g->name, "vmsd ended in step %s, continuing from there", step ? step : "(none)");
+        g->cut = true;
+    }
+    return 0;
+}
+
+static int load(struct world *w, struct vm_err *e)
+{
+    struct load l = {.w = w};
+
+    if (store_networks(w->store, load_network, &l, e) < 0 || store_guests(w->store, load_guest, &l, e) < 0 ||
+        store_nics(w->store, load_nic, &l, e) < 0 || store_jobs_cut(w->store, mark_cut, &l, e) < 0)
+        return -1;
+    if (l.err.code != VM_E_OK && e)
+        *e = l.err;
+    return l.err.code == VM_E_OK ? 0 : -1;
+}
+
+static void adopt(struct guest *g)
+{
+    OWN(str) char *run = guest_run_dir(g);
+    struct vm_err e = {0};
+
+    for (const struct vm_driver *const *d = drivers(); *d && run; d++) {
+        if ((*d)->adopt(g->id, run, &g->proc, &e) < 0)
+            continue;
+        g->driver = *d;
+        if (g->proc.phase == DRV_BOOTED) {
+            guest_feed(g, EV_ADOPT, "found running");
+            guest_watch_keeper(g);
+        } else {
+            g->cut = true; /* between start and boot: the job that goes on takes it from there */
+        }
+        return;
+    }
+}
+
+static void resume(struct guest *g)
+{
+    enum job_verb verb = g->removing ? JOB_REMOVE : g->up ? JOB_CONVERGE : JOB_STOP;
+    bool up = guest_is_up(g);
+    struct job *j;
+
+    if (!g->removing && !g->up && !up && !g->cut)
+        return;
+    if (!up && !g->cut && !g->removing && !g->spec->autostart)
+        return;
+    if (!(j = job_new(g, verb)))
+        return;
+    j->patient = true;
+    j->quiet = up && !g->cut && !guest_changed(g);
+    job_submit(j);
+}
+
+/* Interfaces of guests that the store does not know and that do not run are left over from a crash. */
+static void sweep_links(struct world *w)
+{
+    OWN(strv) struct strv links = {0};
+    struct vm_err e = {0};
+    unsigned nic;
+    uint32_t id;
+
+    if (net_links(&links, &e) < 0) {
+        log_warn(NULL, "links: %s, continuing", e.text);
+        return;
+    }
+    for (size_t i = 0; i < links.n; i++) {
+        if (!net_ifname_parse(links.v[i], &id, &nic))
+            continue;
+        struct guest *g = world_guest_by_id(w, id);
+
+        if (g && (guest_is_up(g) || g->cut))
+            continue;
+        if (net_link_remove(links.v[i], &e) < 0)
+            log_warn(NULL, "remove '%s': %s, continuing", links.v[i], e.text);
+    }
+}
+
+int recover(struct world *w, struct vm_err *e)
+{
+    if (load(w, e) < 0)
+        return -1;
+    for (size_t i = 0; i < w->n_guests; i++)
+        adopt(w->guests[i]);
+    sweep_links(w);
+    for (size_t i = 0; i < w->n_networks; i++)
+        if (net_bridge_ensure(w->networks[i], e) < 0)
+            log_error(NULL, "network '%s': %s, continuing", w->networks[i]->name, e->text);
+    if (w->n_networks)
+        netsync_ask(w, NULL, NULL); /* before anything starts: jobs wait for it in their step `network` */
+    for (size_t i = 0; i < w->n_guests; i++)
+        resume(w->guests[i]);
+    return 0;
+}

@@ -1,0 +1,122 @@
+#include "report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/clock.h>
+
+static void gone(void *arg)
+{
+    ((struct report *)arg)->stream = NULL;
+}
+
+void report_line(struct report *x, json_t *line)
+{
+    OWN(str) char *text = x->stream ? json_to_text(line) : NULL;
+
+    if (!text || !http_stream_write(x->stream, text, strlen(text)) || !x->stream)
+        return;
+    http_stream_write(x->stream, "\n", 1);
+}
+
+static void on_line(struct watcher *watcher, json_t *line)
+{
+    report_line((struct report *)watcher, line);
+}
+
+static void finish(struct report *x)
+{
+    OWN(json) json_t *line = json_object();
+    json_t *errors = json_array();
+
+    for (size_t i = 0; i < x->guests.n; i++) {
+        struct guest *g = world_guest(x->w, x->guests.v[i]);
+
+        if (g && g->up && !g->error && guest_is_up(g) && health_of(g) == HEALTH_UNHEALTHY)
+            x->unhealthy++;
+    }
+    for (size_t i = 0; i < x->errors.n; i++)
+        json_array_append_new(errors, json_string(x->errors.v[i]));
+    json_put_str(line, "type", "result");
+    json_put(line, "ok", json_boolean(!x->failed && !x->blocked && !x->unhealthy));
+    json_put_int(line, "changed", x->changed);
+    json_put_int(line, "failed", x->failed);
+    json_put_int(line, "blocked", x->blocked);
+    json_put_int(line, "unhealthy", x->unhealthy);
+    json_put(line, "duration", json_real((double)(now_ms() - x->began) / 1000));
+    json_put(line, "errors", errors);
+    report_line(x, line);
+    if (x->stream)
+        http_stream_end(x->stream);
+    strv_done(x->errors);
+    strv_done(x->guests);
+    free(x);
+}
+
+/* After the stack of the call that ended the last job has gone: the stream's end may call back. */
+static void finish_later(void *arg)
+{
+    finish(arg);
+}
+
+static void on_ended(struct watcher *watcher, struct job *j)
+{
+    struct report *x = (struct report *)watcher;
+
+    x->open--;
+    if (j->state == JOB_BLOCKED)
+        x->blocked++;
+    else if (j->unhealthy)
+        x->unhealthy++;
+    else if (j->state == JOB_FAILED)
+        x->failed++;
+    if (j->state != JOB_DONE)
+        strv_addf(&x->errors, "%s: %s", j->name, j->err.text);
+    if (x->sealed && x->open == 0)
+        loop_post(x->w->loop, finish_later, x);
+}
+
+struct report *report_new(struct world *w)
+{
+    struct report *x = calloc(1, sizeof *x);
+
+    if (!x)
+        return NULL;
+    x->watcher = (struct watcher){on_line, on_ended};
+    x->w = w;
+    x->began = now_ms();
+    return x;
+}
+
+void report_listen(struct report *x, struct http_request *r)
+{
+    x->stream = http_reply_stream(r, 200, "application/x-ndjson", gone, x);
+}
+
+void report_error(struct report *x, const char *guest, const char *text)
+{
+    OWN(json) json_t *line = json_object();
+
+    x->failed++;
+    strv_addf(&x->errors, "%s%s%s", guest ? guest : "", guest ? ": " : "", text);
+    if (!guest)
+        return;
+    json_put_str(line, "type", "guest");
+    json_put_str(line, "guest", guest);
+    json_put_str(line, "state", "failed");
+    json_put_str(line, "error", text);
+    report_line(x, line);
+}
+
+void report_submit(struct report *x, struct job *j)
+{
+    j->watcher = &x->watcher;
+    x->open++;
+    job_submit(j);
+}
+
+void report_seal(struct report *x)
+{
+    x->sealed = true;
+    if (x->open == 0)
+        loop_post(x->w->loop, finish_later, x);
+}

@@ -1,0 +1,172 @@
+/* The daemon's state, all of it, and who may touch it: the loop thread alone. A worker sees a struct job (job.h), which
+ * holds copies. Private to supervisor/. */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include <vmsd/agent.h>
+#include <vmsd/driver.h>
+#include <vmsd/http.h>
+#include <vmsd/image.h>
+#include <vmsd/json.h>
+#include <vmsd/life.h>
+#include <vmsd/loop.h>
+#include <vmsd/net.h>
+#include <vmsd/plan.h>
+#include <vmsd/spec.h>
+#include <vmsd/store.h>
+
+struct options {
+    const char *socket, *state_dir, *run_dir, *agent, *keeper;
+    struct strv recipes;         /* directories of image recipes */
+    unsigned jobs;               /* that run side by side */
+};
+
+struct health;
+struct usage;
+struct job;
+struct events;
+struct netsync;
+
+struct guest;
+struct agent_waiter { void (*fn)(struct guest *g, bool up, const char *why, void *arg); void *arg; };
+
+struct guest {
+    struct world *w;
+    uint32_t id, slot;
+    char *name;
+    struct guest_spec *spec;     /* desired */
+    char *text;                  /* its canonical text */
+    char *applied;               /* text of what it was last brought to, or NULL */
+    char *bundle, *image, *script_digests, *purge, *error; /* as stored; may be NULL */
+    unsigned scripts_done, generation, restarts;
+    int64_t applied_at, provisioned_at;
+    bool up, removing, rebuilding; /* the user's wishes, as stored */
+    bool cut;                    /* vmsd ended while a job worked on it */
+    bool resting;                /* ended, and its policy says: not again by itself */
+
+    enum life_state state;
+    const struct vm_driver *driver; /* of what runs, or ran last; may be NULL */
+    struct drv_proc proc;        /* while it runs */
+    char boot_id[40];            /* of this boot: the leader's identity, so that a restart shows */
+    int64_t up_since;            /* monotonic, 0: not up */
+    int64_t started_at;          /* wall, 0: not up */
+    int keeper_fd;               /* pidfd, or -1 */
+    struct loop_watch *keeper_watch;
+    struct loop_timer *retry;    /* restart after back-off, or a new try to reach the agent */
+    struct life_backoff backoff;
+    struct net_nic *nics; size_t n_nics;
+
+    struct agent *agent;         /* session, or NULL */
+    struct agent_waiter agent_waiter; /* a job that waits for the session */
+    char hosts_sum[65];          /* of the /etc/hosts that it was last given */
+    struct health *health;
+    struct usage *usage;
+    struct job *job;             /* that works on it now */
+    struct job *next;            /* that comes after it; at most one, since jobs converge */
+    char *shown;                 /* JSON text for lists, or NULL when it must be made anew */
+};
+
+struct world {
+    const struct options *options;
+    struct loop *loop;
+    struct store *store;
+    struct image_store *images;
+    struct http_server *http;
+    struct net_relay *relay;
+    struct events *events;
+    struct netsync *netsync;
+    struct guest **guests; size_t n_guests;           /* by name */
+    struct network_spec **networks; size_t n_networks; /* by name */
+    unsigned running_jobs;
+    bool poked;                  /* the queue will be looked at */
+    int64_t started_at;          /* wall */
+    struct loop_timer *watchdog; int64_t watchdog_ms; /* systemd's, or NULL */
+    bool stopping;
+    uint64_t host_memory;        /* bytes */
+    struct applying *lane;       /* applies that plan and commit, one after the other */
+    json_t *drivers;             /* what probe said, for /v1/host */
+    char *upstream;              /* the host's resolv.conf, for guests that ask outside; or NULL */
+};
+
+/* world.c */
+int world_open(const struct options *o, struct loop *l, struct world **out, struct vm_err *e);
+void world_close(struct world *w);
+struct guest *world_guest(struct world *w, const char *name); /* or NULL */
+struct guest *world_guest_by_id(struct world *w, uint32_t id);
+const struct network_spec *world_network(struct world *w, const char *name);
+/* Finds or makes the guest; text is the canonical text of its desired spec. */
+int world_put_guest(struct world *w, uint32_t id, uint32_t slot, const char *text, const char *bundle, struct guest **out,
+                    struct vm_err *e);
+int world_put_network(struct world *w, const char *text, struct vm_err *e);
+void world_drop_network(struct world *w, const char *name);
+void world_drop_guest(struct guest *g);
+uint32_t slot_uid_base(uint32_t slot); /* first of the 65536 host ids of a slot */
+bool guest_changed(const struct guest *g); /* applied is not what is desired */
+void guest_dirty(struct guest *g);         /* shown is out of date */
+void guest_set_text(char **slot, const char *text); /* frees the old one; text may be NULL; loop aborts without memory */
+char *guest_run_dir(const struct guest *g); /* yours */
+char *guest_log_dir(const struct guest *g); /* yours */
+
+/* guest.c: what happens to a guest */
+bool guest_feed(struct guest *g, enum life_event ev, const char *why); /* why may be NULL; false: refused, logged */
+void guest_watch_keeper(struct guest *g);  /* proc is set: follow its end */
+void guest_unwatch_keeper(struct guest *g);
+bool guest_is_up(const struct guest *g);
+/* Restarts a guest whose health failed, by its policy and back-off. */
+void guest_restart_unhealthy(struct guest *g, const char *why);
+void guest_take_agent(struct guest *g, int fd); /* fd of a fresh session; taken */
+/* Called once when the session is up or gone; for jobs that wait. NULL fn: no more. */
+void guest_on_agent(struct guest *g, void (*fn)(struct guest *g, bool up, const char *why, void *arg), void *arg);
+
+/* events.c: what is told, kept and streamed */
+/* Takes body (an object; id, at, guest, type, text are added). guest may be NULL. */
+void events_add(struct world *w, const char *guest, const char *type, json_t *body, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+int events_open(struct world *w, struct vm_err *e);
+void events_close(struct world *w);  /* writes what is left */
+void events_serve(struct http_request *r, struct world *w);
+json_t *events_recent(struct world *w, const char *guest, size_t max); /* array, newest last */
+
+/* netsync.c: the firewall, relays and names follow the world */
+int netsync_open(struct world *w, struct vm_err *e);
+void netsync_close(struct world *w);
+void netsync_ask(struct world *w, void (*done)(const struct vm_err *e, void *arg), void *arg); /* e NULL: in force */
+/* For workers: asks and waits. */
+int netsync_wait(struct world *w, struct vm_err *e);
+/* /etc/hosts of a guest: itself, its neighbours, their domains. Yours. */
+char *names_hosts(struct world *w, const struct guest *g);
+json_t *names_json(struct world *w);
+void names_push(struct world *w);     /* to every guest whose list changed */
+char *names_resolv(struct world *w, const struct guest *g); /* /etc/resolv.conf; yours */
+
+/* show.c */
+const char *guest_show(struct guest *g);   /* JSON text, borrowed until the next change */
+json_t *guest_json(struct guest *g);       /* the same as a value; yours */
+
+/* health.c */
+enum health_state { HEALTH_NONE, HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
+const char *health_name(enum health_state s);
+void health_start(struct guest *g);        /* guest is up: checks run from now on; restarts them after a spec change */
+void health_stop(struct guest *g);
+enum health_state health_of(const struct guest *g);
+json_t *health_json(const struct guest *g); /* array of checks; yours */
+/* Called by health.c whenever the state of a guest changes; in guest.c. */
+void guest_health_changed(struct guest *g, enum health_state now, const char *why);
+
+/* usage.c */
+int usage_open(struct world *w, struct vm_err *e);
+void usage_close(struct world *w);
+void usage_drop(struct guest *g);          /* the guest goes */
+json_t *usage_json(const struct guest *g); /* the usage object; yours */
+
+/* metrics.c */
+char *metrics_text(struct world *w);       /* OpenMetrics; yours */
+
+/* recover.c */
+int recover(struct world *w, struct vm_err *e); /* once, before the loop turns */
+
+/* api.c */
+int api_open(struct world *w, int listen_fd, struct vm_err *e); /* listen_fd is taken */
+json_t *doctor_findings(struct world *w);  /* on a worker: probes only; yours */
+
+#endif
