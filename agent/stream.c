@@ -71,10 +71,17 @@ void stream_input_eof(struct stream *st)
     st->in_eof = true;
 }
 
+/* A child that was just forked may have no group yet. */
+static void signal_group(const struct stream *st, int sig)
+{
+    if (kill(-st->child.pid, sig) < 0 && errno == ESRCH && !st->exited)
+        kill(st->child.pid, sig);
+}
+
 void stream_signal(struct stream *st, int sig)
 {
     if (!st->exited && sig > 0 && sig < NSIG)
-        kill(-st->child.pid, sig);
+        signal_group(st, sig);
 }
 
 void stream_resize(struct stream *st, uint32_t rows, uint32_t cols)
@@ -95,9 +102,10 @@ void stream_cancel(struct stream *st)
     st->give_up_at = st->kill_at + GIVE_UP_MS;
     if (st->child.pty)
         child_hang_up(&st->child);
+    st->killed = st->exited; /* what it left in the background stays, and its group's number may be another's by now */
     if (!st->exited) {
-        kill(-st->child.pid, SIGTERM);
-        kill(-st->child.pid, SIGCONT);
+        signal_group(st, SIGTERM);
+        signal_group(st, SIGCONT); /* what is stopped would not hear it */
     }
 }
 
@@ -176,7 +184,7 @@ static bool press_on(struct stream *st)
     if (st->exited && (st->killed || group_is_gone(st)))
         return true;
     if (now >= st->kill_at && !st->killed) {
-        kill(-st->child.pid, SIGKILL);
+        signal_group(st, SIGKILL);
         st->killed = true;
     }
     return now >= st->give_up_at || (st->killed && st->exited);

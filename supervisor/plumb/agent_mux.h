@@ -5,12 +5,16 @@
 #include <vmsd/agent.h>
 #include <vmsd/proto.h>
 
+#ifndef AGENT_SECOND
+#define AGENT_SECOND 1000      /* a test of deadlines takes shorter ones */
+#endif
+
 enum {
-    HELLO_MS = 10000,          /* until WELCOME */
-    FRAME_MS = 30000,          /* from the first byte of a frame to its last */
-    PING_MS = 30000,           /* between pings, and until each is answered */
-    PING_SLACK_MS = 10000,
-    CANCEL_MS = 15000,         /* until a cancelled request must have ended */
+    HELLO_MS = 10 * AGENT_SECOND,  /* until WELCOME */
+    FRAME_MS = 30 * AGENT_SECOND,  /* from the first byte of a frame to its last */
+    PING_MS = 30 * AGENT_SECOND,   /* between pings, and until each is answered */
+    PING_SLACK_MS = 10 * AGENT_SECOND,
+    CANCEL_MS = 15 * AGENT_SECOND, /* until a cancelled request must have ended */
     SKIP_MAX = 1 << 20,        /* stale bytes before WELCOME */
     STRAYS_MAX = 1000,         /* frames that no honest agent sends */
     OUT_DATA = 128 << 10,      /* the buffer to the agent takes data up to here … */
