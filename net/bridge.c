@@ -158,7 +158,7 @@ static int entry_keep(struct nl_msg *m, void *arg)
 static int entries_read(struct nl_sock *s, uint8_t family, struct entries *l)
 {
     struct ndmsg head = { .ndm_family = family };
-    int rc = nl_list(s, RTM_GETNEIGH, &head, sizeof head, entry_keep, l);
+    int rc = nl_list(s, nl_message(RTM_GETNEIGH, NLM_F_DUMP, &head, sizeof head), entry_keep, l);
     return l->failed ? -NLE_NOMEM : rc;
 }
 

@@ -1,7 +1,7 @@
 #include "rtnl.h"
+#include "rules.h"
 #include "sysctl.h"
 
-#include <arpa/inet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -44,52 +44,41 @@ int net_rules_remove(struct vm_err *e)
     return nft_run("add table bridge vmsd\ndelete table bridge vmsd\nadd table inet vmsd\ndelete table inet vmsd\n", e);
 }
 
-/* The chains that hook into the kernel. One that is gone, or emptied, is an open door. */
-static const struct { uint8_t family; const char *chain; } doors[] = {
-    { NFPROTO_BRIDGE, "prerouting" }, { NFPROTO_BRIDGE, "from_port" },  { NFPROTO_BRIDGE, "forward" },
-    { NFPROTO_INET, "early" },        { NFPROTO_INET, "publish_in" },   { NFPROTO_INET, "publish_own" },
-    { NFPROTO_INET, "leave" },        { NFPROTO_INET, "forward" },      { NFPROTO_INET, "from_guest" },
-    { NFPROTO_INET, "from_outside" }, { NFPROTO_INET, "input" },        { NFPROTO_INET, "to_host" },
-    { NFPROTO_INET, "output" },       { NFPROTO_INET, "from_host" },    { NFPROTO_INET, "denied" },
-};
-enum { NF_GETCHAIN = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN };
-
-struct chain_look { bool any_rule; };
-
-static int chain_see(struct nl_msg *m, void *arg)
+static int rule_count(struct nl_msg *m, void *arg)
 {
-    struct chain_look *look = arg;
-    struct nlattr *tb[NFTA_CHAIN_MAX + 1];
-    if (nlmsg_parse(nlmsg_hdr(m), sizeof(struct nfgenmsg), tb, NFTA_CHAIN_MAX, NULL) >= 0 && tb[NFTA_CHAIN_USE])
-        look->any_rule = ntohl(nla_get_u32(tb[NFTA_CHAIN_USE])) > 0;
+    (void)m;
+    ++*(unsigned *)arg;
     return NL_OK;
 }
 
-/* 0, or a negative libnl error; -NLE_OBJ_NOTFOUND: no such chain. */
-static int chain_look(struct nl_sock *s, uint8_t family, const char *chain, struct chain_look *out)
+/* Counts the rules of a chain; a chain that is gone has none. */
+static int rules_in(struct nl_sock *s, const struct rules_chain *c, unsigned *n)
 {
-    struct nfgenmsg head = { .nfgen_family = family, .version = NFNETLINK_V0 };
-    struct nl_msg *m = nl_message(NF_GETCHAIN, 0, &head, sizeof head);
+    struct nfgenmsg head = { .nfgen_family = c->bridge ? NFPROTO_BRIDGE : NFPROTO_INET, .version = NFNETLINK_V0 };
+    struct nl_msg *m = nl_message(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE, NLM_F_DUMP, &head, sizeof head);
     if (!m)
         return -NLE_NOMEM;
-    if (nla_put_string(m, NFTA_CHAIN_TABLE, "vmsd") < 0 || nla_put_string(m, NFTA_CHAIN_NAME, chain) < 0) {
+    if (nla_put_string(m, NFTA_RULE_TABLE, "vmsd") < 0 || nla_put_string(m, NFTA_RULE_CHAIN, c->name) < 0) {
         nlmsg_free(m);
         return -NLE_NOMEM;
     }
-    return nl_ask_for(s, m, chain_see, out);
+    *n = 0;
+    return nl_list(s, m, rule_count, n);
 }
 
+/* Every chain of ours has every rule: a chain that somebody emptied is as open as one that is gone. */
 int net_rules_check(bool *present, struct vm_err *e)
 {
     OWN(nl_sock) struct nl_sock *s = NULL;
+    struct rules_chain c;
+    unsigned n;
     if (nl_dial(NETLINK_NETFILTER, &s, e) < 0)
         return -1;
-    for (size_t i = 0; i < ARRAY_LEN(doors); i++) {
-        struct chain_look look = { 0 };
-        int rc = chain_look(s, doors[i].family, doors[i].chain, &look);
-        if (rc < 0 && rc != -NLE_OBJ_NOTFOUND)
-            return nl_fail(e, rc, "look for chain %s", doors[i].chain);
-        if (rc < 0 || !look.any_rule) {
+    for (size_t at = 0; rules_chain_next(&at, &c);) {
+        int rc = rules_in(s, &c, &n);
+        if (rc < 0 && rc != -NLE_OBJ_NOTFOUND && rc != -NLE_DUMP_INTR)
+            return nl_fail(e, rc, "look for the rules of chain %s", c.name);
+        if (rc == -NLE_OBJ_NOTFOUND || (rc == 0 && n != c.n)) { /* changed while we looked: the next look tells */
             *present = false;
             return 0;
         }

@@ -60,33 +60,15 @@ int nl_ask(struct nl_sock *s, struct nl_msg *m)
     return m ? nl_send_sync(s, m) : -NLE_NOMEM;
 }
 
-static int answer(struct nl_sock *s, int (*each)(struct nl_msg *m, void *arg), void *arg)
+int nl_list(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nl_msg *m, void *arg), void *arg)
 {
-    struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
-    if (!cb)
-        return -NLE_NOMEM;
-    int rc = nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, each, arg);
-    if (rc >= 0)
+    struct nl_cb *cb = m ? nl_cb_alloc(NL_CB_DEFAULT) : NULL;
+    int rc = cb ? nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, each, arg) : -NLE_NOMEM;
+    if (rc >= 0 && (rc = nl_send_auto(s, m)) >= 0)
         rc = nl_recvmsgs(s, cb);
+    nlmsg_free(m);
     nl_cb_put(cb);
     return rc < 0 ? rc : 0;
-}
-
-int nl_list(struct nl_sock *s, int type, const void *head, size_t n, int (*each)(struct nl_msg *m, void *arg), void *arg)
-{
-    int rc = nl_send_simple(s, type, NLM_F_DUMP, (void *)head, n);
-    return rc < 0 ? rc : answer(s, each, arg);
-}
-
-int nl_ask_for(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nl_msg *m, void *arg), void *arg)
-{
-    if (!m)
-        return -NLE_NOMEM;
-    int rc = nl_send_auto(s, m);
-    nlmsg_free(m);
-    if (rc < 0 || (rc = answer(s, each, arg)) < 0)
-        return rc;
-    return nl_wait_for_ack(s);
 }
 
 int link_find(struct nl_sock *s, const char *ifname, struct rtnl_link **out, struct vm_err *e)

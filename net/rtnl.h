@@ -25,10 +25,8 @@ struct nl_msg *nl_message(int type, int flags, const void *head, size_t n);
 int nl_put_address(struct nl_msg *m, int attribute, struct net_address a);
 /* Sends m (taken, may be NULL: no memory) and waits for the kernel's answer: 0 or a negative libnl error. */
 int nl_ask(struct nl_sock *s, struct nl_msg *m);
-/* The same for a question that has one message as its answer. */
-int nl_ask_for(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nl_msg *m, void *arg), void *arg);
-/* Hands every message of a dump to each(m, arg), which returns NL_OK or NL_STOP. */
-int nl_list(struct nl_sock *s, int type, const void *head, size_t n, int (*each)(struct nl_msg *m, void *arg), void *arg);
+/* Sends the dump request m (taken, may be NULL) and hands each answer to each(m, arg), which returns NL_OK or NL_STOP. */
+int nl_list(struct nl_sock *s, struct nl_msg *m, int (*each)(struct nl_msg *m, void *arg), void *arg);
 VM_PRINTF(3) int nl_fail(struct vm_err *e, int nlerr, const char *fmt, ...); /* adds the cause; -1 */
 
 /* A link by name; ABSENT when there is none. */

@@ -1,6 +1,7 @@
 #include "address.h"
 #include "policy.h"
 #include "publish.h"
+#include "rules.h"
 
 #include <search.h>
 #include <stdarg.h>
@@ -131,6 +132,19 @@ static const char inet_chains[] =
     "\tchain denied {\n"
     "\t\tcounter drop\n"
     "\t}\n";
+
+bool rules_chain_next(size_t *at, struct rules_chain *out)
+{
+    *out = (struct rules_chain){ .bridge = *at < sizeof bridge_chains - 1 };
+    const char *p = out->bridge ? bridge_chains + *at : inet_chains + *at - (sizeof bridge_chains - 1);
+    if (sscanf(p, "\tchain %31s {", out->name) != 1)
+        return false;
+    for (bool end = false; !end; *at += strcspn(p, "\n") + 1, p += strcspn(p, "\n") + 1) {
+        end = strncmp(p, "\t}", 2) == 0;
+        out->n += strncmp(p, "\t\t", 2) == 0 && strncmp(p, "\t\ttype ", 7) != 0;
+    }
+    return true;
+}
 
 #define RULES_SETS(X) /* name, keyword, body without elements */ \
     X(PORT4, "port4", "set", "type ifname . ether_addr . ipv4_addr") \
