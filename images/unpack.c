@@ -24,7 +24,7 @@ enum { READ_BYTES = 128 << 10, PROGRESS_EVERY = 5000, UID_MAX_KEPT = 65535 };
 
 struct unpack {
     struct archive *from, *to;
-    uint64_t bytes, bytes_max, entries, passed_over;
+    uint64_t bytes, bytes_max, entries, entries_max, passed_over;
 };
 
 static void unpack_done(struct unpack u)
@@ -69,9 +69,14 @@ static int check_path(const char *path, struct vm_err *e)
 
 static int check_twice(struct archive_entry *at, const char *path, struct vm_err *e)
 {
+    char exact[UNPACK_PATH_MAX + 1];
     struct stat st;
+    size_t n = strlen(path);
 
-    if (lstat(path, &st) < 0)
+    while (n > 1 && path[n - 1] == '/') /* which would have lstat look behind a link */
+        n--;
+    snprintf(exact, sizeof exact, "%.*s", (int)n, path);
+    if (lstat(exact, &st) < 0)
         return 0;
     if (S_ISDIR(st.st_mode) && !archive_entry_hardlink(at) && archive_entry_filetype(at) == AE_IFDIR)
         return 0;
@@ -83,8 +88,9 @@ static int check_entry(struct unpack *u, struct archive_entry *at, struct vm_err
     const char *path = archive_entry_pathname(at);
     int64_t size = archive_entry_hardlink(at) ? 0 : archive_entry_size(at);
 
-    if (++u->entries > UNPACK_ENTRIES_MAX)
-        return vm_fail(e, VM_E_TOO_LARGE, "more than %d entries", UNPACK_ENTRIES_MAX);
+    if (++u->entries > u->entries_max)
+        return vm_fail(e, VM_E_TOO_LARGE, "more than %llu entries (%d, or half of the free inodes)",
+                       (unsigned long long)u->entries_max, UNPACK_ENTRIES_MAX);
     if (check_path(path, e) < 0)
         return -1;
     if (archive_entry_uid(at) < 0 || archive_entry_uid(at) > UID_MAX_KEPT || archive_entry_gid(at) < 0 ||
@@ -163,13 +169,9 @@ static int unpack_entry(struct unpack *u, struct archive_entry *at, struct vm_er
     return archive_write_finish_entry(u->to) != ARCHIVE_OK ? bad_archive(u->to, "write", path, e) : 0;
 }
 
-static int unpack_open(struct unpack *u, struct vm_err *e)
+/* An archive may take half of what is free, so that it hurts nobody else while it proves to be too large. */
+static int unpack_bounds(struct unpack *u, struct vm_err *e)
 {
-    enum {
-        HOW = ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_XATTR |
-              ARCHIVE_EXTRACT_NO_OVERWRITE | ARCHIVE_EXTRACT_SECURE_SYMLINKS | ARCHIVE_EXTRACT_SECURE_NODOTDOT |
-              ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS
-    };
     struct statvfs fs;
 
     if (statvfs(".", &fs) < 0)
@@ -177,6 +179,20 @@ static int unpack_open(struct unpack *u, struct vm_err *e)
     u->bytes_max = (uint64_t)fs.f_bavail * fs.f_frsize / 2;
     if (u->bytes_max > UNPACK_BYTES_MAX)
         u->bytes_max = UNPACK_BYTES_MAX;
+    u->entries_max = fs.f_files ? fs.f_favail / 2 : UNPACK_ENTRIES_MAX; /* some file systems count no inodes */
+    if (u->entries_max > UNPACK_ENTRIES_MAX)
+        u->entries_max = UNPACK_ENTRIES_MAX;
+    return 0;
+}
+
+static int unpack_open(struct unpack *u, struct vm_err *e)
+{
+    enum {
+        HOW = ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_XATTR |
+              ARCHIVE_EXTRACT_NO_OVERWRITE | ARCHIVE_EXTRACT_SECURE_SYMLINKS | ARCHIVE_EXTRACT_SECURE_NODOTDOT |
+              ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS
+    };
+
     u->from = archive_read_new();
     u->to = archive_write_disk_new();
     if (!u->from || !u->to)
@@ -221,7 +237,7 @@ int main(void)
     /* pax has names in UTF-8; libc has this locale built in, and has it now, while there still is a file system. */
     setlocale(LC_CTYPE, "C.UTF-8");
     umask(0);
-    if (unpack_open(&u, &e) == 0 && sandbox_enter(&e) == 0 && unpack_all(&u, &e) == 0)
+    if (unpack_bounds(&u, &e) == 0 && unpack_open(&u, &e) == 0 && sandbox_enter(&e) == 0 && unpack_all(&u, &e) == 0)
         return UNPACK_DONE;
     dprintf(STDERR_FILENO, "%s\n", e.text);
     return e.sys == ENOSPC || e.sys == EDQUOT ? UNPACK_FULL : e.code == VM_E_SYSTEM ? UNPACK_BROKEN : UNPACK_REFUSED;
