@@ -229,7 +229,7 @@ static void begin(struct http_raw *raw, int fd, const void *early, size_t n, voi
     if (!g || agent_request(g->agent, &x->request, ev, &x->stream, &e) < 0) {
         struct agent_result failed = {0};
 
-        snprintf(failed.error, sizeof failed.error, "%s", g ? e.text : "the guest went away");
+        snprintf(failed.error, sizeof failed.error, "%.190s", g ? e.text : "the guest went away");
         on_end(&failed, x);
         return;
     }

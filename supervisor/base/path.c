@@ -20,7 +20,7 @@ enum { TREE_DEPTH_MAX = 2000 };
 static int open2(int dir, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
     struct open_how how = {
-        .flags = (uint64_t)(flags | O_CLOEXEC | O_NOCTTY),
+        .flags = (uint64_t)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
         .mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
         .resolve = resolve,
     };

@@ -1,0 +1,243 @@
+/* Floor 0: words, text, JSON bounds, hashes, and the one place that opens files. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vmsd/clock.h>
+#include <vmsd/hash.h>
+#include <vmsd/json.h>
+#include <vmsd/path.h>
+#include <vmsd/text.h>
+
+START_TEST(errors_say_thing_and_cause)
+{
+    struct vm_err e = {0};
+
+    ck_assert_int_eq(vm_fail(&e, VM_E_ABSENT, "no guest '%s'", "db"), -1);
+    ck_assert_int_eq(vm_context(&e, "start"), -1);
+    ck_assert_str_eq(e.text, "start: no guest 'db'");
+    ck_assert_int_eq(e.code, VM_E_ABSENT);
+    ck_assert_int_eq(vm_err_http(e.code), 404);
+    ck_assert_int_eq(vm_fail(NULL, VM_E_SYSTEM, "nobody listens"), -1);
+    for (int i = 0; i < 100; i++)
+        vm_context(&e, "%0200d", i); /* never longer than its room */
+    ck_assert_uint_lt(strlen(e.text), sizeof e.text);
+}
+END_TEST
+
+START_TEST(sizes_and_durations)
+{
+    uint64_t v = 7;
+    int64_t ms = 7;
+
+    ck_assert(text_to_size("512M", &v) && v == 512ull << 20);
+    ck_assert(text_to_size("4096", &v) && v == 4096);
+    ck_assert(text_to_size("8T", &v) && v == 8ull << 40);
+    ck_assert(text_to_duration("250ms", &ms) && ms == 250);
+    ck_assert(text_to_duration("2h", &ms) && ms == 7200000);
+    v = 7;
+    static const char *const bad[] = {"", "-1", "1.5G", "1 G", "G", "1GB", "99999999999999999999", "9999999T", "0x10"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        ck_assert_msg(!text_to_size(bad[i], &v), "'%s' is no size", bad[i]);
+    ck_assert_uint_eq(v, 7);
+}
+END_TEST
+
+START_TEST(names)
+{
+    char long_label[65];
+
+    memset(long_label, 'a', 64);
+    long_label[64] = '\0';
+    ck_assert(text_is_label("db-1", 32));
+    ck_assert(!text_is_label("-db", 32) && !text_is_label("db-", 32) && !text_is_label("Db", 32));
+    ck_assert(!text_is_label("", 32) && !text_is_label("a.b", 32));
+    ck_assert(!text_is_label(long_label, 63) && text_is_label(long_label + 1, 63));
+    ck_assert(text_is_domain("git.example.org") && !text_is_domain("a..b") && !text_is_domain(".a") && !text_is_domain("a."));
+}
+END_TEST
+
+START_TEST(test_P1_nothing_acts_on_a_terminal)
+{
+    OWN(text) struct text t = {0};
+    const char evil[] = "a\x1b[31m\r\n\x9b\xe2\x80\xae\xff" "b";
+
+    text_add_visible(&t, evil, sizeof evil - 1, "\n");
+    ck_assert_str_eq(t.s, "a\\x1B[31m\\x0D\n\\x9B\\xE2\\x80\\xAE\\xFF" "b");
+    ck_assert(text_is_clean("pl\xc3\xa4tzchen", 10));
+    ck_assert(!text_is_clean("a\xe2\x80\xae", 4) && !text_is_clean("a\0b", 3) && !text_is_clean("\xc0\xaf", 2));
+}
+END_TEST
+
+START_TEST(nearest_word)
+{
+    static const char *const keys[] = {"memory", "network", "name"};
+
+    ck_assert_str_eq(text_nearest("memroy", keys, 3), "memory");
+    ck_assert_str_eq(text_nearest("netwrok", keys, 3), "network");
+    ck_assert_ptr_null(text_nearest("xyzzy", keys, 3));
+}
+END_TEST
+
+START_TEST(json_bounds)
+{
+    char deep[200];
+    struct vm_err e = {0};
+    json_t *j;
+
+    memset(deep, '[', 100);
+    memset(deep + 100, ']', 100);
+    ck_assert_ptr_null(json_from_text(deep, 200, &e));
+    ck_assert_ptr_null(json_from_text("{\"a\":1,\"a\":2}", 13, &e));
+    j = json_from_text("{\"b\":[1,\"]\"],\"a\":true}", 22, &e);
+    ck_assert_ptr_nonnull(j);
+    char *text = json_to_text(j);
+    ck_assert_str_eq(text, "{\"a\":true,\"b\":[1,\"]\"]}");
+    free(text);
+    json_put_str(j, "bad", "\xff");
+    ck_assert_str_eq(json_str(j, "bad", ""), "\\xFF");
+    json_decref(j);
+}
+END_TEST
+
+START_TEST(hashes)
+{
+    char sum[HASH_HEX];
+    struct hash *h = hash_new();
+
+    hash_bytes("abc", 3, sum);
+    ck_assert_str_eq(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    hash_add(h, "ab", 2);
+    hash_add(h, "c", 1);
+    hash_end(h, sum);
+    ck_assert_str_eq(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    hash_keyed("Jefe", 4, "what do ya want for nothing?", 28, sum); /* RFC 4231, case 2 */
+    ck_assert_str_eq(sum, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+}
+END_TEST
+
+START_TEST(times)
+{
+    char text[CLOCK_TEXT];
+
+    ck_assert_str_eq(wall_text(0, text), "1970-01-01T00:00:00.000Z");
+    ck_assert_str_eq(wall_text(1795162260123, text), "2026-11-20T08:11:00.123Z");
+    ck_assert_str_eq(wall_text(-1, text), "1969-12-31T23:59:59.999Z");
+    ck_assert_int_eq(deadline_left((struct deadline){now_ms() - 5}), 0);
+}
+END_TEST
+
+static char scratch[] = "/tmp/vmsd-test-XXXXXX";
+static int dir;
+
+static void set_up(void)
+{
+    strcpy(scratch + strlen(scratch) - 6, "XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(scratch));
+    dir = open(scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert_int_ge(dir, 0);
+}
+
+static void tear_down(void)
+{
+    char command[64];
+
+    close(dir);
+    snprintf(command, sizeof command, "rm -rf %s", scratch);
+    ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(test_C1_no_way_out_of_a_directory)
+{
+    struct vm_err e = {0};
+
+    ck_assert_int_eq(symlinkat("/etc", dir, "out"), 0);
+    ck_assert_int_eq(symlinkat("../../../etc", dir, "up"), 0);
+    ck_assert_int_eq(mkdirat(dir, "in", 0700), 0);
+    ck_assert_int_eq(symlinkat("in", dir, "inside"), 0);
+    static const char *const bad[] = {"out/passwd", "up/passwd", "../etc/passwd", "/etc/passwd", "in/../../etc"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        ck_assert_msg(path_open(dir, bad[i], PATH_BENEATH, O_RDONLY, 0, &e) == -1, "%s", bad[i]);
+    int fd = path_open(dir, "inside", PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, &e);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    /* In a guest's tree "/etc" is the tree's own, which is not there. */
+    ck_assert_int_eq(path_open(dir, "out/passwd", PATH_IN_ROOT, O_RDONLY, 0, &e), -1);
+    ck_assert_int_eq(e.sys, ENOENT);
+    ck_assert_int_eq(path_open_host("/proc/self/fd/0", O_RDONLY, &e), -1); /* a magic link */
+}
+END_TEST
+
+START_TEST(write_is_whole_or_not)
+{
+    OWN(str) char *text = NULL;
+    struct vm_err e = {0};
+    struct stat st;
+    size_t n;
+
+    ck_assert_int_eq(path_write(dir, "a", "one", 3, 0640, &e), 0);
+    ck_assert_int_eq(path_write(dir, "a", "second", 6, 0600, &e), 0);
+    ck_assert_int_eq(path_read(dir, "a", 100, &text, &n, &e), 0);
+    ck_assert_uint_eq(n, 6);
+    ck_assert_str_eq(text, "second");
+    ck_assert_int_eq(fstatat(dir, "a", &st, 0), 0);
+    ck_assert_uint_eq(st.st_mode & 07777, 0600);
+    ck_assert_int_eq(path_write(dir, "none/a", "x", 1, 0600, &e), -1);
+    ck_assert_int_eq(path_write(dir, "..", "x", 1, 0600, &e), -1);
+    ck_assert_int_eq(path_read(dir, "a", 5, &text, &n, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_TOO_LARGE);
+    ck_assert_int_eq(mkfifoat(dir, "fifo", 0600), 0);
+    ck_assert_int_eq(path_read(dir, "fifo", 5, &text, &n, &e), -1); /* and does not hang */
+}
+END_TEST
+
+START_TEST(remove_stays_inside)
+{
+    struct vm_err e = {0};
+    int fd;
+
+    ck_assert_int_eq(path_write(dir, "keep", "x", 1, 0600, &e), 0);
+    fd = path_mkdirs(dir, "tree/a/b/c", 0700, &e);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(symlinkat("../../../../keep", fd, "link"), 0);
+    ck_assert_int_eq(symlinkat("/", fd, "root"), 0);
+    close(fd);
+    ck_assert_int_eq(path_remove(dir, "tree", &e), 0);
+    ck_assert(!path_exists(dir, "tree"));
+    ck_assert(path_exists(dir, "keep"));
+    ck_assert_int_eq(path_remove(dir, "tree", &e), 0);
+    ck_assert_int_eq(path_remove(dir, "none/at/all", &e), 0);
+    ck_assert_int_eq(path_remove(dir, ".", &e), -1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("base");
+    TCase *words = tcase_create("words"), *files = tcase_create("files");
+    SRunner *r;
+    int failed;
+
+    tcase_add_test(words, errors_say_thing_and_cause);
+    tcase_add_test(words, sizes_and_durations);
+    tcase_add_test(words, names);
+    tcase_add_test(words, test_P1_nothing_acts_on_a_terminal);
+    tcase_add_test(words, nearest_word);
+    tcase_add_test(words, json_bounds);
+    tcase_add_test(words, hashes);
+    tcase_add_test(words, times);
+    tcase_add_checked_fixture(files, set_up, tear_down);
+    tcase_add_test(files, test_C1_no_way_out_of_a_directory);
+    tcase_add_test(files, write_is_whole_or_not);
+    tcase_add_test(files, remove_stays_inside);
+    suite_add_tcase(s, words);
+    suite_add_tcase(s, files);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
