@@ -45,7 +45,8 @@ int http_listen(const char *path, mode_t mode, gid_t group, int *out_fd, struct 
 const char *http_method(const struct http_request *r);
 const char *http_path_arg(const struct http_request *r, const char *name);  /* decoded; never NULL for a {name} of the route */
 const char *http_query(const struct http_request *r, const char *name);     /* decoded, or NULL */
-const char *http_header(const struct http_request *r, const char *name);    /* or NULL */
+const char *http_query_nth(const struct http_request *r, const char *name, size_t nth); /* one that may be repeated */
+const char *http_header(const struct http_request *r, const char *name);    /* or NULL; copy what is needed later */
 const void *http_body(const struct http_request *r, size_t *n);
 const struct http_peer *http_peer(const struct http_request *r);
 
@@ -53,11 +54,12 @@ const struct http_peer *http_peer(const struct http_request *r);
 void http_reply_json(struct http_request *r, int status, json_t *body);     /* body is taken; compact plus '\n' */
 void http_reply_text(struct http_request *r, int status, const char *type, const char *body, size_t n); /* copied */
 void http_reply_error(struct http_request *r, const struct vm_err *e);
-/* Tells the handler's side when the client went away before it was answered; then the request is gone. */
+/* Tells the handler's side when the client went away before it was answered; then the request is gone. Without it the
+ * request stays until it is answered, into the void. To be called from the handler. */
 void http_on_abort(struct http_request *r, void (*fn)(void *arg), void *arg);
 
 /* A chunked answer. gone(arg) is called once when the client left or lagged behind, or after http_stream_end;
- * the stream is invalid from then on. */
+ * the stream is invalid from then on. NULL: no memory, and gone is not called. */
 struct http_stream *http_reply_stream(struct http_request *r, int status, const char *type, void (*gone)(void *arg), void *arg);
 bool http_stream_write(struct http_stream *s, const void *p, size_t n); /* false: the reader lags and will be cut */
 size_t http_stream_backlog(const struct http_stream *s);
@@ -65,7 +67,9 @@ void http_stream_on_drain(struct http_stream *s, void (*fn)(void *arg), void *ar
 void http_stream_end(struct http_stream *s);
 
 /* Answers 101 with Upgrade: protocol; then take(fd, arg) gets the raw, non-blocking connection, and early bytes that
- * came with the request are handed to it first. close(fd) is the taker's through http_upgraded_close. */
+ * came with the request are handed to it first. close(fd) is the taker's through http_upgraded_close, also after
+ * http_server_free. If it comes to nothing (the client has left, or did not ask for that protocol: 400), take gets
+ * NULL and -1. */
 struct http_raw;
 void http_reply_upgrade(struct http_request *r, const char *protocol,
                         void (*take)(struct http_raw *raw, int fd, const void *early, size_t n, void *arg), void *arg);
