@@ -22,7 +22,7 @@ struct plan_change {
     char *error;                   /* this change is impossible (a disk that shrinks, say): one line; or NULL */
     struct plan_field *fields; size_t n_fields;
     size_t first_script;           /* index of the first script that will run; n_install: none */
-    struct strv scripts;           /* paths of the scripts that will run, in order */
+    struct strv scripts;           /* paths of all install scripts; those from first_script on will run */
 };
 
 /* What actually is, as far as the plan needs it: NULL applied: no such guest yet. */

@@ -79,8 +79,8 @@ void claims_check(struct claims *c, const char *noun, struct issues *is)
         if (strcmp(c->v[i].what, c->v[first].what) != 0)
             first = i;
         else
-            entry_bad(is, c->v[i].by, c->v[i].path, "the %s %s is taken by \"%s\" (%s:%u); expected each only once", noun,
-                      c->v[i].what, entry_name(c->v[first].by), at->doc->file, at->line);
+            entry_bad(is, c->v[i].by, c->v[i].path, "the %s %s is given twice, first for \"%s\" (%s:%u); expected it once",
+                      noun, c->v[i].what, entry_name(c->v[first].by), at->doc->file, at->line);
     }
     c->n = 0;
 }
@@ -120,7 +120,7 @@ static const char *nearest(struct entries list, const char *word, char out[stati
     const char *names[HINT_MAX], *near;
 
     *out = '\0';
-    if (list.n > HINT_MAX)
+    if (list.n > HINT_MAX || strlen(word) < 2)
         return out;
     for (size_t i = 0; i < list.n; i++)
         names[i] = entry_name(&list.v[i]);

@@ -64,8 +64,9 @@ static void check_once(struct entries guests, struct entries networks, struct cl
         for (size_t k = 0; k < guests.v[i].guest->n_nics; k++)
             claim_add(c, guests.v[i].guest->nics[k].mac, &guests.v[i], "network[%zu].mac", k);
     claims_check(c, "MAC address", is);
-    for (size_t i = 0; i < networks.n; i++)
-        claim_add(c, networks.v[i].network->bridge, &networks.v[i], "bridge");
+    for (size_t i = 0; i < networks.n; i++) /* those of one name have one bridge, and a complaint */
+        if (!i || strcmp(networks.v[i - 1].network->name, networks.v[i].network->name) != 0)
+            claim_add(c, networks.v[i].network->bridge, &networks.v[i], "bridge");
     claims_check(c, "bridge", is);
 }
 
@@ -146,21 +147,24 @@ static int span_order(const void *a, const void *b)
     return c ? c : x->by < y->by ? -1 : x->by > y->by;
 }
 
+static bool span_of(const struct entry *by, const char *field, const char *cidr, struct span *out)
+{
+    bool clean;
+
+    *out = (struct span){.by = by, .field = field, .cidr = cidr};
+    return cidr && subnet_parse(cidr, &out->subnet, &clean);
+}
+
 static bool check_subnets(struct entries networks, struct issues *is)
 {
     struct span *all = calloc(2 * networks.n + 1, sizeof *all);
     size_t n = 0, widest = 0;
-    bool clean;
 
     if (!all)
         return false;
     for (size_t i = 0; i < networks.n; i++) {
-        const struct network_spec *w = networks.v[i].network;
-
-        if (w->subnet && subnet_parse(w->subnet, &all[n].subnet, &clean))
-            all[n++] = (struct span){&networks.v[i], "subnet", w->subnet, all[n].subnet};
-        if (w->subnet6 && subnet_parse(w->subnet6, &all[n].subnet, &clean))
-            all[n++] = (struct span){&networks.v[i], "subnet6", w->subnet6, all[n].subnet};
+        n += span_of(&networks.v[i], "subnet", networks.v[i].network->subnet, &all[n]);
+        n += span_of(&networks.v[i], "subnet6", networks.v[i].network->subnet6, &all[n]);
     }
     qsort(all, n, sizeof *all, span_order);
     for (size_t i = 1; i < n; i++) {

@@ -73,7 +73,7 @@ static const char *check_allow(const json_t *v)
 }
 
 static const struct field allow_rows[] = {
-    {"from", LIST, .word = &word_peer, .flags = F_NEED, MEMBER(spec_allow, from),
+    {"from", LIST, .word = &word_peer, .flags = F_NEED | F_SOME, MEMBER(spec_allow, from),
      .doc = "Who may connect: guests by name, all guests with a tag as `tag:NAME`, the `host`, or `any`.",
      .example = "[auth, \"tag:web\", host]"},
     {"tcp", LIST, .word = &word_ports, MEMBER(spec_allow, tcp), .doc = "TCP ports and ranges.",
@@ -142,7 +142,7 @@ static const struct field secret_rows[] = {
      .doc = "Name of the file in `$CREDENTIALS_DIRECTORY`.", .example = "pg_password"},
     {"file", .word = &word_host_path, .flags = F_ONE_OF, MEMBER(spec_secret, file),
      .doc = "A file of the host that holds the secret.", .example = "/etc/vmsd/secrets/pg_password"},
-    {"command", LIST, .word = &word_arg, .flags = F_ONE_OF, MEMBER(spec_secret, command),
+    {"command", LIST, .word = &word_arg, .flags = F_ONE_OF | F_SOME, MEMBER(spec_secret, command),
      .doc = "A command, run on the host without a shell, whose output is the secret.",
      .example = "[op, read, \"op://vault/pg/password\"]"},
     {"env", .word = &word_env_name, .flags = F_ONE_OF, MEMBER(spec_secret, env),
@@ -188,7 +188,7 @@ static const struct field check_rows[] = {
      .doc = "Healthy when the port takes a connection.", .example = "5432"},
     {"http", .sub = &http_table, .flags = F_ONE_OF, .at = 0, .doc = "Healthy when a GET is answered as expected.",
      .example = "{port: 80, path: /, status: 200}"},
-    {"exec", LIST, .word = &word_arg, .flags = F_ONE_OF, MEMBER(spec_check, exec),
+    {"exec", LIST, .word = &word_arg, .flags = F_ONE_OF | F_SOME, MEMBER(spec_check, exec),
      .doc = "Healthy when the command succeeds in the guest.", .example = "[pg_isready, -q]"},
     {"units", .word = &word_true, .flags = F_ONE_OF, .at = 0,
      .doc = "Healthy when no unit of the guest's systemd has failed.", .example = "true"},

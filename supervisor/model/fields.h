@@ -48,6 +48,7 @@ enum field_flag {
     F_GROWS = 32,    /* a change to less is refused by the plan */
     F_FIXED = 64,    /* a change is refused by the plan */
     F_SPARSE = 128,  /* may stay NULL in the struct */
+    F_SOME = 256,    /* a list that is not empty */
 };
 
 struct field {

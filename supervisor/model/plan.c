@@ -298,7 +298,7 @@ static int plan_scripts(struct plan_change *c, const struct plan_actual *have, j
     bool all = !have->applied || c->class == PLAN_REBUILD || c->class == PLAN_CREATE;
 
     c->first_script = all ? 0 : first_script(have, had, want);
-    for (size_t i = c->first_script; i < want->n_install; i++)
+    for (size_t i = 0; i < want->n_install; i++)
         strv_add(&c->scripts, want->install[i].script);
     if (c->first_script < want->n_install && c->class < PLAN_SCRIPTS)
         c->class = PLAN_SCRIPTS;
@@ -382,7 +382,7 @@ json_t *plan_change_json(const struct plan_change *c)
         json_put_str(f, "class", plan_class_name(c->fields[i].class));
         json_array_append_new(fields, f);
     }
-    for (size_t i = 0; i < c->scripts.n; i++)
+    for (size_t i = c->first_script; i < c->scripts.n; i++)
         json_array_append_new(scripts, json_string(c->scripts.v[i]));
     json_put_str(v, "guest", c->guest);
     json_put_str(v, "class", plan_class_name(c->class));

@@ -52,7 +52,7 @@ static const char *expected(const struct field *f, char *out, size_t n)
     size_t used = 0;
 
     if (f->word->expected)
-        return f->word->expected;
+        return f->flags & F_WHOLE ? word_count.expected : f->word->expected;
     for (size_t i = 0; f->choices[i] && used < n; i++)
         used += (size_t)snprintf(out + used, n - used, "%s%s", !i ? "one of " : f->choices[i + 1] ? ", " : " or ",
                                  f->choices[i]);
@@ -126,6 +126,10 @@ static json_t *read_list(struct reader *r, const struct field *f, const struct n
         complain(r, at, "%zu items; expected at most %zu", at->n, most);
         return NULL;
     }
+    if (at->kind == NODE_LIST && !at->n && (f->flags & F_SOME)) {
+        complain(r, at, "an empty list; expected at least one item");
+        return NULL;
+    }
     if (!list) {
         r->no_memory = true;
         return NULL;
@@ -149,12 +153,17 @@ static json_t *read_list(struct reader *r, const struct field *f, const struct n
     return TAKE(list);
 }
 
+static const char *shape_of(const struct node *at)
+{
+    return at->kind == NODE_SCALAR && node_scalar(at) == SCALAR_NULL ? "no value" : node_kind_name(at);
+}
+
 static json_t *read_env(struct reader *r, const struct field *f, const struct node *at)
 {
     OWN(json) json_t *env = json_object();
 
     if (at->kind != NODE_MAP) {
-        complain(r, at, "%s; expected a map such as {NAME: value}", node_kind_name(at));
+        complain(r, at, "%s; expected a map such as {NAME: value}", shape_of(at));
         return NULL;
     }
     if (at->n > KEYS_MAX) {
@@ -248,7 +257,7 @@ static void check_whole(struct reader *r, const struct table *t, const struct no
         if (!field_has(f, r->kind))
             continue;
         if ((f->flags & F_NEED) && !there && !(r->kind == K_DEFAULTS && t == &guest_table))
-            complain(r, at, "no %s; expected %s", f->key, f->word && f->word->expected ? f->word->expected : f->doc);
+            complain(r, at, "no %s; expected one, such as %s: %s", f->key, f->key, f->example);
         choices += !!(f->flags & F_ONE_OF);
         given += (f->flags & F_ONE_OF) && there;
     }
@@ -282,7 +291,7 @@ json_t *read_table(struct reader *r, const struct table *t, const struct node *a
     }
     if (at->kind != NODE_MAP) {
         keys_text(t, r->kind, 0, list, sizeof list);
-        complain(r, at, "%s; expected a map with %s", null ? "no value" : node_kind_name(at), list);
+        complain(r, at, "%s; expected a map with %s", shape_of(at), list);
         return NULL;
     }
     for (size_t i = 0; i < at->n && !r->no_memory; i++) {

@@ -63,7 +63,7 @@ struct claims {
     bool failed;
 };
 VM_PRINTF(4) void claim_add(struct claims *c, const char *what, const struct entry *by, const char *path, ...);
-/* Complains about each thing that is claimed twice, at the later claim: "address 10.0.0.1 is taken by …". Empties c. */
+/* Complains about each thing that is claimed twice, at the later claim: "the address … is given twice". Empties c. */
 void claims_check(struct claims *c, const char *noun, struct issues *is);
 
 /* Complains at the node of that path: "PATH: what". */

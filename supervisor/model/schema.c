@@ -82,8 +82,8 @@ static json_t *of_field(struct schema *x, const struct field *f)
     bool failed = false;
 
     if (f->shape == LIST)
-        s = json_pack("{s: [O, {s: s, s: o, s: I}]}", "anyOf", one, "type", "array", "items", one, "maxItems",
-                      (json_int_t)(f->items ? f->items : ITEMS_MAX));
+        s = json_pack("{s: [O, {s: s, s: o, s: I, s: i}]}", "anyOf", one, "type", "array", "items", one, "maxItems",
+                      (json_int_t)(f->items ? f->items : ITEMS_MAX), "minItems", f->flags & F_SOME ? 1 : 0);
     if (f->shape == ENV)
         s = json_pack("{s: s, s: {s: s}, s: i, s: o}", "type", "object", "propertyNames", "pattern",
                       word_env_name.pattern, "maxProperties", KEYS_MAX, "additionalProperties", one);

@@ -226,7 +226,7 @@ static json_t *parse_ports(const struct field *f, const char *text, struct word_
     if (!range_of(text, &r))
         return word_wrong(cx, "\"%.40s\" is not a port", text);
     if (r.lo > r.hi)
-        return word_wrong(cx, "%.40s falls", text);
+        return word_wrong(cx, "%.40s goes down", text);
     if (r.lo == r.hi)
         return json_integer(r.lo);
     snprintf(both, sizeof both, "%u-%u", r.lo, r.hi);
@@ -338,7 +338,7 @@ static json_t *parse_interface(const struct field *f, const char *text, struct w
     return json_string(text);
 }
 
-const struct word word_interface = {"interface", "a-z, 0-9 and -, at most 15, no - at the ends",
+const struct word word_interface = {"interface", "1 to 15 of a-z, 0-9 and -, no - at the ends",
                                     "^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$", SCALAR_STRING, parse_interface, NULL};
 
 static json_t *parse_url_path(const struct field *f, const char *text, struct word_cx *cx)

@@ -1,7 +1,6 @@
 /* Words with a meaning: numbers, sizes, times, names. */
 #include "fields.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -13,6 +12,11 @@ json_t *word_wrong(struct word_cx *cx, const char *fmt, ...)
     vsnprintf(cx->why, sizeof cx->why, fmt, ap);
     va_end(ap);
     return NULL;
+}
+
+static bool whole(double v)
+{
+    return v > -0x1p53 && v < 0x1p53 && (double)(int64_t)v == v;
 }
 
 /* How a bound is shown: in the unit in which one would write it. */
@@ -27,7 +31,7 @@ static const char *bound_text(const struct field *f, double v, char out[static 3
         for (size_t i = 0; i < n; i++) {
             double factor = f->word == &word_size ? sizes[i].factor : times[i].factor;
 
-            if ((v >= factor && fmod(v, factor) == 0) || i == n - 1) {
+            if ((v >= factor && whole(v / factor)) || i == n - 1) {
                 snprintf(out, 32, "%.0f%s", v / factor, f->word == &word_size ? sizes[i].unit : times[i].unit);
                 return out;
             }
@@ -43,7 +47,7 @@ json_t *word_range(const struct field *f, const char *text, double v, struct wor
 
     if ((f->min || f->max) && !(v >= f->min && v <= f->max))
         return word_wrong(cx, "%.40s is outside %s..%s", text, bound_text(f, f->min, lo), bound_text(f, f->max, hi));
-    if (v == floor(v) && fabs(v) < 0x1p53)
+    if (whole(v))
         return json_integer((json_int_t)v);
     if (f->flags & F_WHOLE)
         return word_wrong(cx, "%.40s is not a whole number", text);
@@ -126,8 +130,11 @@ static json_t *parse_count(const struct field *f, const char *text, struct word_
 {
     uint64_t v;
 
-    if (!text_to_u64(text, &v))
+    if (!text_to_u64(text, &v)) {
+        if (!text[strspn(text, "-0123456789")])
+            return word_range(f, text, *text == '-' ? -1 : 0x1p64, cx);
         return word_wrong(cx, "%.40s is not a whole number", text);
+    }
     return word_range(f, text, (double)v, cx);
 }
 
@@ -307,9 +314,9 @@ static json_t *parse_label(const struct field *f, const char *text, struct word_
 }
 
 #define LABEL "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
-const struct word word_label = {"name", "a-z, 0-9 and -, at most 32, no - at the ends", "^" LABEL "$", SCALAR_STRING,
+const struct word word_label = {"name", "1 to 32 of a-z, 0-9 and -, no - at the ends", "^" LABEL "$", SCALAR_STRING,
                                 parse_label, NULL};
-const struct word word_tag = {"tag", "a-z, 0-9 and -, at most 32, no - at the ends", "^" LABEL "$", SCALAR_STRING,
+const struct word word_tag = {"tag", "1 to 32 of a-z, 0-9 and -, no - at the ends", "^" LABEL "$", SCALAR_STRING,
                               parse_label, NULL};
 
 static json_t *parse_peer(const struct field *f, const char *text, struct word_cx *cx)
