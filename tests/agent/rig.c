@@ -1,9 +1,11 @@
 #include "rig.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,12 +29,17 @@ static void on_down(void *arg, const char *why)
     loop_quit(rig.loop);
 }
 
-static pid_t start_agent(int fd)
+static pid_t start_agent(int fd, const char *script)
 {
+    char all[1024];
+    snprintf(all, sizeof(all), "set -e; %s\nexec %s --fd 9", script ? script : "", AGENT_PROGRAM);
     pid_t pid = fork();
     if (pid == 0) {
         dup2(fd, 9);
-        execl(AGENT_PROGRAM, "vms-agent", "--fd", "9", (char *)NULL);
+        if (!script)
+            execl(AGENT_PROGRAM, "vms-agent", "--fd", "9", (char *)NULL);
+        else if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+            execl("/bin/sh", "sh", "-c", all, (char *)NULL);
         _exit(127);
     }
     return pid;
@@ -40,11 +47,16 @@ static pid_t start_agent(int fd)
 
 void rig_start(void)
 {
+    rig_start_after(NULL);
+}
+
+void rig_start_after(const char *script)
+{
     struct vm_err e;
     int sv[2];
     rig = (struct rig){ 0 };
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
-    rig.pid = start_agent(sv[1]);
+    rig.pid = start_agent(sv[1], script);
     close(sv[1]);
     ck_assert_msg(loop_open(4, &rig.loop, &e) == 0, "%s", e.text);
     struct agent_events ev = { .up = on_up, .down = on_down };

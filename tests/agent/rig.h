@@ -16,6 +16,8 @@ struct rig {
 extern struct rig rig;
 
 void rig_start(void);              /* fixtures: a loop, an agent, and the session up */
+/* The same in a mount namespace of its own, in which a shell ran this first. */
+void rig_start_after(const char *script);
 void rig_stop(void);
 int rig_agent_ended(int64_t ms);   /* its wait status */
 void rig_until(const bool *flag, int64_t ms); /* runs the loop; fails the test when it takes longer */
