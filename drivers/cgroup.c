@@ -97,7 +97,7 @@ static bool dir_make(const char *path)
     return fd >= 0;
 }
 
-int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
+int cgroup_make(const struct cgroup *c, struct vm_err *e)
 {
     for (int i = 0; i < V1_COUNT; i++)
         if (*c->v1[i] && !dir_make(c->v1[i]))
@@ -106,8 +106,6 @@ int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
         return 0;
     if (!dir_make(c->keeper) || !dir_make(c->guest))
         return vm_fail_sys(e, "make %s", c->base);
-    if (putf(c->keeper, "cgroup.procs", e, "%d", (int)keeper) < 0)
-        return -1;
     if (c->v2 && !scope_wanted()) {
         controllers_pass_down(CGROUP_ROOT);
         controllers_pass_down(CGROUP_ROOT "/vmsd");
@@ -120,13 +118,19 @@ int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
     return 0;
 }
 
-void cgroup_join_list(const struct cgroup *c, struct strv *join)
+int cgroup_keeper_open(const struct cgroup *c, int *fd, struct vm_err *e)
 {
-    if (*c->guest)
-        strv_add(join, c->guest);
-    for (int i = 0; i < V1_COUNT; i++)
-        if (*c->v1[i])
-            strv_add(join, c->v1[i]);
+    int dir = -1;
+
+    if (*c->keeper && (dir = path_open_host(c->keeper, O_PATH | O_DIRECTORY, e)) < 0)
+        return -1;
+    *fd = dir;
+    return 0;
+}
+
+int cgroup_keeper_move(const struct cgroup *c, pid_t keeper, struct vm_err *e)
+{
+    return *c->keeper ? putf(c->keeper, "cgroup.procs", e, "%d", (int)keeper) : 0;
 }
 
 int cgroup_agent(const struct cgroup *c, struct strv *join, struct vm_err *e)

@@ -28,9 +28,10 @@ struct cgroup {
 
 /* Where the groups of a guest are or would be. */
 void cgroup_of(uint32_t id, struct cgroup *out);
-/* Makes them, and puts the keeper into its own. join: those that nspawn is to enter. */
-int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e);
-void cgroup_join_list(const struct cgroup *c, struct strv *join);
+int cgroup_make(const struct cgroup *c, struct vm_err *e);
+/* An fd of the keeper's group, to be born in; -1 without error where there is none. */
+int cgroup_keeper_open(const struct cgroup *c, int *fd, struct vm_err *e);
+int cgroup_keeper_move(const struct cgroup *c, pid_t keeper, struct vm_err *e);
 /* The directory whose processes are charged to the guest but are not its payload; made when missing. Appends to join. */
 int cgroup_agent(const struct cgroup *c, struct strv *join, struct vm_err *e);
 /* Puts limits in force. devices: block devices of the guest, for I/O. */

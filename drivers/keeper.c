@@ -2,13 +2,14 @@
  *
  * Everything of a guest hangs on this process: its mounts are in the keeper's mount namespace, and nspawn is init of a
  * pid namespace and dies with the keeper (PDEATHSIG). So SIGKILL of either leaves no process, mount or loop device.
- * SIGTERM asks the guest to power off, a second one kills it. It takes no memory after its start. */
+ * SIGTERM asks the guest to power off; a second one, or SIGQUIT, kills it. It takes no memory after its start. */
 #include "keeper.h"
 #include "keeper_log.h"
 #include "keeper_mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -58,6 +59,10 @@ void keeper_fail(const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
+    if (keeper.state.nspawn.pid) {
+        kill(keeper.state.nspawn.pid, SIGKILL);
+        waitpid(keeper.state.nspawn.pid, NULL, 0);
+    }
     state_text(keeper.state.text, sizeof keeper.state.text, line, strlen(line));
     keeper.state.phase = PHASE_ENDED;
     keeper.state.end = END_FAILED;
@@ -88,6 +93,8 @@ static bool plan_line(struct plan *p, char *line)
         p->uid_base = (uint32_t)strtoul(v, NULL, 10);
     else if ((v = value_of(line, "read_only")))
         p->read_only = *v == '1';
+    else if ((v = value_of(line, "into")))
+        p->into = v;
     else if ((v = value_of(line, "cgroup")) && p->n_cgroups < KEEPER_CGROUPS_MAX)
         p->cgroups[p->n_cgroups++] = v;
     else if ((v = value_of(line, "mount")) && p->n_mounts < KEEPER_MOUNTS_MAX) {
@@ -136,6 +143,7 @@ static void keeper_begin(void)
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGQUIT); /* two SIGTERM in a row may come as one */
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_SETMASK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -180,27 +188,8 @@ __attribute__((noreturn)) static void child_fail(const char *what)
     _exit(1);
 }
 
-/* In the child, init of the new pid namespace: becomes nspawn. */
-__attribute__((noreturn)) static void nspawn_exec(int out, int err)
+static void cgroups_join(void)
 {
-    static char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "NOTIFY_SOCKET=" KEEPER_NOTIFY,
-                                "SYSTEMD_LOG_TARGET=console", NULL};
-    int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    struct pollfd keeper_side = {.fd = STDERR_FILENO};
-    sigset_t none;
-
-    if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0)
-        _exit(1);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-        child_fail("PDEATHSIG");
-    /* The keeper may have died before that: then nobody holds the other end of our stderr. */
-    close_range(3, ~0U, 0);
-    if (poll(&keeper_side, 1, 0) > 0 && (keeper_side.revents & POLLERR))
-        _exit(1);
-    setsid();
-    /* nspawn reads /proc/PID of its children, by the pids of this namespace. */
-    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
-        child_fail("mount /proc");
     for (size_t i = 0; i < keeper.plan.n_cgroups; i++) {
         char path[512];
         int fd;
@@ -210,6 +199,31 @@ __attribute__((noreturn)) static void nspawn_exec(int out, int err)
             child_fail(path);
         close(fd);
     }
+}
+
+/* In the child, init of the new pid namespace: becomes nspawn when the mounts are ready, which a byte on stdin says. */
+__attribute__((noreturn)) static void nspawn_exec(int go, int out, int err)
+{
+    static char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "NOTIFY_SOCKET=" KEEPER_NOTIFY,
+                                "SYSTEMD_LOG_TARGET=console", NULL};
+    sigset_t none;
+    char byte;
+    int null;
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || dup2(go, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
+        dup2(err, STDERR_FILENO) < 0)
+        _exit(1);
+    close_range(3, ~0U, 0);
+    setsid();
+    cgroups_join();
+    /* The end of the pipe: the keeper died, perhaps before that PDEATHSIG was in force. */
+    if (read(STDIN_FILENO, &byte, 1) != 1)
+        _exit(1);
+    if ((null = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0 || dup2(null, STDIN_FILENO) < 0)
+        child_fail("/dev/null");
+    /* nspawn reads /proc/PID of its children, by the pids of this namespace. */
+    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        child_fail("mount /proc");
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
@@ -219,19 +233,37 @@ __attribute__((noreturn)) static void nspawn_exec(int out, int err)
     child_fail(keeper.plan.args[0]);
 }
 
-static void nspawn_start(void)
+/* fork, into a cgroup: a process that moves there later has every fork on the host wait for it, for 10 ms. */
+static pid_t fork_into(const char *cgroup)
 {
-    int out[2], err[2];
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    pid_t pid;
+    int fd = -1;
+
+    if (cgroup) {
+        if ((fd = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+            keeper_fail("open %s: %s", cgroup, strerror(errno));
+        args.flags = CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)fd;
+    }
+    if ((pid = (pid_t)syscall(SYS_clone3, &args, sizeof args)) < 0)
+        keeper_fail("fork: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return pid;
+}
+
+/* Forks nspawn-to-be before the mounts are made, so that it joins its cgroups meanwhile. */
+static int nspawn_start(void)
+{
+    int go[2], out[2], err[2];
     pid_t pid;
 
-    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
+    if (pipe2(go, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
         keeper_fail("make a pid namespace: %s", strerror(errno));
-    if ((pid = fork()) < 0)
-        keeper_fail("fork: %s", strerror(errno));
-    if (pid == 0) {
-        close(err[0]);
-        nspawn_exec(out[1], err[1]);
-    }
+    if ((pid = fork_into(keeper.plan.into)) == 0)
+        nspawn_exec(go[0], out[1], err[1]);
+    close(go[0]);
     close(out[1]);
     close(err[1]);
     fcntl(out[0], F_SETFL, O_NONBLOCK);
@@ -240,6 +272,7 @@ static void nspawn_start(void)
     keeper.watch[W_STDERR] = (struct pollfd){.fd = err[0], .events = POLLIN};
     keeper.state.nspawn = (struct state_proc){pid, state_start_of(keeper.proc, pid)};
     state_put();
+    return go[1];
 }
 
 /* nspawn tells its leader's pid as its own namespace counts. The host's is found among nspawn's children. */
@@ -380,10 +413,9 @@ static void keeper_end(int status)
     exit(0);
 }
 
-static void keeper_stop(void)
+static void keeper_stop(bool hard)
 {
-    bool hard = keeper.terms++ > 0 || keeper.state.phase < PHASE_STARTED;
-
+    hard = hard || keeper.terms++ > 0 || keeper.state.phase < PHASE_STARTED;
     kill(keeper.state.nspawn.pid, hard ? SIGKILL : SIGTERM);
 }
 
@@ -393,8 +425,8 @@ static void signals_read(void)
     int status;
 
     while (read(keeper.watch[W_SIGNAL].fd, &si, sizeof si) == sizeof si)
-        if (si.ssi_signo == SIGTERM)
-            keeper_stop();
+        if (si.ssi_signo != SIGCHLD)
+            keeper_stop(si.ssi_signo == SIGQUIT);
     if (waitpid(keeper.state.nspawn.pid, &status, WNOHANG) == keeper.state.nspawn.pid)
         keeper_end(status);
 }
@@ -424,11 +456,18 @@ static void keeper_run(void)
 
 int main(void)
 {
+    struct sources sources;
+    int go;
+
     keeper_begin();
     plan_read(&keeper.plan);
-    mounts_make(&keeper.plan);
+    mounts_enter(&keeper.plan, &sources);
+    go = nspawn_start();
+    mounts_make(&keeper.plan, &sources);
     notify_listen();
     console_open(&keeper.log, KEEPER_FD_LOG);
-    nspawn_start();
+    if (write(go, "", 1) != 1)
+        errno = 0; /* it has failed already; its end says how */
+    close(go);
     keeper_run();
 }

@@ -4,7 +4,8 @@
  * The plan is a sealed memfd of NUL-terminated "key=value" strings in this order of meaning:
  *   uid_base=N          first of the guest's 65536 host ids
  *   read_only=1         the root is mounted read-only once everything is in place
- *   cgroup=DIR          join it before nspawn starts; as often as needed
+ *   into=DIR            cgroup of the v2 hierarchy that nspawn is born in; at most one
+ *   cgroup=DIR          cgroups of v1 that it joins; as often as needed
  *   mount=KIND,FLAGS    KIND disk or tree, FLAGS any of r (read-only) and m (ids mapped); its fd is KEEPER_FD_MOUNTS + n
  *   target=PATH         where the mount before goes in the guest
  *   arg=WORD            nspawn's argument vector, in order

@@ -181,6 +181,12 @@ static void mount_put(int mnt, const char *path)
         keeper_fail("mount on %s: %s", path, strerror(errno));
 }
 
+static void mount_take(int mnt, const char *path)
+{
+    mount_put(mnt, path);
+    close(mnt);
+}
+
 static void mount_change(int mnt, uint64_t set, int idmap, const char *what)
 {
     struct mount_attr attr = {.attr_set = set, .propagation = MS_PRIVATE};
@@ -222,18 +228,16 @@ static void root_mount(const struct plan *p, int image, int idmap)
 
     layer_make(disk, "upper", 0755, p->uid_base);
     layer_make(disk, "work", 0700, 0);
-    mount_put(disk, KEEPER_DISK);
+    mount_take(disk, KEEPER_DISK);
     mount_change(image, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV, idmap, "the image");
-    mount_put(image, KEEPER_IMAGE);
+    mount_take(image, KEEPER_IMAGE);
 
     fs = fs_open("overlay");
     fs_set(fs, FSCONFIG_SET_STRING, "source", "vmsd");
     fs_set(fs, FSCONFIG_SET_STRING, "lowerdir", KEEPER_IMAGE);
     fs_set(fs, FSCONFIG_SET_STRING, "upperdir", KEEPER_DISK "/upper");
     fs_set(fs, FSCONFIG_SET_STRING, "workdir", KEEPER_DISK "/work");
-    mount_put(fs_mount(fs, "the root of image and writable layer", MOUNT_ATTR_NODEV), KEEPER_ROOT);
-    close(disk);
-    close(image);
+    mount_take(fs_mount(fs, "the root of image and writable layer", MOUNT_ATTR_NODEV), KEEPER_ROOT);
 }
 
 /* D15: nspawn reaches these by path names, so none may lead elsewhere. A guest that made links of them does not start
@@ -349,36 +353,41 @@ static void target_mount(const struct plan *p, int root, size_t n, int mnt, int 
     close(mnt);
 }
 
-void mounts_make(const struct plan *p)
+void mounts_enter(const struct plan *p, struct sources *s)
 {
-    int image, trees[KEEPER_MOUNTS_MAX], idmap = idmap_open(p->uid_base), fs, root;
-
+    s->idmap = idmap_open(p->uid_base);
     /* A mount can be cloned only from the namespace that its fd was opened in: so before leaving that. */
-    image = tree_clone(KEEPER_FD_IMAGE, "the image");
+    s->image = tree_clone(KEEPER_FD_IMAGE, "the image");
     for (size_t i = 0; i < p->n_mounts; i++) {
-        trees[i] = KEEPER_FD_MOUNTS + (int)i;
+        s->mounts[i] = KEEPER_FD_MOUNTS + (int)i;
         if (!p->mounts[i].disk)
-            trees[i] = tree_clone(trees[i], p->mounts[i].target);
+            s->mounts[i] = tree_clone(s->mounts[i], p->mounts[i].target);
     }
     if (unshare(CLONE_NEWNS) < 0)
         keeper_fail("make a mount namespace: %s", strerror(errno));
     /* Nothing that is mounted here gets out; what the host unmounts goes away here too, so no guest holds it busy. */
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
         keeper_fail("make mounts private: %s", strerror(errno));
+}
+
+void mounts_make(const struct plan *p, const struct sources *s)
+{
+    int fs, root;
+
     mkdir("/run/systemd", 0755);
     fs = fs_open("tmpfs");
     fs_set(fs, FSCONFIG_SET_STRING, "mode", "0700");
     fs_set(fs, FSCONFIG_SET_STRING, "size", "1m");
-    mount_put(fs_mount(fs, "a scratch tmpfs", MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID), KEEPER_DIR);
+    mount_take(fs_mount(fs, "a scratch tmpfs", MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID), KEEPER_DIR);
 
-    root_mount(p, image, idmap);
+    root_mount(p, s->image, s->idmap);
     if ((root = open(KEEPER_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
         keeper_fail("open " KEEPER_ROOT ": %s", strerror(errno));
     root_check(root);
     for (size_t i = 0; i < p->n_mounts; i++)
-        target_mount(p, root, i, trees[i], idmap);
+        target_mount(p, root, i, s->mounts[i], s->idmap);
     if (p->read_only)
         mount_change(root, MOUNT_ATTR_RDONLY, -1, "the root");
     close(root);
-    close(idmap);
+    close(s->idmap);
 }

@@ -9,7 +9,7 @@ struct plan_mount { bool disk, read_only, mapped; const char *target; };
 struct plan {
     uint32_t uid_base;
     bool read_only;
-    const char *cgroups[KEEPER_CGROUPS_MAX]; size_t n_cgroups;
+    const char *into, *cgroups[KEEPER_CGROUPS_MAX]; size_t n_cgroups;
     struct plan_mount mounts[KEEPER_MOUNTS_MAX]; size_t n_mounts;
     char *args[KEEPER_ARGS_MAX + 1]; size_t n_args;
 };
@@ -17,7 +17,11 @@ struct plan {
 /* Ends the keeper with this line as the reason. Mounts, loop devices and processes go with it. */
 __attribute__((format(printf, 1, 2), noreturn)) void keeper_fail(const char *fmt, ...);
 
-/* Takes the fds from KEEPER_FD_IMAGE on (and closes them). Returns when KEEPER_ROOT is ready for nspawn. */
-void mounts_make(const struct plan *p);
+struct sources { int idmap, image, mounts[KEEPER_MOUNTS_MAX]; };
+
+/* Takes the fds from KEEPER_FD_IMAGE on, and moves to a mount namespace of our own. */
+void mounts_enter(const struct plan *p, struct sources *s);
+/* Returns when KEEPER_ROOT is ready for nspawn; s is used up. */
+void mounts_make(const struct plan *p, const struct sources *s);
 
 #endif

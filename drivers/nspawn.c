@@ -121,22 +121,35 @@ static int nspawn_limits(const struct drv_guest *g, const struct drv_proc *p, st
     return cgroup_limits(&c, g->spec, devices, devices_of(p, devices, ARRAY_LEN(devices)), e);
 }
 
+/* Where systemd runs, it makes the group, around a process that is there: so the keeper moves. Elsewhere it is born in
+ * a group of ours. */
+static int keeper_begin(const struct drv_guest *g, const struct nspawn_plan *plan, const struct cgroup *c,
+                        struct deadline d, int *go, int *keeper, struct vm_err *e)
+{
+    OWN(fd) int group = -1;
+    bool scope = c->v2 && scope_wanted();
+    struct proc_id id;
+    pid_t pid;
+
+    if (!scope && (cgroup_make(c, e) < 0 || cgroup_keeper_open(c, &group, e) < 0))
+        return -1;
+    if (keeper_spawn(plan, group, &pid, go, e) < 0)
+        return -1;
+    /* It waits for our byte, so its pid cannot have become another's. */
+    if (proc_id_of(pid, &id, e) < 0 || (*keeper = proc_id_open(&id, e)) < 0)
+        return -1;
+    if (scope && (scope_start(g->id, pid, d, e) < 0 || cgroup_make(c, e) < 0 || cgroup_keeper_move(c, pid, e) < 0))
+        return -1;
+    return cgroup_limits(c, g->spec, NULL, 0, e);
+}
+
 /* From the fork to the first sign of the guest's init. On failure the caller kills what there is. */
 static int keeper_bring_up(const struct drv_guest *g, const struct nspawn_plan *plan, const struct cgroup *c,
                            struct deadline d, int *keeper, struct state *s, struct vm_err *e)
 {
     OWN(fd) int go = -1;
-    struct proc_id id;
-    pid_t pid;
 
-    if (keeper_spawn(plan, &pid, &go, e) < 0)
-        return -1;
-    /* It waits for our byte, so its pid cannot have become another's. */
-    if (proc_id_of(pid, &id, e) < 0 || (*keeper = proc_id_open(&id, e)) < 0)
-        return -1;
-    if (c->v2 && scope_wanted() && scope_start(g->id, pid, d, e) < 0)
-        return -1;
-    if (cgroup_make(c, pid, e) < 0 || cgroup_limits(c, g->spec, NULL, 0, e) < 0)
+    if (keeper_begin(g, plan, c, d, &go, keeper, e) < 0)
         return -1;
     if (write(go, "", 1) != 1)
         return vm_fail_sys(e, "start vms-keeper");
@@ -150,7 +163,6 @@ static int keeper_bring_up(const struct drv_guest *g, const struct nspawn_plan *
 static int nspawn_start(const struct drv_guest *g, struct deadline d, struct drv_proc *out, struct vm_err *e)
 {
     OWN(nspawn_plan) struct nspawn_plan plan = {0};
-    OWN(strv) struct strv join = {0};
     OWN(fd) int keeper = -1;
     struct cgroup c;
     struct state s = {0};
@@ -168,8 +180,7 @@ static int nspawn_start(const struct drv_guest *g, struct deadline d, struct drv
     if (cgroups_remove(g->id, e) < 0)
         return vm_context(e, "start '%s'", g->spec->name);
     cgroup_of(g->id, &c);
-    cgroup_join_list(&c, &join);
-    if (nspawn_plan_make(g, &join, &plan, e) < 0)
+    if (nspawn_plan_make(g, &c, &plan, e) < 0)
         return vm_context(e, "start '%s'", g->spec->name);
     if (keeper_bring_up(g, &plan, &c, d, &keeper, &s, e) < 0) {
         if (keeper >= 0) {
@@ -246,7 +257,7 @@ static int nspawn_stop(uint32_t id, const char *run_dir, const struct drv_proc *
     if (keeper >= 0) {
         pidfd_send_signal(keeper, SIGTERM, NULL, 0);
         if (!pidfd_wait(keeper, d)) {
-            pidfd_send_signal(keeper, SIGTERM, NULL, 0);
+            pidfd_send_signal(keeper, SIGQUIT, NULL, 0);
             pidfd_wait(keeper, deadline_in(2000)); /* so that it can still note how it ended */
         }
     }

@@ -24,13 +24,15 @@ struct nspawn_plan {
     int *fds; /* in the order of enum keeper_fd, owned */
     size_t n;
 };
-int nspawn_plan_make(const struct drv_guest *g, const struct strv *cgroups, struct nspawn_plan *out, struct vm_err *e);
+struct cgroup;
+int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct nspawn_plan *out, struct vm_err *e);
 void nspawn_plan_done(struct nspawn_plan p);
 OWN_DEFINE(nspawn_plan, struct nspawn_plan, nspawn_plan_done)
 
 /* nspawn_keeper.c: the keeper as vmsd sees it. */
-/* Forks a keeper that waits: *go takes one byte to let it begin, closing it ends it. It is no child of ours. */
-int keeper_spawn(const struct nspawn_plan *p, pid_t *pid, int *go, struct vm_err *e);
+/* Forks a keeper that waits: *go takes one byte to let it begin, closing it ends it. It is no child of ours. group: fd
+ * of the cgroup (v2) that it is born in, or -1. */
+int keeper_spawn(const struct nspawn_plan *p, int group, pid_t *pid, int *go, struct vm_err *e);
 /* run_dir/state; ABSENT when there is none. */
 int keeper_state(const char *run_dir, struct state *out, struct vm_err *e);
 /* Waits until the state has reached phase (or its end), the keeper (a pidfd) is gone, or TIMEOUT. */

@@ -1,9 +1,12 @@
 #include "nspawn.h"
 
+#include "cgroup.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -102,7 +105,7 @@ static int target_check(const char *target, struct vm_err *e)
 {
     static const char *const own[] = {"/dev", "/proc", "/sys", "/run", "/tmp"};
 
-    if (target[0] != '/' || !target[1] || strstr(target, "/../") || strstr(target, "/./") || strstr(target, "//") ||
+    if (strlen(target) >= PATH_MAX || target[0] != '/' || !target[1] || strstr(target, "/../") || strstr(target, "/./") || strstr(target, "//") ||
         target[strlen(target) - 1] == '/' || (strlen(target) > 2 && !strcmp(target + strlen(target) - 3, "/..")))
         return vm_fail(e, VM_E_INVALID, "target '%s' is no plain absolute path", target);
     for (size_t i = 0; i < ARRAY_LEN(own); i++) {
@@ -118,6 +121,21 @@ static int target_check(const char *target, struct vm_err *e)
 static int by_target(const void *a, const void *b)
 {
     return strcmp((*(const struct drv_mount *const *)a)->target, (*(const struct drv_mount *const *)b)->target);
+}
+
+VM_PRINTF(2) static void word_add(struct text *t, const char *fmt, ...)
+{
+    char word[PATH_MAX + 32];
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(word, sizeof word, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof word)
+        t->failed = true; /* longer than any path: target_check and args were before */
+    else
+        text_add_bytes(t, word, (size_t)n + 1);
 }
 
 /* Parents before children, so that a mount below another one is not hidden by it. */
@@ -139,10 +157,8 @@ static int mounts_open(const struct drv_guest *g, struct nspawn_plan *p, struct 
         if ((fd = m->disk ? disk_open(m->source, e) : tree_open(g, m, e)) < 0)
             return -1;
         p->fds[p->n++] = fd;
-        text_addf(t, "mount=%s,%s%s", m->disk ? "disk" : "tree", m->read_only ? "r" : "", m->mapped ? "m" : "");
-        text_add_bytes(t, "", 1);
-        text_addf(t, "target=%s", m->target);
-        text_add_bytes(t, "", 1);
+        word_add(t, "mount=%s,%s%s", m->disk ? "disk" : "tree", m->read_only ? "r" : "", m->mapped ? "m" : "");
+        word_add(t, "target=%s", m->target);
     }
     return 0;
 }
@@ -160,28 +176,25 @@ static int sealed(const char *name, const struct text *t, struct vm_err *e)
     return take_fd(&fd);
 }
 
-static int words_add(const struct drv_guest *g, const struct strv *cgroups, struct text *t, struct vm_err *e)
+static int words_add(const struct drv_guest *g, const struct cgroup *c, struct text *t, struct vm_err *e)
 {
     OWN(strv) struct strv args = {0};
 
     if (nspawn_args(g, &args, e) < 0)
         return -1;
-    text_addf(t, "uid_base=%u", g->uid_base);
-    text_add_bytes(t, "", 1);
-    text_addf(t, "read_only=%d", g->spec->security.read_only_root);
-    text_add_bytes(t, "", 1);
-    for (size_t i = 0; i < cgroups->n; i++) {
-        text_addf(t, "cgroup=%s", cgroups->v[i]);
-        text_add_bytes(t, "", 1);
-    }
-    for (size_t i = 0; i < args.n; i++) {
-        text_addf(t, "arg=%s", args.v[i]);
-        text_add_bytes(t, "", 1);
-    }
+    word_add(t, "uid_base=%u", g->uid_base);
+    word_add(t, "read_only=%d", g->spec->security.read_only_root);
+    if (*c->guest)
+        word_add(t, "into=%s", c->guest);
+    for (int i = 0; i < V1_COUNT; i++)
+        if (*c->v1[i])
+            word_add(t, "cgroup=%s", c->v1[i]);
+    for (size_t i = 0; i < args.n; i++)
+        word_add(t, "arg=%s", args.v[i]);
     return 0;
 }
 
-int nspawn_plan_make(const struct drv_guest *g, const struct strv *cgroups, struct nspawn_plan *out, struct vm_err *e)
+int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct nspawn_plan *out, struct vm_err *e)
 {
     OWN(text) struct text t = {0};
     OWN(nspawn_plan) struct nspawn_plan p = {0};
@@ -200,7 +213,7 @@ int nspawn_plan_make(const struct drv_guest *g, const struct strv *cgroups, stru
         (p.n++, p.fds[p.n] = disk_open(g->root, e)) < 0)
         return -1;
     p.n++;
-    if (words_add(g, cgroups, &t, e) < 0 || mounts_open(g, &p, &t, e) < 0)
+    if (words_add(g, c, &t, e) < 0 || mounts_open(g, &p, &t, e) < 0)
         return -1;
     if (t.failed)
         return vm_no_memory(e);
