@@ -63,7 +63,7 @@ static const struct field nic_rows[] = {
     {"mac", .word = &word_mac, .flags = F_SPARSE, MEMBER(spec_nic, mac),
      .doc = "A fixed MAC address. Without it one follows from the guest.", .example = "52:54:00:12:34:56"},
 };
-TABLE(nic, "network", .bare = "name", .size = sizeof(struct spec_nic), NO_KIND);
+TABLE(nic, "nic", .bare = "name", .size = sizeof(struct spec_nic), NO_KIND);
 
 static const char *check_allow(const json_t *v)
 {
@@ -246,7 +246,7 @@ TABLE(limits, "limits", .size = sizeof(struct spec_limits), NO_KIND);
 static const struct field security_rows[] = {
     {"read_only_root", .word = &word_bool, .otherwise = "false", MEMBER(spec_security, read_only_root),
      .doc = "Whether the root file system is read-only once install scripts are done.", .example = "true"},
-    {"capabilities", LIST, .word = &word_capability, .items = 41, MEMBER(spec_security, capabilities),
+    {"capabilities", LIST, .word = &word_capability, .items = 41, .choices = capability_names, MEMBER(spec_security, capabilities),
      .doc = "Capabilities beyond those that every guest has.", .example = "[CAP_NET_ADMIN]"},
     {"no_new_privileges", .word = &word_bool, .otherwise = "true", MEMBER(spec_security, no_new_privileges),
      .doc = "Whether set-user-ID programs (sudo, su) give nothing. `false` lets them work.", .example = "false"},

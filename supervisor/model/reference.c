@@ -54,7 +54,7 @@ static void add_form(struct text *t, const struct field *f)
             text_addf(t, " or its `%s`", f->sub->bare);
         return;
     }
-    if (f->choices) {
+    if (f->choices && !f->word->expected) {
         for (size_t i = 0; f->choices[i]; i++)
             text_addf(t, "%s`%s`", i ? ", " : "", f->choices[i]);
         return;

@@ -93,6 +93,12 @@ static json_t *of_field(struct schema *x, const struct field *f)
     return s;
 }
 
+/* What a guest must have may stand in another document, but for kind and name. */
+static bool from_defaults(const struct schema *x, const struct table *t, const struct field *f)
+{
+    return t == &guest_table && strcmp(f->key, "kind") != 0 && (x->kind == K_DEFAULTS || strcmp(f->key, "name") != 0);
+}
+
 static json_t *of_map(struct schema *x, const struct table *t)
 {
     json_t *s = json_object(), *properties = json_object(), *needed = json_array(), *one_of = json_array();
@@ -106,7 +112,7 @@ static json_t *of_map(struct schema *x, const struct table *t)
             json_put(properties, f->key, json_pack("{s: s, s: s}", "const", kind_name(x->kind), "description", f->doc));
         else
             json_put(properties, f->key, of_field(x, f));
-        if ((f->flags & F_NEED) && !(x->kind == K_DEFAULTS && t == &guest_table))
+        if ((f->flags & F_NEED) && !from_defaults(x, t, f))
             json_array_append_new(needed, json_string(f->key));
         if (f->flags & F_ONE_OF)
             json_array_append_new(one_of, json_pack("{s: [s]}", "required", f->key));
