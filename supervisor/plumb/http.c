@@ -16,6 +16,14 @@ enum {
     ACCEPTS_PER_ROUND = 64,
 };
 
+/* libmicrohttpd looks at resumed connections in MHD_run, but says by neither its fd nor MHD_get_timeout that there are
+ * any. */
+void server_run_soon(struct http_server *s)
+{
+    s->resumed = true;
+    loop_timer_set(s->daemon_timer, 0, 0);
+}
+
 /* ---- one connection ---- */
 
 void conn_resume(struct conn *c)
@@ -24,6 +32,7 @@ void conn_resume(struct conn *c)
         return;
     c->suspended = false;
     MHD_resume_connection(c->mhd);
+    server_run_soon(c->server);
 }
 
 static void conn_client_left(struct conn *c)
@@ -129,9 +138,12 @@ static void conn_notify(void *arg, struct MHD_Connection *mhd, void **context, e
 
 static void daemon_run(struct http_server *s)
 {
-    MHD_UNSIGNED_LONG_LONG ms;
+    MHD_UNSIGNED_LONG_LONG ms = 0;
 
+    s->resumed = false;
     MHD_run(s->daemon);
+    if (s->resumed)
+        return; /* in a call-back: the timer is set */
     if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
         loop_timer_set(s->daemon_timer, ms > INT_MAX ? INT_MAX : (int64_t)ms, ms ? 500 : 0);
     else

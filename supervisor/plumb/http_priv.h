@@ -21,6 +21,7 @@ struct http_server {
     struct loop_timer *pause_timer;  /* no fds left: accepting goes on by then */
     struct conn *conns;
     struct http_raw *raws;
+    bool resumed; /* a connection, since MHD_run began */
 };
 
 struct conn {
@@ -65,6 +66,7 @@ struct http_raw {
 };
 
 /* http.c */
+void server_run_soon(struct http_server *s);
 void conn_suspend(struct conn *c);
 void conn_resume(struct conn *c); /* nothing if it isn't suspended */
 void conn_cut(struct conn *c);    /* as if the client had left */

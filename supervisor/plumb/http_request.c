@@ -126,10 +126,8 @@ static enum MHD_Result read_framing(void *arg, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-static int check_framing(struct MHD_Connection *mhd, struct framing *f, struct vm_err *e)
+static int check_framing(const struct framing *f, struct vm_err *e)
 {
-    *f = (struct framing){0};
-    MHD_get_connection_values(mhd, MHD_HEADER_KIND, read_framing, f);
     if (f->lengths > 1 || f->bad_length)
         return vm_fail(e, VM_E_INVALID, "Content-Length must be there once, as a decimal number");
     if (f->encodings > 1 || (f->encodings && (!f->chunked || f->lengths)))
@@ -153,17 +151,16 @@ static const struct http_route *find_route(const struct http_options *o, const s
 
 /* 0, or the status of the refusal in *e. The role is looked at before anything that the answer could tell: one without
  * it gets the same words whether the object is there or not. */
-static int check_head(struct http_request *r, struct MHD_Connection *mhd, const char *method, struct text *methods,
+static int check_head(struct http_request *r, const struct framing *framing, const char *method, struct text *methods,
                       struct vm_err *e)
 {
     const struct http_options *o = &r->conn->server->options;
-    struct framing framing;
 
     if (r->bad.code != VM_E_OK) {
         *e = r->bad;
         return vm_err_http(e->code);
     }
-    if (check_framing(mhd, &framing, e) < 0)
+    if (check_framing(framing, e) < 0)
         return 400;
     r->route = find_route(o, &r->target, method, methods);
     if (r->peer.role < (r->route ? r->route->role : ROLE_READ)) {
@@ -178,7 +175,7 @@ static int check_head(struct http_request *r, struct MHD_Connection *mhd, const 
         vm_fail(e, VM_E_ABSENT, "there is nothing at this path");
         return 404;
     }
-    if (framing.length > r->route->body_max || (framing.chunked && r->route->body_max == 0)) {
+    if (framing->length > r->route->body_max || (framing->chunked && r->route->body_max == 0)) {
         vm_fail(e, VM_E_TOO_LARGE, "the body here is at most %zu bytes long", r->route->body_max);
         return 413;
     }
@@ -188,9 +185,11 @@ static int check_head(struct http_request *r, struct MHD_Connection *mhd, const 
 static enum MHD_Result request_begin(struct http_request *r, struct MHD_Connection *mhd, const char *method)
 {
     OWN(text) struct text methods = {0};
+    struct framing framing = {0};
     struct vm_err e;
-    int status = check_head(r, mhd, method, &methods, &e);
 
+    MHD_get_connection_values(mhd, MHD_HEADER_KIND, read_framing, &framing);
+    int status = check_head(r, &framing, method, &methods, &e);
     r->state = REQUEST_BODY;
     loop_timer_set(r->conn->deadline, HTTP_HEAD_MS, 500);
     if (status == 0)
@@ -201,7 +200,9 @@ static enum MHD_Result request_begin(struct http_request *r, struct MHD_Connecti
     if (response && status == 400) /* who spells one request wrong may have meant another end of it */
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     request_answer(r, status, response);
-    return request_send(r, mhd);
+    /* An answer now is one before the body, after which libmicrohttpd closes. Without a body the next call is as good. */
+    bool no_body = !framing.encodings && (!framing.lengths || (framing.lengths == 1 && framing.length == 0));
+    return no_body ? MHD_YES : request_send(r, mhd);
 }
 
 /* libmicrohttpd can't answer in the middle of a body; nothing of ours is on its way by then, so this goes by hand. */
@@ -216,6 +217,8 @@ static enum MHD_Result refuse_body(struct http_request *r)
 
 static enum MHD_Result request_body(struct http_request *r, const char *data, size_t *n)
 {
+    if (r->state != REQUEST_BODY)
+        return MHD_NO;
     if (*n > r->route->body_max - r->body.len)
         return refuse_body(r);
     text_add_bytes(&r->body, data, *n);

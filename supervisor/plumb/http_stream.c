@@ -188,6 +188,7 @@ static void on_upgrade(void *arg, struct MHD_Connection *mhd, void *request, con
         free(raw);
     }
     MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
+    server_run_soon(server);
 }
 
 void http_reply_upgrade(struct http_request *r, const char *protocol,

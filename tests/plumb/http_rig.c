@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -191,6 +192,7 @@ static void take_raw(struct http_raw *raw, int fd, const void *early, size_t n, 
 static void handle_upgrade(struct http_request *r, void *arg)
 {
     (void)arg;
+    counters.handled++;
     http_reply_upgrade(r, "vmsd-test", take_raw, NULL);
 }
 
