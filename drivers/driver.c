@@ -156,12 +156,17 @@ static bool probe_kvm(char *why, size_t size)
     return true;
 }
 
+void host_probe_mounts(struct drv_host *out)
+{
+    out->idmap = has_idmap();
+    out->overlay = has_fs("overlay");
+    out->loop = access("/dev/loop-control", R_OK | W_OK) == 0;
+}
+
 void drv_host_probe(struct drv_host *out)
 {
     *out = (struct drv_host){.systemd = sd_booted() > 0};
     probe_cgroups(out);
-    out->idmap = has_idmap();
-    out->overlay = has_fs("overlay");
-    out->loop = access("/dev/loop-control", R_OK | W_OK) == 0;
+    host_probe_mounts(out);
     out->kvm = probe_kvm(out->kvm_why, sizeof out->kvm_why);
 }

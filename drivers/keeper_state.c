@@ -92,7 +92,7 @@ static bool field_parse(struct state *s, const char *key, const char *value, uns
         state_text(s->text, sizeof s->text, value, strlen(value));
         return true;
     }
-    return false;
+    return true; /* of a newer or older keeper, which runs on over an upgrade of vmsd */
 }
 
 bool state_parse(const char *text, struct state *out)

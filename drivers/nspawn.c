@@ -4,7 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -12,8 +12,9 @@
 #include <unistd.h>
 #include <vmsd/path.h>
 
-/* What the kernel needs at most to end killed processes; beyond that one hangs in it. */
-enum { KILL_MS = 10000 };
+/* What the kernel needs at most to end killed processes; beyond that one hangs in it. And what a keeper gets to kill its
+ * guest and note how that ended. */
+enum { KILL_MS = 10000, NOTE_MS = 2000 };
 
 struct nspawn_programs nspawn_programs = {.agent = -1};
 
@@ -258,7 +259,10 @@ static int nspawn_stop(uint32_t id, const char *run_dir, const struct drv_proc *
         pidfd_send_signal(keeper, SIGTERM, NULL, 0);
         if (!pidfd_wait(keeper, d)) {
             pidfd_send_signal(keeper, SIGQUIT, NULL, 0);
-            pidfd_wait(keeper, deadline_in(2000)); /* so that it can still note how it ended */
+            if (!pidfd_wait(keeper, deadline_in(NOTE_MS))) {
+                pidfd_send_signal(keeper, SIGKILL, NULL, 0);
+                pidfd_wait(keeper, deadline_in(KILL_MS));
+            }
         }
     }
     return guest_kill(id, run_dir, e) < 0 ? vm_context(e, "stop") : 0;
@@ -304,52 +308,59 @@ static int nspawn_stats(uint32_t id, const char *run_dir, const struct drv_proc 
 
 static int nspawn_netns(const struct drv_proc *p, int *fd, struct vm_err *e)
 {
-    OWN(fd) int keeper = proc_id_open(&p->keeper, e);
+    OWN(fd) int leader = keeper_leader_open(p, e);
     OWN(fd) int ns = -1;
     char path[40];
 
-    if (keeper < 0)
-        return vm_context(e, "the guest's keeper");
+    if (leader < 0)
+        return -1;
     snprintf(path, sizeof path, "/proc/%d/ns/net", (int)p->leader);
     if ((ns = open(path, O_RDONLY | O_CLOEXEC)) < 0) /* a magic link by nature: path_open refuses those */
         return vm_fail_sys(e, "open %s", path);
-    /* The leader is reaped no earlier than nspawn ends, so if the keeper lives on, that pid was the leader's. */
-    if (pidfd_wait(keeper, (struct deadline){0}))
+    if (pidfd_wait(leader, (struct deadline){0}))
         return vm_fail(e, VM_E_ABSENT, "the guest has just ended");
     *fd = take_fd(&ns);
     return 0;
 }
 
+/* Asked of the program once, since a start asks for the report too. */
+static void version_get(char *out, size_t size)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static char version[64];
+    char *const argv[] = {NSPAWN_PROGRAM, "--version", NULL};
+    OWN(str) char *text = NULL;
+
+    pthread_mutex_lock(&lock);
+    if (!*version && child_must(argv, deadline_in(5000), &text, NULL) == 0)
+        snprintf(version, sizeof version, "%.*s", (int)strcspn(text, "\n"), text);
+    snprintf(out, size, "%s", version);
+    pthread_mutex_unlock(&lock);
+}
+
 static void nspawn_probe(struct drv_report *out)
 {
-    struct drv_host h;
-    struct { bool ok; const char *why, *hint; } needs[] = {
+    struct drv_host h = {0};
+
+    host_probe_mounts(&h);
+    const struct { bool ok; const char *why, *hint; } needs[] = {
         {access(NSPAWN_PROGRAM, X_OK) == 0, NSPAWN_PROGRAM " is missing", "apt install systemd-container"},
         {geteuid() == 0, "vmsd does not run as root", "run vmsd as root"},
         {access(nspawn_programs.keeper, X_OK) == 0, "vms-keeper is missing", "reinstall vmsd"},
-        {true, "no loop devices: /dev/loop-control does not open", "modprobe loop"},
-        {true, "the kernel has no overlay file system", "modprobe overlay"},
-        {true, "the kernel cannot map ids of mounts", "use Linux 5.19 or newer"},
+        {h.loop, "no loop devices: /dev/loop-control does not open", "modprobe loop"},
+        {h.overlay, "the kernel has no overlay file system", "modprobe overlay"},
+        {h.idmap, "the kernel cannot map ids of mounts", "use Linux 5.19 or newer"},
     };
 
-    drv_host_probe(&h);
-    needs[3].ok = h.loop;
-    needs[4].ok = h.overlay;
-    needs[5].ok = h.idmap;
     *out = (struct drv_report){.usable = true};
-    for (size_t i = 0; i < ARRAY_LEN(needs) && out->usable; i++)
+    for (size_t i = 0; i < ARRAY_LEN(needs); i++)
         if (!needs[i].ok) {
             out->usable = false;
             snprintf(out->why, sizeof out->why, "%s", needs[i].why);
             snprintf(out->hint, sizeof out->hint, "%s", needs[i].hint);
+            return;
         }
-    if (out->usable) {
-        char *const argv[] = {NSPAWN_PROGRAM, "--version", NULL};
-        OWN(str) char *text = NULL;
-
-        if (child_must(argv, deadline_in(5000), &text, NULL) == 0)
-            snprintf(out->version, sizeof out->version, "%.*s", (int)strcspn(text, "\n"), text);
-    }
+    version_get(out->version, sizeof out->version);
 }
 
 const struct vm_driver nspawn_driver = {

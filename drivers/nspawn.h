@@ -16,6 +16,9 @@ extern const struct vm_driver nspawn_driver;
 struct nspawn_programs { char keeper[256]; int agent; /* sealed memfd */ struct sock_fprog filter; /* for the agent */ };
 extern struct nspawn_programs nspawn_programs;
 
+/* driver.c: what mounting takes; fills in idmap, overlay and loop. */
+void host_probe_mounts(struct drv_host *out);
+
 /* nspawn_args.c: pure. The command line of a guest. */
 int nspawn_args(const struct drv_guest *g, struct strv *out, struct vm_err *e);
 
@@ -40,6 +43,8 @@ int keeper_await(const char *run_dir, int keeper, enum state_phase phase, struct
                  struct vm_err *e);
 /* A pidfd of a process named by the state, or -1 and ABSENT. */
 int keeper_proc_open(const struct state *s, const struct state_proc *p, struct vm_err *e);
+/* A pidfd of the guest's pid 1, or -1 and ABSENT. */
+int keeper_leader_open(const struct drv_proc *p, struct vm_err *e);
 /* True when the process behind a pidfd ended before the deadline. */
 bool pidfd_wait(int pidfd, struct deadline d);
 

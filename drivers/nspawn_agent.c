@@ -12,12 +12,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,20 +55,6 @@ static int caps_drop(uint64_t bounding)
     return (int)syscall(SYS_capset, &head, data);
 }
 
-/* D15: the guest's /dev/null only if it is one. */
-static int null_open(void)
-{
-    struct stat st;
-    int fd = open("/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
-
-    if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))) {
-        close(fd);
-        errno = ENODEV;
-        return -1;
-    }
-    return fd;
-}
-
 /* In the guest, as its root. The report's number is above 3; it and the program close on exec. */
 __attribute__((noreturn)) static void agent_exec(const struct entry *x)
 {
@@ -80,18 +63,12 @@ __attribute__((noreturn)) static void agent_exec(const struct entry *x)
                                 "LANG=C.UTF-8", NULL};
     struct sigaction dfl = {.sa_handler = SIG_DFL};
     sigset_t none;
-    int null;
 
     setsid();
     if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
         enter_fail(x, "become the guest's root");
     if (chdir("/") < 0)
         enter_fail(x, "enter the guest's /");
-    if ((null = null_open()) < 0)
-        enter_fail(x, "open the guest's /dev/null");
-    for (int i = 0; i < 3; i++)
-        if (dup2(null, i) < 0)
-            enter_fail(x, "dup");
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &nspawn_programs.filter) < 0)
         enter_fail(x, "filter system calls");
     if (caps_drop(x->caps) < 0)
@@ -118,6 +95,11 @@ __attribute__((noreturn)) static void enter(struct entry *x)
     /* The guest's root sees us once we are in its pid namespace: it must not trace us before the exec. */
     if (prctl(PR_SET_DUMPABLE, 0) < 0)
         enter_fail(x, "hide from the guest");
+    /* The host's, before entering: to open one in there would be to trust its /dev. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 3; i++)
+        if (null < 0 || dup2(null, i) < 0)
+            enter_fail(x, "open /dev/null");
     for (size_t i = 0; i < x->n_groups; i++)
         if (write(x->groups[i], "0", 1) != 1)
             enter_fail(x, "join the guest's cgroup");
@@ -140,10 +122,10 @@ __attribute__((noreturn)) static void enter(struct entry *x)
     if (setns(x->leader, ENTER_NS) < 0)
         enter_fail(x, "enter the guest's namespaces");
     close(x->leader);
-    if ((pid = fork()) < 0)
+    if ((pid = _Fork()) < 0)
         enter_fail(x, "fork");
     if (pid == 0) {
-        if ((pid = fork()) < 0)
+        if ((pid = _Fork()) < 0)
             enter_fail(x, "fork");
         if (pid == 0)
             agent_exec(x);
@@ -231,21 +213,10 @@ int nspawn_agent(const struct drv_guest *g, const struct drv_proc *p, struct dea
     struct entry x = {.leader = -1, .sock = -1, .report = -1, .no_new_privs = g->spec->security.no_new_privileges};
     OWN(fd) int mine = -1;
     OWN(fd) int report = -1;
-    OWN(fd) int keeper = -1;
     int pair[2], rc = -1;
 
-    if ((keeper = proc_id_open(&p->keeper, e)) < 0)
-        return vm_context(e, "agent of '%s'", g->spec->name);
-    if ((x.leader = pidfd_open(p->leader, 0)) < 0 || bounding_read(p->leader, &x.caps, e) < 0) {
-        vm_fail_sys(e, "the guest's init");
-        goto out;
-    }
-    /* The leader's pid stays its own while the keeper lives: nspawn, which reaps it, then ends, and so does the keeper. */
-    if (pidfd_wait(keeper, (struct deadline){0}) || pidfd_wait(x.leader, (struct deadline){0})) {
-        vm_fail(e, VM_E_ABSENT, "the guest has just ended");
-        goto out;
-    }
-    if (groups_open(g->id, &x, e) < 0)
+    if ((x.leader = keeper_leader_open(p, e)) < 0 || bounding_read(p->leader, &x.caps, e) < 0 ||
+        groups_open(g->id, &x, e) < 0)
         goto out;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         vm_fail_sys(e, "socketpair");

@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/pidfd.h>
@@ -125,6 +126,35 @@ int keeper_proc_open(const struct state *s, const struct state_proc *p, struct v
     return proc_id_open(&id, e);
 }
 
+static pid_t parent_of(pid_t pid)
+{
+    char path[32], *at;
+    OWN(str) char *text = NULL;
+    OWN(fd) int fd = -1;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    if (pid <= 0 || (fd = path_open_host(path, O_RDONLY, NULL)) < 0 ||
+        path_read_fd(fd, path, 16 << 10, &text, NULL, NULL) < 0 || !(at = strstr(text, "\nPPid:")))
+        return 0;
+    return (pid_t)strtol(at + strlen("\nPPid:"), NULL, 10);
+}
+
+/* A pid alone may be another's by now. But only the leader's grandparent is the keeper; and what a pidfd shows alive
+ * at the end had its pid all the time in between. */
+int keeper_leader_open(const struct drv_proc *p, struct vm_err *e)
+{
+    OWN(fd) int keeper = proc_id_open(&p->keeper, e);
+    OWN(fd) int leader = -1;
+
+    if (keeper < 0)
+        return vm_context(e, "the guest's keeper");
+    leader = p->leader > 0 ? pidfd_open(p->leader, 0) : -1;
+    if (leader < 0 || parent_of(parent_of(p->leader)) != p->keeper.pid || pidfd_wait(leader, (struct deadline){0}) ||
+        pidfd_wait(keeper, (struct deadline){0}))
+        return vm_fail(e, VM_E_ABSENT, "the guest has just ended");
+    return take_fd(&leader);
+}
+
 bool pidfd_wait(int pidfd, struct deadline d)
 {
     struct pollfd p = {.fd = pidfd, .events = POLLIN};
@@ -163,7 +193,7 @@ int keeper_await(const char *run_dir, int keeper, enum state_phase phase, struct
         if (gone)
             return vm_fail(e, VM_E_BACKEND, "vms-keeper was killed");
         if (left == 0)
-            return vm_fail(e, VM_E_TIMEOUT, "time is up");
+            return vm_fail(e, VM_E_TIMEOUT, "not there in time; its console log tells how far it came");
         if (poll(p, 2, left) < 0 && errno != EINTR)
             return vm_fail_sys(e, "poll");
         while (read(watch, events, sizeof events) > 0)

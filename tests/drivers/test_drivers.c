@@ -131,13 +131,14 @@ START_TEST(test_state_refused)
 {
     static const char *const bad[] = {"", "\n", "phase", "phase=started\n", "keeper=1 2\nphase=flying\nend=none\n",
                                       "phase=started\nend=none\nkeeper=0 0\n", "phase=started\nend=none\nkeeper=-4 0\n",
-                                      "phase=started\nend=none\nkeeper=4 0 x\n", "phase=started\nend=none\nkeeper=4 0\nx=y\n"};
+                                      "phase=started\nend=none\nkeeper=4 0 x\n", "phase=started\nend=none\nkeeper=4 0\nx\n"};
     struct state s;
     char line[16];
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         ck_assert_msg(!state_parse(bad[i], &s), "taken: '%s'", bad[i]);
     ck_assert(state_parse("phase=started\nend=none\nkeeper=4 0\n", &s));
+    ck_assert(state_parse("phase=started\nend=none\nkeeper=4 0\nnewer=key\n", &s)); /* G7: after an upgrade */
     state_text(line, sizeof line, "a\x1b[2Jb\nc\xc2\x9b and more than fits", 30);
     ck_assert_str_eq(line, "a?[2Jb?c?? and "); /* P1 */
 }
