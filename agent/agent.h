@@ -89,7 +89,7 @@ void line_flush(struct line *l);
 
 /* ---- stream.c ---- */
 
-enum { POLL_PID, POLL_IN, POLL_OUT, POLL_ERR, POLL_REPORT, POLL_PER_STREAM };
+enum { SLOT_PID, SLOT_IN, SLOT_OUT, SLOT_ERR, SLOT_REPORT, SLOTS };
 
 struct stream {
     uint32_t id;                   /* 0: this slot is free */
@@ -114,8 +114,8 @@ void stream_input_eof(struct stream *st);
 void stream_signal(struct stream *st, int sig);
 void stream_resize(struct stream *st, uint32_t rows, uint32_t cols);
 void stream_cancel(struct stream *st);
-void stream_wants(const struct stream *st, const struct line *l, struct pollfd pfd[POLL_PER_STREAM], int *timeout_ms);
-void stream_step(struct stream *st, struct line *l, const struct pollfd pfd[POLL_PER_STREAM]);
+void stream_wants(const struct stream *st, const struct line *l, struct pollfd pfd[SLOTS], int *timeout_ms);
+void stream_step(struct stream *st, struct line *l, const struct pollfd pfd[SLOTS]);
 
 /* ---- session.c, transport.c ---- */
 

@@ -39,7 +39,6 @@ const struct op *op_find(const char *name)
 /* ---- in the child ---- */
 
 static struct { size_t n; char words[FRAME_TEXT_MAX - 64]; } told;
-static pid_t agent_pid;
 
 void op_tell(const char *key, const char *fmt, ...)
 {
@@ -57,11 +56,14 @@ bool op_input_whole(void)
     return read(REPORT_FD, &byte, 1) == 1;
 }
 
-/* An agent that is killed can't clean up; the kernel then does, at least with the leader of each group. */
+/* An agent that is killed can't clean up; the kernel then does, at least with the leader of each group. Whether it was
+ * killed before, only its socket tells: getppid is 0 for a parent in another pid namespace. */
 void op_die_with_agent(void)
 {
+    struct pollfd p = { .fd = REPORT_FD };
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != agent_pid)
+    poll(&p, 1, 0);
+    if (p.revents & POLLHUP)
         _exit(1);
 }
 
@@ -180,7 +182,6 @@ static int open_report(struct child *c, int fds[4], struct vm_err *e)
 
 static int child_fork(const struct op *op, const struct request *rq, const int fds[4], struct child *c, struct vm_err *e)
 {
-    agent_pid = getpid();
     c->pid = fork();
     if (c->pid == 0)
         child_main(op, rq, fds, c->pty);

@@ -141,8 +141,9 @@ static void on_cancel(int sig)
 
 static int scratch_open(const struct target *t, struct vm_err *e)
 {
-    uint32_t random = 0;
-    getrandom(&random, sizeof(random), 0);
+    uint32_t random;
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        return vm_fail_sys(e, "take random bytes");
     snprintf(scratch.name, sizeof(scratch.name), ".vms-put-%08x", (unsigned)random);
     int fd = openat(t->parent, scratch.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)

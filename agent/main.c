@@ -90,6 +90,8 @@ static int tidy_fds(long *line, struct vm_err *e)
     do
         fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     while (fd >= 0 && fd <= REPORT_FD);
+    if (fd < 0)
+        return vm_fail_sys(e, "open /dev/null");
     fd_drop(fd);
     unsigned keep = *line >= 0 ? (unsigned)*line : REPORT_FD; /* 5.9 and later; before, the caller has to be tidy */
     if (keep > REPORT_FD + 1)

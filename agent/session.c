@@ -15,7 +15,7 @@ static struct session {
     uint64_t skipped;              /* of the reader, when the session came up */
     int64_t heard_at;
     struct stream streams[FRAME_STREAMS_MAX];
-    struct pollfd pfd[1 + FRAME_STREAMS_MAX * POLL_PER_STREAM];
+    struct pollfd pfd[1 + FRAME_STREAMS_MAX * SLOTS];
 } session;
 
 int64_t agent_now_ms(void)
@@ -91,14 +91,14 @@ static void poll_all(struct session *s, short line_events, int timeout_ms)
 {
     s->pfd[0] = (struct pollfd){ .fd = line_events ? s->line.fd : -1, .events = line_events };
     for (size_t i = 0; i < FRAME_STREAMS_MAX; i++)
-        stream_wants(&s->streams[i], &s->line, s->pfd + 1 + i * POLL_PER_STREAM, &timeout_ms);
+        stream_wants(&s->streams[i], &s->line, s->pfd + 1 + i * SLOTS, &timeout_ms);
     if (poll(s->pfd, sizeof(s->pfd) / sizeof(s->pfd[0]), timeout_ms) < 0) {
         for (size_t i = 0; i < sizeof(s->pfd) / sizeof(s->pfd[0]); i++)
             s->pfd[i].revents = 0;
     }
     for (size_t i = 0; i < FRAME_STREAMS_MAX; i++) {
         if (s->streams[i].id)
-            stream_step(&s->streams[i], &s->line, s->pfd + 1 + i * POLL_PER_STREAM);
+            stream_step(&s->streams[i], &s->line, s->pfd + 1 + i * SLOTS);
     }
 }
 

@@ -217,25 +217,25 @@ static bool wants_output(const struct stream *st, const struct line *l)
     return (st->credit || st->ending) && line_room(l) >= OUT_BYTES / 2;
 }
 
-void stream_wants(const struct stream *st, const struct line *l, struct pollfd pfd[POLL_PER_STREAM], int *timeout_ms)
+void stream_wants(const struct stream *st, const struct line *l, struct pollfd pfd[SLOTS], int *timeout_ms)
 {
-    for (int i = 0; i < POLL_PER_STREAM; i++)
+    for (int i = 0; i < SLOTS; i++)
         pfd[i] = (struct pollfd){ .fd = -1 };
     if (!st->id)
         return;
     const struct child *c = &st->child;
     if (!st->exited)
-        pfd[POLL_PID] = (struct pollfd){ .fd = c->pidfd, .events = POLLIN };
+        pfd[SLOT_PID] = (struct pollfd){ .fd = c->pidfd, .events = POLLIN };
     if (st->in_at < st->in_end || st->in_eof)
-        pfd[POLL_IN] = (struct pollfd){ .fd = c->in, .events = POLLOUT };
+        pfd[SLOT_IN] = (struct pollfd){ .fd = c->in, .events = POLLOUT };
     if (wants_output(st, l)) {
         if (st->exited && !st->ending)
             *timeout_ms = 0; /* whether anything is left, only reading tells: others may hold the pipe open */
-        pfd[POLL_OUT] = (struct pollfd){ .fd = c->out, .events = POLLIN };
-        pfd[POLL_ERR] = (struct pollfd){ .fd = c->err, .events = POLLIN };
+        pfd[SLOT_OUT] = (struct pollfd){ .fd = c->out, .events = POLLIN };
+        pfd[SLOT_ERR] = (struct pollfd){ .fd = c->err, .events = POLLIN };
     }
     if (st->n_report < sizeof(st->report))
-        pfd[POLL_REPORT] = (struct pollfd){ .fd = c->report, .events = POLLIN };
+        pfd[SLOT_REPORT] = (struct pollfd){ .fd = c->report, .events = POLLIN };
     if (st->ending) {
         int64_t left = (st->killed ? st->give_up_at : st->kill_at) - agent_now_ms();
         int ms = st->exited && left > GROUP_POLL_MS ? GROUP_POLL_MS : left < 0 ? 0 : (int)left;
@@ -244,19 +244,19 @@ void stream_wants(const struct stream *st, const struct line *l, struct pollfd p
     }
 }
 
-void stream_step(struct stream *st, struct line *l, const struct pollfd pfd[POLL_PER_STREAM])
+void stream_step(struct stream *st, struct line *l, const struct pollfd pfd[SLOTS])
 {
     struct child *c = &st->child;
 
-    if (!st->exited && pfd[POLL_PID].revents)
+    if (!st->exited && pfd[SLOT_PID].revents)
         reap(st);
-    if (pfd[POLL_IN].revents)
+    if (pfd[SLOT_IN].revents)
         feed(st);
-    if (pfd[POLL_OUT].revents || st->exited)
+    if (pfd[SLOT_OUT].revents || st->exited)
         pump(st, l, &c->out, CHANNEL_STDOUT);
-    if (pfd[POLL_ERR].revents || st->exited)
+    if (pfd[SLOT_ERR].revents || st->exited)
         pump(st, l, &c->err, CHANNEL_STDERR);
-    if (c->report >= 0 && (pfd[POLL_REPORT].revents || st->exited))
+    if (c->report >= 0 && (pfd[SLOT_REPORT].revents || st->exited))
         read_report(st);
 
     bool done = st->ending ? press_on(st) : st->exited && c->out < 0 && c->err < 0 && c->report < 0;
