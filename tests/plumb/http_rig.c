@@ -1,6 +1,5 @@
 #include "http_rig.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
@@ -15,6 +14,15 @@
 #include <unistd.h>
 #include <vmsd/clock.h>
 #include <vmsd/json.h>
+
+/* Not Check's: the server and the fuzzers are outside of it. */
+#define MUST(holds) ((holds) ? (void)0 : rig_fail(__LINE__, #holds))
+
+static _Noreturn void rig_fail(int line, const char *what)
+{
+    fprintf(stderr, "http_rig.c:%d: not %s (%s)\n", line, what, strerror(errno));
+    abort();
+}
 
 enum { STREAMS_MAX = 300, WAIT_MS = 15000 };
 
@@ -81,7 +89,7 @@ static void handle_later(struct http_request *r, void *arg)
 
     (void)arg;
     l->request = r;
-    ck_assert_int_eq(loop_timer_new(loop, answer_later, l, &l->timer, &e), 0);
+    MUST(loop_timer_new(loop, answer_later, l, &l->timer, &e) == 0);
     loop_timer_set(l->timer, 50, 0);
 }
 
@@ -112,7 +120,7 @@ static void handle_stream(struct http_request *r, void *arg)
     (void)arg;
     while (*slot)
         slot++;
-    ck_assert(slot < subscribers + STREAMS_MAX);
+    MUST(slot < subscribers + STREAMS_MAX);
     *slot = malloc(sizeof **slot);
     (*slot)->stream = http_reply_stream(r, 200, "application/x-ndjson", stream_gone, slot);
     http_stream_on_drain((*slot)->stream, count_up, &counters.drained);
@@ -158,10 +166,10 @@ static void echo_on(int fd, uint32_t revents, void *arg)
 
     (void)revents;
     if (n > 0) {
-        ck_assert_int_eq(write(fd, chunk, (size_t)n), n);
+        MUST(write(fd, chunk, (size_t)n) == n);
         return;
     }
-    ck_assert(n == 0 || errno == EAGAIN || errno == ECONNRESET);
+    MUST(n == 0 || errno == EAGAIN || errno == ECONNRESET);
     if (n < 0 && errno == EAGAIN)
         return;
     counters.closed_takes++;
@@ -177,16 +185,16 @@ static void take_raw(struct http_raw *raw, int fd, const void *early, size_t n, 
 
     (void)arg;
     if (!raw) {
-        ck_assert_int_eq(fd, -1);
+        MUST(fd == -1);
         counters.refused_takes++;
         return;
     }
     echo = malloc(sizeof *echo);
     echo->raw = raw;
-    ck_assert_int_eq(write(fd, "hello\n", 6), 6);
+    MUST(write(fd, "hello\n", 6) == 6);
     if (n)
-        ck_assert_int_eq(write(fd, early, n), (ssize_t)n);
-    ck_assert_int_eq(loop_watch_new(loop, fd, EPOLLIN, echo_on, echo, &echo->watch, &e), 0);
+        MUST(write(fd, early, n) == (ssize_t)n);
+    MUST(loop_watch_new(loop, fd, EPOLLIN, echo_on, echo, &echo->watch, &e) == 0);
 }
 
 static void handle_upgrade(struct http_request *r, void *arg)
@@ -287,17 +295,17 @@ void rig_start(void)
     char c;
 
     strcpy(dir, "/tmp/http_rig.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    ck_assert_int_eq(chmod(dir, 0755), 0);
+    MUST(mkdtemp(dir) != NULL);
+    MUST(chmod(dir, 0755) == 0);
     snprintf(rig_socket, sizeof rig_socket, "%s/sock", dir);
-    ck_assert_int_eq(pipe(ready), 0);
+    MUST(pipe(ready) == 0);
     server_pid = fork();
     if (server_pid == 0) {
         close(ready[0]);
         server_main(ready[1]);
     }
     close(ready[1]);
-    ck_assert_int_eq(read(ready[0], &c, 1), 0); /* closed: it listens */
+    MUST(read(ready[0], &c, 1) == 0); /* closed: it listens */
     close(ready[0]);
 }
 
@@ -306,8 +314,8 @@ void rig_stop(void)
     int status = 0;
 
     kill(server_pid, SIGTERM);
-    ck_assert_int_eq(waitpid(server_pid, &status, 0), server_pid);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the server ended with status %#x", (unsigned)status);
+    MUST(waitpid(server_pid, &status, 0) == server_pid);
+    MUST(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     unlink(rig_socket);
     rmdir(dir);
 }
@@ -320,9 +328,9 @@ int rig_dial(uid_t as)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     memcpy(addr.sun_path, rig_socket, sizeof addr.sun_path);
-    ck_assert_int_eq(seteuid(as), 0);
-    ck_assert_msg(connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0, "connect: %s", strerror(errno));
-    ck_assert_int_eq(seteuid(0), 0);
+    MUST(seteuid(as) == 0);
+    MUST(connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0);
+    MUST(seteuid(0) == 0);
     return fd;
 }
 
@@ -416,7 +424,7 @@ int64_t rig_count(const char *name)
     OWN(rig_answer) struct rig_answer a = rig_ask(RIG_WRITER, "GET", "/v1/counters", NULL);
     OWN(json) json_t *j = json_from_text(a.body.s, a.body.len, NULL);
 
-    ck_assert_int_eq(a.status, 200);
+    MUST(a.status == 200);
     return json_int(j, name, -1);
 }
 
@@ -426,5 +434,7 @@ void rig_await(const char *name, int64_t value)
 
     for (int64_t end = now_ms() + WAIT_MS; now_ms() < end && (is = rig_count(name)) != value;)
         sleep_ms(10);
-    ck_assert_msg(is == value, "%s is %lld, not %lld", name, (long long)is, (long long)value);
+    if (is != value)
+        fprintf(stderr, "%s is %lld, not %lld\n", name, (long long)is, (long long)value);
+    MUST(is == value);
 }
