@@ -20,6 +20,7 @@ enum {
     JOURNAL_MIB = 16,
     GROW_TIMES = 16, /* growth that the layout prepares for; past it the kernel takes a slower path */
     MKFS_MS = 60000,
+    DRAFT_PATH = 32,
 };
 
 static const char *const kind_names[] = {[DISK_ROOT] = "root", [DISK_VOLUME] = "volume"};
@@ -29,30 +30,51 @@ static const char *const kind_content[] = {
     [DISK_VOLUME] = "rmdir lost+found\n",
 };
 
-/* A file of dir without a name yet. proc gets a path by which a child can open it. */
-static int disk_draft(int dir, char proc[static 64], struct vm_err *e)
+/* A file of dir without a name yet, but with a path for whoever has it open. */
+static int disk_draft(int dir, char path[static DRAFT_PATH], struct vm_err *e)
 {
     int fd = path_open(dir, ".", PATH_BENEATH, O_TMPFILE | O_RDWR, 0600, e);
 
     if (fd >= 0)
-        snprintf(proc, 64, "/proc/%d/fd/%d", (int)getpid(), fd);
+        snprintf(path, DRAFT_PATH, "/proc/self/fd/%d", fd);
     return fd;
 }
 
 /* Gives a draft its name, durably. Another one of that name that was faster stays: both have the same content. */
-static int disk_publish(int fd, const char *proc, int dir, const char *file, struct vm_err *e)
+static int disk_publish(int fd, const char *path, int dir, const char *file, struct vm_err *e)
 {
     if (fdatasync(fd) < 0)
         return vm_fail_sys(e, "write '%s'", file);
-    if (linkat(AT_FDCWD, proc, dir, file, AT_SYMLINK_FOLLOW) < 0 && errno != EEXIST)
+    if (linkat(AT_FDCWD, path, dir, file, AT_SYMLINK_FOLLOW) < 0 && errno != EEXIST)
         return vm_fail_sys(e, "name '%s'", file);
     return fsync(dir) < 0 ? vm_fail_sys(e, "write '%s'", file) : 0;
 }
 
-static int template_format(const char *proc, enum disk_kind kind, uint64_t size, struct vm_err *e)
+static int keep_open(void *fd)
+{
+    return fcntl(*(const int *)fd, F_SETFD, 0) < 0 ? errno : 0;
+}
+
+/* Runs a program of e2fsprogs that is to open the draft by its path. */
+static int run_on(int draft, char *const *argv, const char *input, struct lines *said, struct vm_err *e)
+{
+    struct child_plan plan = {
+        .argv = argv, .input = input, .n_input = strlen(input), .on_output = lines_take, .arg = said,
+        .prepare = keep_open, .prepare_arg = &draft,
+    };
+    struct child_end end;
+
+    if (child_run(&plan, deadline_in(MKFS_MS), &end, e) < 0)
+        return -1;
+    free(end.output);
+    lines_end(said);
+    return end.status ? vm_fail(e, VM_E_BACKEND, "%s: %.250s", argv[0], said->last) : 0;
+}
+
+static int template_format(int draft, char *path, enum disk_kind kind, uint64_t size, struct vm_err *e)
 {
     char journal[32], extended[160];
-    struct child_end end;
+    struct lines mkfs_said = {0}, debugfs_said = {0};
 
     snprintf(journal, sizeof journal, "size=%d", JOURNAL_MIB);
     /* prezeroed: the kernel would otherwise write zeros over all inode tables, and fill every hole that they are in. */
@@ -60,18 +82,13 @@ static int template_format(const char *proc, enum disk_kind kind, uint64_t size,
              "resize=%llu,nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,root_owner=0:0",
              (unsigned long long)(size / BLOCK * GROW_TIMES));
     char *const mkfs[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", journal, "-E", extended,
-                          (char *)proc, NULL};
-    if (child_must(mkfs, deadline_in(MKFS_MS), NULL, e) < 0)
+                          path, NULL};
+    char *const debugfs[] = {"debugfs", "-w", path, NULL};
+    if (run_on(draft, mkfs, "", &mkfs_said, e) < 0 || run_on(draft, debugfs, kind_content[kind], &debugfs_said, e) < 0)
         return -1;
-
-    char *const debugfs[] = {"debugfs", "-w", (char *)proc, NULL};
-    struct child_plan fill = {.argv = debugfs, .input = kind_content[kind], .n_input = strlen(kind_content[kind])};
-    if (child_run(&fill, deadline_in(MKFS_MS), &end, e) < 0)
-        return -1;
-    OWN(str) char *output = end.output;
-    /* debugfs ends with 0 whatever happened; it names the command that failed at the start of a line. */
-    if (end.status != 0 || strstr(output, "\nrmdir:") || strstr(output, "\nmkdir:"))
-        return vm_fail(e, VM_E_BACKEND, "debugfs could not lay out an empty file system; is e2fsprogs complete?");
+    /* debugfs ends with 0 whatever happened, but a command that failed says so as "NAME: WHY". */
+    if (!strncmp(debugfs_said.last, "rmdir:", 6) || !strncmp(debugfs_said.last, "mkdir:", 6))
+        return vm_fail(e, VM_E_BACKEND, "debugfs: %.250s", debugfs_said.last);
     return 0;
 }
 
@@ -79,7 +96,7 @@ static int template_format(const char *proc, enum disk_kind kind, uint64_t size,
 static int template_open(struct image_store *s, enum disk_kind kind, uint64_t size, struct vm_err *e)
 {
     OWN(fd) int fd = -1;
-    char name[64], proc[64];
+    char name[64], path[DRAFT_PATH];
     struct vm_err why = {0};
 
     snprintf(name, sizeof name, "%s-%lluM.img", kind_names[kind], (unsigned long long)(size / MIB));
@@ -89,11 +106,11 @@ static int template_open(struct image_store *s, enum disk_kind kind, uint64_t si
             *e = why;
         return take_fd(&fd);
     }
-    if ((fd = disk_draft(s->templates, proc, e)) < 0)
+    if ((fd = disk_draft(s->templates, path, e)) < 0)
         return -1;
     if (ftruncate(fd, (off_t)size) < 0)
         return vm_fail_sys(e, "make an empty disk of %llu MiB", (unsigned long long)(size / MIB));
-    if (template_format(proc, kind, size, e) < 0 || disk_publish(fd, proc, s->templates, name, e) < 0)
+    if (template_format(fd, path, kind, size, e) < 0 || disk_publish(fd, path, s->templates, name, e) < 0)
         return -1;
     return take_fd(&fd);
 }
@@ -103,13 +120,13 @@ static int disk_make(struct image_store *s, int dir, const char *file, enum disk
 {
     OWN(fd) int from = template_open(s, kind, size, e);
     OWN(fd) int to = -1;
-    char proc[64];
+    char path[DRAFT_PATH];
 
-    if (from < 0 || (to = disk_draft(dir, proc, e)) < 0)
+    if (from < 0 || (to = disk_draft(dir, path, e)) < 0)
         return -1;
     if (copy_file(from, to, file, e) < 0)
         return -1;
-    return disk_publish(to, proc, dir, file, e);
+    return disk_publish(to, path, dir, file, e);
 }
 
 static int disk_grow(int fd, uint64_t have, uint64_t size, const char *what, struct vm_err *e)

@@ -22,6 +22,19 @@ bool image_is_there(const struct image_store *s, const char *id)
     return image_is_id(id) && path_exists(s->images, id);
 }
 
+int image_find(struct image_store *s, const char *id, struct image_ref *out, struct vm_err *e)
+{
+    struct image_ref ref;
+
+    if (!image_is_there(s, id))
+        return vm_fail(e, VM_E_ABSENT, "no image '%.64s'; 'vmctl images' lists what there is", id);
+    if (store_path(s, "images", id, "tree", ref.tree, e) < 0)
+        return -1;
+    memcpy(ref.id, id, sizeof ref.id);
+    *out = ref;
+    return 0;
+}
+
 /* ---- locks ---- */
 
 /* 1: held; 0: another has it. The file is removed by its last holder, so the one that was locked may be no longer the

@@ -205,6 +205,7 @@ static void build_args(const struct recipe *r, const char *builder, bool sources
 
 static int enter_scratch(void *scratch)
 {
+    umask(022); /* ours is strict, but what it makes is for all users of a guest */
     return fchdir(*(const int *)scratch) < 0 ? errno : 0;
 }
 
@@ -226,9 +227,11 @@ static int build_failed(const struct image_store *s, const struct lines *l, int 
 int recipe_build(const struct image_store *s, const struct recipe *r, int scratch, const char *path,
                  struct image_progress p, struct deadline d, struct vm_err *e)
 {
+    static const char *const proxies[] = {"http_proxy", "https_proxy", "no_proxy"};
     OWN(str) char *sources = NULL;
     OWN(strv) struct strv argv = {0};
     OWN(strv) struct strv env = {0};
+    const char *proxy;
     struct lines l = {.progress = p};
     struct child_end end;
 
@@ -240,6 +243,9 @@ int recipe_build(const struct image_store *s, const struct recipe *r, int scratc
     strv_add(&env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     strv_add(&env, "LC_ALL=C.UTF-8");
     strv_addf(&env, "TMPDIR=%s", path); /* what a killed build leaves goes with its scratch directory */
+    for (size_t i = 0; i < ARRAY_LEN(proxies); i++)
+        if ((proxy = getenv(proxies[i])))
+            strv_addf(&env, "%s=%s", proxies[i], proxy);
     if (argv.failed || env.failed)
         return vm_no_memory(e);
     struct child_plan plan = {
@@ -247,7 +253,7 @@ int recipe_build(const struct image_store *s, const struct recipe *r, int scratc
         .on_output = lines_take, .arg = &l, .prepare = enter_scratch, .prepare_arg = &scratch,
     };
     if (child_run(&plan, d, &end, e) < 0)
-        return -1;
+        return vm_context(e, "build with mmdebstrap");
     free(end.output);
     lines_end(&l);
     return end.status == 0 ? 0 : build_failed(s, &l, end.status, e);

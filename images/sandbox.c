@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/mount.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -11,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/capability.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -18,12 +19,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vmsd/own.h>
-
-/* mount(2) and move_mount(2) as the kernel's header has them; libc's <sys/mount.h> clashes with it. */
-int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
-int umount2(const char *target, int flags);
-enum { UMOUNT_DETACH = 2 };
-#define MOUNT_PRIVATE ((1ul << 18) | (1ul << 14)) /* MS_PRIVATE | MS_REC */
 
 /* Host ids that nobody else uses: the end of the range that systemd's registry leaves unassigned. */
 #define SANDBOX_BASE 0x7ffe0000u
@@ -74,15 +69,15 @@ static int enter_tree(int userns, struct vm_err *e)
     };
 
     if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0 ||
-        mount(NULL, "/", NULL, MOUNT_PRIVATE, NULL) < 0)
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return vm_fail_sys(e, "make namespaces");
-    OWN(fd) int tree = (int)syscall(SYS_open_tree, AT_FDCWD, ".", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    OWN(fd) int tree = open_tree(AT_FDCWD, ".", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (tree < 0)
         return vm_fail_sys(e, "clone the mount of the tree");
-    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
+    if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
         return vm_fail_sys(e, "map ids of the tree; does the file system of the state directory know idmapped mounts");
-    if (syscall(SYS_move_mount, tree, "", AT_FDCWD, ".", MOVE_MOUNT_F_EMPTY_PATH) < 0 || fchdir(tree) < 0 ||
-        syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", UMOUNT_DETACH) < 0 || chdir("/") < 0)
+    if (move_mount(tree, "", AT_FDCWD, ".", MOVE_MOUNT_F_EMPTY_PATH) < 0 || fchdir(tree) < 0 ||
+        syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
         return vm_fail_sys(e, "enter the tree");
     return 0;
 }
@@ -109,7 +104,7 @@ static int drop_privileges(int userns, struct vm_err *e)
 
 static int limit_resources(struct vm_err *e)
 {
-    static const struct { __rlimit_resource_t which; rlim_t max; } limits[] = {
+    static const struct { int which; rlim_t max; } limits[] = {
         {RLIMIT_AS, MEMORY_MAX}, {RLIMIT_NOFILE, 64}, {RLIMIT_NPROC, 0}, {RLIMIT_CORE, 0}, {RLIMIT_MEMLOCK, 0},
     };
 
@@ -128,7 +123,7 @@ static int filter_calls(struct vm_err *e)
         SCMP_SYS(linkat), SCMP_SYS(link), SCMP_SYS(unlink), SCMP_SYS(rmdir), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate),
         SCMP_SYS(fchown), SCMP_SYS(lchown), SCMP_SYS(fchownat), SCMP_SYS(fchmod), SCMP_SYS(chmod), SCMP_SYS(fchmodat),
         SCMP_SYS(utimensat), SCMP_SYS(fsetxattr), SCMP_SYS(lsetxattr), SCMP_SYS(chdir), SCMP_SYS(fchdir),
-        SCMP_SYS(umask), SCMP_SYS(geteuid), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk),
+        SCMP_SYS(umask), SCMP_SYS(geteuid), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk),
         SCMP_SYS(getrandom), SCMP_SYS(clock_gettime), SCMP_SYS(rt_sigreturn), SCMP_SYS(exit_group),
     };
     scmp_filter_ctx f = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -136,6 +131,8 @@ static int filter_calls(struct vm_err *e)
 
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(allowed); i++)
         rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, allowed[i], 0);
+    if (rc == 0) /* memory, but none to run code in */
+        rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     if (rc == 0)
         rc = seccomp_load(f);
     seccomp_release(f);

@@ -32,6 +32,9 @@ struct image_ref { char id[IMAGE_ID]; char tree[IMAGE_PATH]; /* absolute path of
  * for one build. Built under a scratch name, fsynced, renamed: no half image is ever listed. */
 int image_ensure(struct image_store *s, const struct spec_image *want, struct image_progress p, struct deadline d,
                  struct image_ref *out, struct vm_err *e);
+/* The image of that id: a guest keeps the one that its root was made on until it is rebuilt, whatever its spec's source
+ * has become since. ABSENT when it was removed. */
+int image_find(struct image_store *s, const char *id, struct image_ref *out, struct vm_err *e);
 bool image_have(struct image_store *s, const struct spec_image *want); /* ready, without building */
 /* [{id, name, kind: recipe|directory|tar, bytes, created_at}] */
 int image_list(struct image_store *s, json_t **out, struct vm_err *e);

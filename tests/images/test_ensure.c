@@ -23,7 +23,7 @@ static const struct image_progress quiet;
 static const char double_text[] =
     "#!/bin/sh\n"
     "echo run >>%s/runs\n"
-    "printf '%%s\\n' \"$@\" >%s/args\n"
+    "{ printf '%%s\\n' \"$@\"; umask; } >%s/args\n"
     "for word; do case $word in slow|broken|full|odd|quick|noisy) suite=$word;; esac; done\n"
     "mkdir -p tree/etc tree/sbin tree/dev\n"
     "echo I: at work\n"
@@ -100,6 +100,8 @@ START_TEST(test_recipe_is_built_once)
     ck_assert(image_have(s, &tiny));
     ck_assert_str_eq(ref.id, again.id);
     ck_assert_str_eq(ref.tree, again.tree);
+    ck_works(image_find(s, ref.id, &again, &e_));
+    ck_assert_str_eq(ref.tree, again.tree);
     ck_assert_uint_eq(runs(), 1);
     check_one_image(s, ref.id);
     snprintf(file, sizeof file, "%s/dev/null", ref.tree);
@@ -135,6 +137,7 @@ START_TEST(test_arguments_of_the_builder)
     OWN(store) struct image_store *s = store_with_double();
     struct image_ref ref;
 
+    umask(077);
     room_recipe("tiny",
                 "{\"suite\": \"quick\", \"variant\": \"essential\", \"components\": [\"main\", \"contrib\"],"
                 " \"packages\": [\"init\", \"libstdc++6\"], \"exclude\": [\"/usr/share/man/*\"],"
@@ -144,7 +147,7 @@ START_TEST(test_arguments_of_the_builder)
     ck_assert_int_eq(room_sh("printf '%%s\\n' --mode=root --format=directory --variant=essential "
                              "--components=main,contrib --include=init,libstdc++6 "
                              "'--dpkgopt=path-exclude=/usr/share/man/*' "
-                             "'--dpkgopt=path-include=/usr/share/doc/*/copyright' quick tree | cmp - args"),
+                             "'--dpkgopt=path-include=/usr/share/doc/*/copyright' quick tree 0022 | cmp - args"),
                      0);
 }
 END_TEST
@@ -300,7 +303,7 @@ START_TEST(test_deadline_ends_a_build)
     struct image_ref ref = {.id = "untouched"};
 
     recipe_of("slow");
-    ck_fails(image_ensure(s, &tiny, quiet, deadline_in(500), &ref, &e_), TIMEOUT, "image 'tiny'");
+    ck_fails(image_ensure(s, &tiny, quiet, deadline_in(500), &ref, &e_), TIMEOUT, "image 'tiny': build with mmdebstrap");
     ck_assert_str_eq(ref.id, "untouched");
     ck_assert_uint_eq(builders_alive(), 0);
     ck_assert_uint_eq(count_entries(room_dir, "state/images"), 0);
@@ -389,6 +392,7 @@ START_TEST(test_recipe_names)
     want.name = "ubuntu-24.04";
     ck_fails(ensure(s, &want, &ref, &e_), ABSENT, "no recipe 'ubuntu-24.04' in");
     want = (struct spec_image){.kind = IMAGE_DISK, .name = "/x.img"};
+    ck_fails(image_find(s, "../guests", &ref, &e_), ABSENT, "no image");
     ck_fails(ensure(s, &want, &ref, &e_), UNAVAILABLE, "a disk can't be the image of a container");
 }
 END_TEST
