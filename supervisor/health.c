@@ -1,6 +1,7 @@
 /* How well a guest is: its checks, made one after the other by one timer, each never twice at once. */
 #include "job.h"
 #include "probe.h"
+#include "usage.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -306,6 +307,7 @@ void health_start(struct guest *g)
         health_free(g->health);
     }
     g->health = h;
+    usage_soon(g->w);
     wake(h); /* the check of the agent costs nothing: a guest without others is healthy at once */
 }
 

@@ -75,6 +75,7 @@ struct world {
     struct net_relay *relay;
     struct events *events;
     struct netsync *netsync;
+    struct sampler *sampler;     /* of usage */
     struct guest **guests; size_t n_guests;           /* by name */
     struct network_spec **networks; size_t n_networks; /* by name */
     unsigned running_jobs;
@@ -155,7 +156,7 @@ void guest_health_changed(struct guest *g, enum health_state now, const char *wh
 
 /* usage.c */
 int usage_open(struct world *w, struct vm_err *e);
-void usage_close(struct world *w);
+void usage_close(struct world *w);         /* after the loop: a round may be under way until then */
 void usage_drop(struct guest *g);          /* the guest goes */
 json_t *usage_json(const struct guest *g); /* the usage object; yours */
 

@@ -1,0 +1,25 @@
+/* What guests use, as last measured. Loop thread only. Private to supervisor/. */
+#ifndef USAGE_H
+#define USAGE_H
+
+#include "world.h"
+
+/* What the host cannot tell is NAN or UINT64_MAX. */
+struct usage_sample {
+    int64_t at;                  /* monotonic, 0: never measured */
+    uint64_t boot;               /* start time of the keeper whose counters these are, 0: it was not up */
+    double cpu_percent;          /* since the sample before */
+    uint64_t disk;
+    struct drv_stats stats;
+    struct net_stats net;        /* of all nics */
+};
+extern const struct usage_sample usage_unknown;
+const struct usage_sample *usage_last(const struct guest *g); /* never NULL */
+void usage_soon(struct world *w); /* a guest came up: do not wait for the next round */
+
+/* Share of one CPU between two samples of the same boot, in per cent; else NAN. */
+double usage_cpu_percent(const struct usage_sample *before, const struct usage_sample *now);
+/* Would anybody who looks at b see something else than at a? */
+bool usage_differs(const struct usage_sample *a, const struct usage_sample *b);
+
+#endif
