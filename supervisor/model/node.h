@@ -8,6 +8,7 @@
 enum {
     NODES_MAX = 32768,   /* values in one document, aliases counted as often as they are used */
     ANCHORS_MAX = 64,    /* in one document */
+    BRACKETS_MAX = 1000, /* open ones, wherever they stand */
     STRING_MAX = 4096,   /* bytes of one string */
     DOCS_MAX = SPEC_GUESTS_MAX + 1000
 };

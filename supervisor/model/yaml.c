@@ -12,7 +12,7 @@ struct anchor {
 };
 
 struct builder {
-    const char *file;
+    const char *file, *data;
     struct arena *arena;
     struct issues *issues;
     struct docs *out;
@@ -20,7 +20,7 @@ struct builder {
     struct node **pile;          /* finished nodes whose parents are still open, and those parents */
     size_t n, cap;
     size_t open[SPEC_DEPTH_MAX]; /* where in the pile each open list or map stands */
-    unsigned depth, nodes;
+    unsigned depth, nodes, docs;
     struct anchor anchors[ANCHORS_MAX];
     unsigned n_anchors;
     bool no_memory;
@@ -101,6 +101,33 @@ static bool add_marks(struct builder *b, struct node *s, struct fy_token *anchor
     return true;
 }
 
+/* libfyaml 0.7 leaks memory for a string in single quotes that has '' in it many times, so such a string is read here.
+ * NULL with a complaint, or without memory. */
+static const char *single_quoted(struct builder *b, struct fy_token *t, const struct fy_mark *m, size_t *n)
+{
+    size_t from = fy_token_start_mark(t)->input_pos, length = fy_token_end_mark(t)->input_pos - from;
+    const char *raw = b->data + from;
+    char *text;
+
+    if (!memmem(raw, length, "''", 2))
+        return fy_token_get_text(t, n);
+    if (memchr(raw, '\n', length) || memchr(raw, '\r', length)) {
+        refuse(b, m, "a string in single quotes with '' and line breaks; expected one line; use double quotes");
+        return NULL;
+    }
+    if (!(text = arena_copy(b->arena, raw, length))) {
+        b->no_memory = true;
+        return NULL;
+    }
+    *n = 0;
+    for (size_t i = 0; i < length; i++) {
+        text[(*n)++] = raw[i];
+        i += raw[i] == '\'';
+    }
+    text[*n] = '\0';
+    return text;
+}
+
 static bool add_scalar(struct builder *b, struct fy_event *ev, const struct fy_mark *m)
 {
     struct fy_token *t = ev->scalar.value;
@@ -111,8 +138,12 @@ static bool add_scalar(struct builder *b, struct fy_event *ev, const struct fy_m
 
     if (!s)
         return false;
-    if (t && !(text = fy_token_get_text(t, &n)))
+    if (t && fy_token_scalar_style(t) == FYSS_SINGLE_QUOTED) {
+        if (!(text = single_quoted(b, t, m, &n)))
+            return false;
+    } else if (t && !(text = fy_token_get_text(t, &n))) {
         return out_of_memory(b);
+    }
     if (n > STRING_MAX)
         return refuse(b, m, "a string of %zu bytes; expected at most %d; put it into a file", n, STRING_MAX);
     if (memchr(text, '\0', n))
@@ -231,7 +262,7 @@ static bool add_close(struct builder *b)
 
 static bool doc_begin(struct builder *b)
 {
-    if (b->out->n >= DOCS_MAX)
+    if (b->out->n >= DOCS_MAX || ++b->docs > DOCS_MAX)
         return refuse(b, NULL, "more than %d documents in all", DOCS_MAX);
     b->n = b->depth = b->nodes = b->n_anchors = 0;
     if (!(b->doc = arena_take(b->arena, sizeof *b->doc)))
@@ -315,19 +346,46 @@ static size_t first_unclean(const char *s, size_t n)
     return n;
 }
 
-static bool check_bytes(struct builder *b, const char *s, size_t n)
+/* libfyaml reads brackets ahead, to the end of the line, before it tells of the first one. So brackets that nobody would
+ * write, not even in comments, are found before it starts as well: the offset of the first too many, or n. */
+static size_t first_too_deep(const char *s, size_t n)
 {
-    size_t at = first_unclean(s, n);
+    unsigned open = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == '[' || s[i] == '{')
+            open++;
+        else if ((s[i] == ']' || s[i] == '}') && open)
+            open--;
+        if (open > BRACKETS_MAX)
+            return i;
+    }
+    return n;
+}
+
+static struct fy_mark mark_of(const char *s, size_t at)
+{
     struct fy_mark m = {0};
 
-    if (at == n)
-        return true;
     for (size_t i = 0; i < at; i++) {
         m.line += s[i] == '\n';
         m.column = s[i] == '\n' ? 0 : m.column + ((s[i] & 0xc0) != 0x80);
     }
-    return refuse(b, &m, "the byte 0x%02X: a control character, a direction mark or no UTF-8; expected plain text",
-                  (unsigned)(unsigned char)s[at]);
+    return m;
+}
+
+static bool check_bytes(struct builder *b, const char *s, size_t n)
+{
+    size_t at = first_unclean(s, n);
+    struct fy_mark m = mark_of(s, at);
+
+    if (at < n)
+        return refuse(b, &m, "the byte 0x%02X: a control character, a direction mark or no UTF-8; expected plain text",
+                      (unsigned)(unsigned char)s[at]);
+    if ((at = first_too_deep(s, n)) == n)
+        return true;
+    m = mark_of(s, at);
+    return refuse(b, &m, "more than %d open brackets; expected at most %d levels", BRACKETS_MAX, SPEC_DEPTH_MAX);
 }
 
 static void syntax_error(struct builder *b, struct fy_diag *diag)
@@ -364,6 +422,7 @@ int yaml_read(const char *file, const char *data, size_t n, struct arena *a, str
         data += 3;
         n -= 3;
     }
+    b.data = data;
     if (n > SPEC_FILE_MAX) {
         issue_add(is, file, 0, 0, false, "%zu bytes; expected at most %d; split it", n, SPEC_FILE_MAX);
         return 0;

@@ -80,7 +80,13 @@ START_TEST(test_C8_bounds)
 }
 END_TEST
 
-/* The figures of the threat: refused in less than 100 ms each. */
+/* Refused in less than 100 ms each, a second where sanitizers watch. */
+#ifdef __SANITIZE_ADDRESS__
+enum { TOO_LONG = CLOCKS_PER_SEC };
+#else
+enum { TOO_LONG = CLOCKS_PER_SEC / 10 };
+#endif
+
 START_TEST(test_C8_takes_no_time)
 {
     static const char *const repeated[] = {"[", "{a: ", "- ", "a: &a [*a]\n", "? ", "*x ", "&x ", "---\n", "kind: container\n"
@@ -93,7 +99,7 @@ START_TEST(test_C8_takes_no_time)
         repeat(&t, repeated[i], 1000000 / strlen(repeated[i]));
         start = clock();
         spec_set_free(help_set(t.s));
-        ck_assert_msg(clock() - start < CLOCKS_PER_SEC, "\"%s\" many times takes %ld ms", repeated[i],
+        ck_assert_msg(clock() - start < TOO_LONG, "\"%s\" many times takes %ld ms", repeated[i],
                       (long)((clock() - start) * 1000 / CLOCKS_PER_SEC));
         text_done(t);
     }
@@ -169,7 +175,6 @@ START_TEST(test_mutations)
     for (unsigned i = 0; i < rounds; i++) {
         OWN(help_bundle) struct bundle *b = help_bundle(any(4) ? "/srv/vms.d" : NULL);
         OWN(spec_set) struct spec_set *s = NULL;
-        OWN(str) char *issues = NULL;
         struct text t = {0};
         size_t n;
         OWN(str) char *text = help_read(found.gl_pathv[any((uint32_t)found.gl_pathc)], &n);
@@ -180,10 +185,8 @@ START_TEST(test_mutations)
         help_usual_files(b);
         help_seal(b);
         ck_assert_int_eq(spec_set_read(b, NULL, &s, NULL), 0);
-        issues = help_issues(s);
-        ck_assert(text_is_clean(issues, 0) && s->n_errors <= s->n_issues + ISSUES_MAX * 100);
         for (size_t k = 0; k < s->n_issues; k++)
-            ck_assert_msg(text_is_clean(s->issues[k].what, strlen(s->issues[k].what)), "%s", issues);
+            ck_assert_msg(text_is_clean(s->issues[k].what, strlen(s->issues[k].what)), "issue %zu", k);
         text_done(t);
     }
     globfree(&found);
