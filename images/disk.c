@@ -71,10 +71,18 @@ static int run_on(int draft, char *const *argv, const char *input, struct lines 
     return end.status ? vm_fail(e, VM_E_BACKEND, "%s: %.250s", argv[0], said->last) : 0;
 }
 
+/* debugfs ends with 0 whatever happened, but of a command that failed it says "NAME: WHY". */
+static void note_refusal(const char *line, void *refused)
+{
+    if (!strncmp(line, "rmdir:", 6) || !strncmp(line, "mkdir:", 6))
+        *(bool *)refused = true;
+}
+
 static int template_format(int draft, char *path, enum disk_kind kind, uint64_t size, struct vm_err *e)
 {
     char journal[32], extended[160];
-    struct lines mkfs_said = {0}, debugfs_said = {0};
+    bool refused = false;
+    struct lines mkfs_said = {0}, debugfs_said = {.progress = {.line = note_refusal, .arg = &refused}};
 
     snprintf(journal, sizeof journal, "size=%d", JOURNAL_MIB);
     /* prezeroed: the kernel would otherwise write zeros over all inode tables, and fill every hole that they are in. */
@@ -86,9 +94,8 @@ static int template_format(int draft, char *path, enum disk_kind kind, uint64_t 
     char *const debugfs[] = {"debugfs", "-w", path, NULL};
     if (run_on(draft, mkfs, "", &mkfs_said, e) < 0 || run_on(draft, debugfs, kind_content[kind], &debugfs_said, e) < 0)
         return -1;
-    /* debugfs ends with 0 whatever happened, but a command that failed says so as "NAME: WHY". */
-    if (!strncmp(debugfs_said.last, "rmdir:", 6) || !strncmp(debugfs_said.last, "mkdir:", 6))
-        return vm_fail(e, VM_E_BACKEND, "debugfs: %.250s", debugfs_said.last);
+    if (refused)
+        return vm_fail(e, VM_E_BACKEND, "debugfs can't lay out an empty file system; is e2fsprogs complete?");
     return 0;
 }
 

@@ -27,7 +27,7 @@ int image_find(struct image_store *s, const char *id, struct image_ref *out, str
     struct image_ref ref;
 
     if (!image_is_there(s, id))
-        return vm_fail(e, VM_E_ABSENT, "no image '%.64s'; 'vmctl images' lists what there is", id);
+        return vm_fail(e, VM_E_ABSENT, "no image '%.64s'; 'vmctl image ls' lists what there is", id);
     if (store_path(s, "images", id, "tree", ref.tree, e) < 0)
         return -1;
     memcpy(ref.id, id, sizeof ref.id);
@@ -130,7 +130,7 @@ int image_remove(struct image_store *s, const char *id, struct vm_err *e)
     OWN(fd) int lock = -1;
 
     if (!image_is_there(s, id))
-        return vm_fail(e, VM_E_ABSENT, "no image '%.64s'; 'vmctl images' lists what there is", id);
+        return vm_fail(e, VM_E_ABSENT, "no image '%.64s'; 'vmctl image ls' lists what there is", id);
     if (image_lock(s, id, deadline_in(0), &lock, e) < 0)
         return -1;
     int rc = remove_locked(s, id, e);

@@ -121,7 +121,7 @@ int store_full(const struct image_store *s, const char *doing, struct vm_err *e)
 {
     if (!e || (e->sys != ENOSPC && e->sys != EDQUOT && !strstr(e->text, strerror(ENOSPC))))
         return -1;
-    vm_fail(e, VM_E_SYSTEM, "no space left in '%.200s' for %s; free some ('vmctl rm' what is not needed) and try again",
+    vm_fail(e, VM_E_SYSTEM, "no space left in '%.200s' for %s; free some ('vmctl image gc' removes what no guest uses) and try again",
             s->state, doing);
     e->sys = ENOSPC;
     return -1;
