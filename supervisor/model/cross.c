@@ -187,13 +187,10 @@ static bool holds(const char *a, const char *b)
 }
 
 /* What gives a guest the host, by itself or by something below. The daemon checks again, by what the paths are. */
-static void check_bind(struct cross *x, const struct entry *at, size_t i)
+static void check_source(struct cross *x, const struct entry *at, const char *path, const char *source)
 {
     static const char *const heart[] = {"/proc", "/sys", "/dev", "/run/vmsd", "/var/run/vmsd", "/var/lib/vmsd"};
-    const char *source = at->guest->binds[i].source;
-    char path[64];
 
-    snprintf(path, sizeof path, "binds[%zu].source", i);
     for (size_t k = 0; source && k < ARRAY_LEN(heart); k++) {
         if (holds(source, heart[k]) || holds(heart[k], source)) {
             entry_bad(x->issues, at, path, "%s gives the guest %s of the host; expected a directory of its own", source,
@@ -207,11 +204,15 @@ static void check_guest(struct cross *x, const struct entry *at)
 {
     const struct guest_spec *g = at->guest;
     struct claims targets = {0};
+    char path[48];
 
     check_names(x, at);
     check_allow(x, at);
+    if (g->image.kind == IMAGE_DIRECTORY)
+        check_source(x, at, "image.directory", g->image.name);
     for (size_t i = 0; i < g->n_binds; i++) {
-        check_bind(x, at, i);
+        snprintf(path, sizeof path, "binds[%zu].source", i);
+        check_source(x, at, path, g->binds[i].source);
         claim_add(&targets, g->binds[i].target, at, "binds[%zu].target", i);
     }
     for (size_t i = 0; i < g->n_volumes; i++)
