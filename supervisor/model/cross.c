@@ -79,8 +79,9 @@ void claims_check(struct claims *c, const char *noun, struct issues *is)
         if (strcmp(c->v[i].what, c->v[first].what) != 0)
             first = i;
         else
-            entry_bad(is, c->v[i].by, c->v[i].path, "the %s %s is given twice, first for \"%s\" (%s:%u); expected it once",
-                      noun, c->v[i].what, entry_name(c->v[first].by), at->doc->file, at->line);
+            entry_bad(is, c->v[i].by, c->v[i].path,
+                      "the %s %s is given twice, first for \"%s\" (%s:%u); expected it once", noun, c->v[i].what,
+                      entry_name(c->v[first].by), at->doc->file, at->line);
     }
     c->n = 0;
 }

@@ -26,12 +26,13 @@ static void check_address(struct entries networks, const struct entry *at, size_
     }
     gateway = subnet_gateway(&s);
     if (!subnet_has(&s, &a))
-        entry_bad(is, at, path, "%s is outside %s; expected an address of the network \"%s\"", address, cidr, n->network);
+        entry_bad(is, at, path, "%s is outside %s; expected an address of the network \"%s\"", address, cidr,
+                  n->network);
     else if (!address_order(&a, &gateway))
         entry_bad(is, at, path, "%s is the gateway, the host itself; expected another address of %s", address, cidr);
     else if (!address_order(&a, &s.first) || (!v6 && !address_order(&a, &s.last)))
-        entry_bad(is, at, path, "%s is no guest's: the first and the last of %s mean all; expected one between", address,
-                  cidr);
+        entry_bad(is, at, path, "%s is no guest's: the first and the last of %s mean all; expected one between",
+                  address, cidr);
 }
 
 static void check_addresses(struct entries guests, struct entries networks, struct claims *c, struct issues *is)

@@ -158,8 +158,8 @@ static const struct field script_rows[] = {
     {"env", ENV, .word = &word_arg, MEMBER(spec_script, env), .doc = "Variables for this script alone.",
      .example = "{VERSION: 15}"},
     {"inputs", LIST, .word = &word_bundle_path, NOWHERE, .change = PLAN_LIVE,
-     .doc = "Files and directories of the spec directory on which the script depends: when one of them changes, it runs "
-            "again.", .example = "[scripts/lib.sh, files/db]"},
+     .doc = "Files and directories of the spec directory on which the script depends: when one of them changes, it "
+            "runs again.", .example = "[scripts/lib.sh, files/db]"},
     {"user", .word = &word_user, .flags = F_SPARSE, MEMBER(spec_script, user), .computed = "root",
      .doc = "User of the guest as which it runs.", .example = "git"},
     {"timeout", .word = &word_duration, .otherwise = "30m", .min = 1 * SECONDS, .max = 24 * HOURS, .change = PLAN_LIVE,
@@ -238,7 +238,8 @@ static const struct field limits_rows[] = {
      .doc = "Processes and threads at the same time.", .example = "500"},
     {"io", .sub = &io_table, .flags = F_MERGE, .at = 0, .doc = "Speed of its disks.", .example = "{read: 50M}"},
     {"net", .sub = &rate_table, .flags = F_MERGE, .at = 0, .doc = "Speed of its network.", .example = "{tx: 10M}"},
-    {"cpu_weight", .word = &word_count, .computed = "that of all others, 100", .min = 1, .max = 10000, MEMBER(spec_limits, cpu_weight),
+    {"cpu_weight", .word = &word_count, .computed = "that of all others, 100", .min = 1, .max = 10000,
+     MEMBER(spec_limits, cpu_weight),
      .doc = "Share of the CPUs where guests compete for them.", .example = "50"},
 };
 TABLE(limits, "limits", .size = sizeof(struct spec_limits), NO_KIND);
@@ -246,7 +247,8 @@ TABLE(limits, "limits", .size = sizeof(struct spec_limits), NO_KIND);
 static const struct field security_rows[] = {
     {"read_only_root", .word = &word_bool, .otherwise = "false", MEMBER(spec_security, read_only_root),
      .doc = "Whether the root file system is read-only once install scripts are done.", .example = "true"},
-    {"capabilities", LIST, .word = &word_capability, .items = 41, .choices = capability_names, MEMBER(spec_security, capabilities),
+    {"capabilities", LIST, .word = &word_capability, .items = 41, .choices = capability_names,
+     MEMBER(spec_security, capabilities),
      .doc = "Capabilities beyond those that every guest has.", .example = "[CAP_NET_ADMIN]"},
     {"no_new_privileges", .word = &word_bool, .otherwise = "true", MEMBER(spec_security, no_new_privileges),
      .doc = "Whether set-user-ID programs (sudo, su) give nothing. `false` lets them work.", .example = "false"},
@@ -266,7 +268,8 @@ static const struct field guest_rows[] = {
      MEMBER(guest_spec, kind), .doc = "What this document describes.", .example = "container"},
     {"name", .word = &word_label, .flags = F_NEED, MEMBER(guest_spec, name),
      .doc = "Name of the guest, unique on the host; also its host name. Optional in `defaults`.", .example = "db"},
-    {"for", .sub = &for_table, .kinds = K_DEFAULTS, NOWHERE, .doc = "Limits which guests these defaults are for.",
+    {"for", .sub = &for_table, .kinds = K_DEFAULTS, NOWHERE, .computed = "every guest",
+     .doc = "Limits which guests these defaults are for.",
      .example = "{kind: microvm, tags: [web]}"},
     {"tags", LIST, .word = &word_tag, .items = 64, .change = PLAN_LIVE, MEMBER(guest_spec, tags),
      .doc = "Words by which commands, `allow` and `defaults` select guests.", .example = "[core, data]"},
@@ -310,8 +313,8 @@ static const struct field guest_rows[] = {
      .example = "[{name: pg_password, file: /etc/vmsd/secrets/pg_password}]"},
     {"install", LIST, .sub = &script_table, .items = 99, .change = PLAN_SCRIPTS,
      MEMBERS(guest_spec, install, n_install),
-     .doc = "Scripts that make the guest what it is, in order. One runs when the guest is new, and when it, its inputs or "
-            "a script before it changed.", .example = "[scripts/base.sh, scripts/postgres.sh]"},
+     .doc = "Scripts that make the guest what it is, in order. One runs when the guest is new, and when it, its inputs "
+            "or a script before it changed.", .example = "[scripts/base.sh, scripts/postgres.sh]"},
     {"health", LIST, .sub = &check_table, .items = 32, .change = PLAN_LIVE, MEMBERS(guest_spec, health, n_health),
      .doc = "Checks besides the one that the agent answers, which is always made.",
      .example = "[{tcp: 5432, every: 5s}, {units: true}]"},

@@ -106,6 +106,9 @@ extern const struct word word_host_path, word_guest_path, word_bundle_path;
 
 /* For parse functions: fills cx->why (and hint) and returns NULL. */
 VM_PRINTF(2) json_t *word_wrong(struct word_cx *cx, const char *fmt, ...);
+enum { WORD_BOUND = 32 };
+/* A bound of a field in the unit in which one would write it: "16M". */
+const char *word_bound(const struct field *f, double v, char out[static WORD_BOUND]);
 json_t *word_range(const struct field *f, const char *text, double v, struct word_cx *cx); /* the number, if it fits */
 
 #endif

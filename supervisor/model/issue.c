@@ -84,8 +84,8 @@ void issues_end(struct issues *is)
     }
     is->n = kept;
     if (is->left_out) {
-        size_t more = is->left_out;
-        char *last = text_format("(all)"), *what = text_format("%zu more complaints are left out; mend these first", more);
+        char *last = strdup("(all)");
+        char *what = text_format("%zu more complaints are left out; mend these first", is->left_out);
 
         if (last && what && issues_room(is)) {
             is->v[is->n++] = (struct spec_issue){.file = last, .warning = true, .what = what};

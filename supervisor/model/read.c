@@ -91,7 +91,7 @@ static json_t *read_word(struct reader *r, const struct field *f, const struct n
     if (v && !(f->word->accepts & scalar)) {
         json_decref(v);
         v = word_wrong(&cx, "%.60s is %s", at->text, node_kind_name(at));
-        snprintf(cx.hint, sizeof cx.hint, "%s", scalar == SCALAR_STRING ? "write it without quotes" : "write it in quotes");
+        snprintf(cx.hint, sizeof cx.hint, "write it %s quotes", scalar == SCALAR_STRING ? "without" : "in");
     }
     if (!v && *cx.why)
         complain_word(r, f, at, cx.why, cx.hint);

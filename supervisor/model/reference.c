@@ -18,32 +18,10 @@ static const char head[] =
     "- **Change** says what a later change of the field costs: `live` nothing; `scripts` install scripts run again;\n"
     "  `restart` the guest stops and starts; `rebuild` its root file system is made anew (volumes stay).\n";
 
-/* "16M" as one would write it. */
-static void add_bound(struct text *t, const struct field *f, double v)
-{
-    static const char units[] = "KMGT";
-    size_t u = 0;
-
-    if (f->word == &word_size) {
-        while (u < 4 && v >= 1024 && v / 1024 == (double)(uint64_t)(v / 1024)) {
-            v /= 1024;
-            u++;
-        }
-        text_addf(t, u ? "%.0f%c" : "%.0f", v, u ? units[u - 1] : ' ');
-    } else if (f->word == &word_duration) {
-        static const struct { double ms; const char *unit; } times[] = {{864e5, "d"}, {36e5, "h"}, {6e4, "m"},
-                                                                        {1e3, "s"}, {1, "ms"}};
-
-        while (u + 1 < ARRAY_LEN(times) && (v < times[u].ms || v / times[u].ms != (double)(uint64_t)(v / times[u].ms)))
-            u++;
-        text_addf(t, "%.0f%s", v / times[u].ms, times[u].unit);
-    } else {
-        text_addf(t, "%.10g", v);
-    }
-}
-
 static void add_form(struct text *t, const struct field *f)
 {
+    char lo[WORD_BOUND], hi[WORD_BOUND];
+
     if (f->shape == LIST)
         text_add(t, "list of ");
     if (f->shape == ENV)
@@ -60,13 +38,9 @@ static void add_form(struct text *t, const struct field *f)
         return;
     }
     text_add(t, f->word->name);
-    if (f->max) {
-        text_add(t, f->word->parse == word_text.parse ? " of " : " ");
-        add_bound(t, f, f->min);
-        text_add(t, "..");
-        add_bound(t, f, f->max);
-        text_add(t, f->word->parse == word_text.parse ? " bytes" : "");
-    }
+    if (f->max)
+        text_addf(t, f->word == &word_text ? " of %s..%s bytes" : " %s..%s", word_bound(f, f->min, lo),
+                  word_bound(f, f->max, hi));
 }
 
 static void add_default(struct text *t, const struct field *f)
@@ -114,8 +88,11 @@ static void add_table(struct text *t, const struct table *table, const char *tit
 {
     text_addf(t, "\n%s %s\n\n", top ? "##" : "###", title);
     if (path)
-        text_addf(t, "In `%s`.%s%s%s\n\n", path, table->bare ? " A bare value means `" : "", table->bare ? table->bare : "",
-                  table->bare ? "`." : "");
+        text_addf(t, "In `%s`.", path);
+    if (path && table->bare)
+        text_addf(t, " A bare value means `%s`.", table->bare);
+    if (path)
+        text_add(t, "\n\n");
     text_add(t, "| field | form | default | change | |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < table->n; i++) {
         const struct field *f = &table->rows[i];

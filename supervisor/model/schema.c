@@ -89,7 +89,8 @@ static json_t *of_field(struct schema *x, const struct field *f)
                       word_env_name.pattern, "maxProperties", KEYS_MAX, "additionalProperties", one);
     json_put_str(s, "description", f->doc);
     if (f->otherwise)
-        json_put(s, "default", f->word->accepts & SCALAR_STRING ? json_string(f->otherwise) : field_default(f, &failed));
+        json_put(s, "default",
+                 f->word->accepts & SCALAR_STRING ? json_string(f->otherwise) : field_default(f, &failed));
     return s;
 }
 

@@ -72,8 +72,8 @@ static json_t *parse_guest_path(const struct field *f, const char *text, struct 
     return json_string(path);
 }
 
-const struct word word_guest_path = {"path in the guest", "an absolute path without \"..\" and \":\", not /", "^/[^:]+$",
-                                     SCALAR_STRING, parse_guest_path, NULL};
+const struct word word_guest_path = {"path in the guest", "an absolute path without \"..\" and \":\", not /",
+                                     "^/[^:]+$", SCALAR_STRING, parse_guest_path, NULL};
 
 static json_t *parse_bundle_path(const struct field *f, const char *text, struct word_cx *cx)
 {

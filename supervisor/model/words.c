@@ -19,34 +19,30 @@ static bool whole(double v)
     return v > -0x1p53 && v < 0x1p53 && (double)(int64_t)v == v;
 }
 
-/* How a bound is shown: in the unit in which one would write it. */
-static const char *bound_text(const struct field *f, double v, char out[static 32])
+const char *word_bound(const struct field *f, double v, char out[static WORD_BOUND])
 {
-    static const struct { const char *unit; double factor; } sizes[] = {{"T", 0x1p40}, {"G", 0x1p30}, {"M", 0x1p20},
-                                                                        {"K", 0x1p10}, {"", 1}},
-                               times[] = {{"d", 864e5}, {"h", 36e5}, {"m", 6e4}, {"s", 1e3}, {"ms", 1}};
-    const size_t n = ARRAY_LEN(sizes);
+    static const struct unit {
+        const char *name;
+        double factor;
+    } sizes[] = {{"T", 0x1p40}, {"G", 0x1p30}, {"M", 0x1p20}, {"K", 0x1p10}, {"", 1}},
+      times[] = {{"d", 864e5}, {"h", 36e5}, {"m", 6e4}, {"s", 1e3}, {"ms", 1}};
+    const struct unit *u = f->word == &word_size ? sizes : f->word == &word_duration ? times : NULL;
 
-    if (f->word == &word_size || f->word == &word_duration) {
-        for (size_t i = 0; i < n; i++) {
-            double factor = f->word == &word_size ? sizes[i].factor : times[i].factor;
-
-            if ((v >= factor && whole(v / factor)) || i == n - 1) {
-                snprintf(out, 32, "%.0f%s", v / factor, f->word == &word_size ? sizes[i].unit : times[i].unit);
-                return out;
-            }
-        }
-    }
-    snprintf(out, 32, "%.10g", v);
+    while (u && u->factor > 1 && v > 0 && !whole(v / u->factor))
+        u++;
+    if (u && v > 0)
+        snprintf(out, WORD_BOUND, "%.0f%s", v / u->factor, u->name);
+    else
+        snprintf(out, WORD_BOUND, "%.10g", v);
     return out;
 }
 
 json_t *word_range(const struct field *f, const char *text, double v, struct word_cx *cx)
 {
-    char lo[32], hi[32];
+    char lo[WORD_BOUND], hi[WORD_BOUND];
 
     if ((f->min || f->max) && !(v >= f->min && v <= f->max))
-        return word_wrong(cx, "%.40s is outside %s..%s", text, bound_text(f, f->min, lo), bound_text(f, f->max, hi));
+        return word_wrong(cx, "%.40s is outside %s..%s", text, word_bound(f, f->min, lo), word_bound(f, f->max, hi));
     if (whole(v))
         return json_integer((json_int_t)v);
     if (f->flags & F_WHOLE)
@@ -349,7 +345,8 @@ static json_t *parse_file_name(const struct field *f, const char *text, struct w
     return of_characters(text, LOWER UPPER DIGIT "._-", 64, "a name", cx);
 }
 
-const struct word word_file_name = {"file name", "letters, digits, '.', '_' and '-', at most 64, a letter or digit first",
+const struct word word_file_name = {"file name",
+                                    "letters, digits, '.', '_' and '-', at most 64, a letter or digit first",
                                     "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", SCALAR_STRING, parse_file_name, NULL};
 
 static json_t *parse_text(const struct field *f, const char *text, struct word_cx *cx)
@@ -376,8 +373,8 @@ static json_t *parse_env_name(const struct field *f, const char *text, struct wo
     return env_key(text) ? json_string(text) : word_wrong(cx, "\"%.60s\" is not the name of a variable", text);
 }
 
-const struct word word_env_name = {"variable", "letters, digits and _, no digit first", "^[A-Za-z_][A-Za-z0-9_]{0,127}$",
-                                   SCALAR_STRING, parse_env_name, NULL};
+const struct word word_env_name = {"variable", "letters, digits and _, no digit first",
+                                   "^[A-Za-z_][A-Za-z0-9_]{0,127}$", SCALAR_STRING, parse_env_name, NULL};
 
 static json_t *parse_user(const struct field *f, const char *text, struct word_cx *cx)
 {

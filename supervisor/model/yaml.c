@@ -247,7 +247,8 @@ static bool add_close(struct builder *b)
             s->height = child->height + 1;
     }
     if (weight > NODES_MAX) {
-        issue_at(b->issues, s, "its aliases stand for more than %d values; write less or split the document", NODES_MAX);
+        issue_at(b->issues, s, "its aliases stand for more than %d values; write less or split the document",
+                 NODES_MAX);
         return false;
     }
     if (!(s->items = arena_take(b->arena, (n + 1) * sizeof(struct node *))))
@@ -280,7 +281,8 @@ static bool doc_end(struct builder *b)
     if (!root || (root->kind == NODE_SCALAR && node_scalar(root) == SCALAR_NULL))
         return true;
     if (root->kind != NODE_MAP) {
-        issue_at(b->issues, root, "the document is %s; expected a map with \"kind\" and \"name\"", node_kind_name(root));
+        issue_at(b->issues, root, "the document is %s; expected a map with \"kind\" and \"name\"",
+                 node_kind_name(root));
         return true;
     }
     if (out->n == out->cap) {
@@ -346,8 +348,8 @@ static size_t first_unclean(const char *s, size_t n)
     return n;
 }
 
-/* libfyaml reads brackets ahead, to the end of the line, before it tells of the first one. So brackets that nobody would
- * write, not even in comments, are found before it starts as well: the offset of the first too many, or n. */
+/* libfyaml reads brackets ahead, to the end of the line, before it tells of the first one. So brackets that nobody
+ * would write, not even in comments, are found before it starts as well: the offset of the first too many, or n. */
 static size_t first_too_deep(const char *s, size_t n)
 {
     unsigned open = 0;

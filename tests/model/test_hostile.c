@@ -90,7 +90,8 @@ enum { TOO_LONG = CLOCKS_PER_SEC / 10 };
 
 START_TEST(test_C8_takes_no_time)
 {
-    static const char *const repeated[] = {"[", "{a: ", "- ", "a: &a [*a]\n", "? ", "*x ", "&x ", "---\n", DOC, "\"", "a,", "!x ", "%YAML 1.2\n", ": ", "\t", "\n", "'", "|\n ", "#"};
+    static const char *const repeated[] = {"[", "{a: ", "- ", "a: &a [*a]\n", "? ", "*x ", "&x ", "---\n", DOC,
+                                           "\"", "a,", "!x ", "%YAML 1.2\n", ": ", "\t", "\n", "'", "|\n ", "#"};
 
     for (size_t i = 0; i < ARRAY_LEN(repeated); i++) {
         struct text t = {0};
