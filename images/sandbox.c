@@ -40,13 +40,13 @@ static int make_userns(struct vm_err *e)
 {
     char path[64];
     int fd = -1;
-    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0);
+    pid_t parent = getpid(), pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0);
 
     if (pid < 0)
         return vm_fail_sys(e, "make a user namespace");
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        pause();
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent)
+            pause();
         _exit(0);
     }
     if (write_map(pid, "uid_map", e) == 0 && write_map(pid, "gid_map", e) == 0) {
@@ -82,7 +82,7 @@ static int enter_tree(int userns, struct vm_err *e)
     return 0;
 }
 
-static int drop_privileges(int userns, struct vm_err *e)
+static int drop_privileges(int userns, pid_t parent, struct vm_err *e)
 {
     static const cap_value_t kept[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP};
     cap_t caps;
@@ -96,8 +96,8 @@ static int drop_privileges(int userns, struct vm_err *e)
     cap_free(caps);
     if (!set || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return vm_fail_sys(e, "drop capabilities");
-    /* The change of uid cleared it. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+    /* The change of uid cleared it, and the parent may have died meanwhile. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || getppid() != parent)
         return vm_fail_sys(e, "tie the process to its parent");
     return 0;
 }
@@ -142,9 +142,10 @@ static int filter_calls(struct vm_err *e)
 
 int sandbox_enter(struct vm_err *e)
 {
+    pid_t parent = getppid();
     OWN(fd) int userns = make_userns(e);
 
-    if (userns < 0 || enter_tree(userns, e) < 0 || drop_privileges(userns, e) < 0)
+    if (userns < 0 || enter_tree(userns, e) < 0 || drop_privileges(userns, parent, e) < 0)
         return -1;
     userns = fd_drop(userns);
     if (close_range(3, ~0u, 0) < 0)
