@@ -75,8 +75,7 @@ int cmd_apply(struct cli *cli)
     source_path(&s, "/v1/apply", &path);
     if (cli_has(cli, OPT_PRUNE))
         client_query(&path, "prune", "1");
-    for (size_t i = 0; i < cli->values[OPT_PURGE_VOLUME].n; i++)
-        client_query(&path, "purge", cli->values[OPT_PURGE_VOLUME].v[i]);
+    client_query_list(&path, "purge", &cli->values[OPT_PURGE_VOLUME]);
     if (path.failed)
         vm_no_memory(&e);
     if (path.failed || progress_open(cli, &p, &e) < 0 || post(cli, &s, path.s, p, &e) < 0) {

@@ -41,6 +41,17 @@ void client_query(struct text *path, const char *key, const char *value)
     add_escaped(path, value);
 }
 
+void client_query_list(struct text *path, const char *key, const struct strv *values)
+{
+    OWN(text) struct text list = {0};
+
+    for (size_t i = 0; i < values->n; i++)
+        text_addf(&list, "%s%s", i ? "," : "", values->v[i]);
+    path->failed |= list.failed;
+    if (list.s)
+        client_query(path, key, list.s);
+}
+
 int client_unreached(struct client *c, int sys, struct vm_err *e)
 {
     c->unreached = true;
@@ -64,6 +75,7 @@ int client_error(long status, const char *body, size_t n, struct vm_err *e)
     return vm_fail(e, code, "%s", message);
 }
 
+/* A transfer and curl's side of it. */
 struct hold {
     struct transfer *t;
     CURL *curl;
@@ -77,7 +89,7 @@ static size_t on_answer(char *p, size_t one, size_t n, void *arg)
 
     (void)one; /* always 1 */
     curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
-    if (status < 200 || status >= 300) {
+    if (status < 200 || status >= 300) { /* kept for its error */
         if (t->error_body.len + n <= CLIENT_ERROR_MAX)
             text_add_bytes(&t->error_body, p, n);
         return n;

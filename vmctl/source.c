@@ -90,8 +90,7 @@ void source_path(const struct source *s, const char *head, struct text *out)
     text_add(out, head);
     if (s->base)
         client_query(out, "base", s->base);
-    for (size_t i = 0; i < s->selected.n; i++)
-        client_query(out, "select", s->selected.v[i]);
+    client_query_list(out, "select", &s->selected);
 }
 
 void source_done(struct source s)

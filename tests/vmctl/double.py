@@ -155,7 +155,7 @@ def work(name, verb="create"):
 def result(changed):
     kind = scenario()
     bad = kind in ("failing", "hostile")
-    return {"type": "result", "ok": kind == "", "changed": changed, "failed": ["db"] if bad else [],
+    return {"type": "result", "ok": not bad, "changed": changed, "failed": ["db"] if bad else [],
             "blocked": ["rss"] if bad else [], "unhealthy": ["db"] if kind == "unhealthy" else [], "duration": 14.2,
             "errors": []}
 
@@ -259,8 +259,9 @@ class Exec:
 
     def do_signal(self):
         self.out(b"ready\n")
-        kind, _, data = self.read()
-        assert kind == SIGNAL
+        kind = None
+        while kind != SIGNAL:  # EOF comes first
+            kind, _, data = self.read()
         return end(signal=struct.unpack("<I", data)[0])
 
     def do_tty(self):
@@ -285,7 +286,7 @@ class Exec:
         return end(exit=0)
 
     def do_bin_sh(self):
-        return self.do_tar()
+        return self.do_tty() if self.request.get("tty") else self.do_tar()
 
     def do_test(self):
         return self.do_tar()
@@ -333,7 +334,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         for p in pieces:
             if p is None:
-                time.sleep(float(os.environ.get("DOUBLE_PAUSE", "0.15")))
+                time.sleep(0.05)
                 continue
             data = p if isinstance(p, bytes) else (json.dumps(p) + "\n").encode()
             for at in range(0, len(data), 1000):  # lines come in pieces

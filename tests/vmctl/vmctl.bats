@@ -335,7 +335,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
 
 @test "apply without a terminal: a line for each step, a summary" {
     specs db
-    run --separate-stderr vmctl apply --prune --purge old --yes
+    run --separate-stderr vmctl apply --prune --purge old --purge older --yes
     [ "$status" -eq 0 ]
     has "db: install:01 scripts/postgres.sh done in 12.3s"
     has "db: create done in 14.0s"
@@ -345,7 +345,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     harmless "$output"
     [[ "$output" != *$'\033'* ]]
     asked "POST /v1/apply?base="
-    asked "&prune=1&purge=old"
+    asked "&prune=1&purge=old%2Colder "
     run --separate-stderr vmctl apply -o json
     [ "$status" -eq 0 ]
     json_lines
@@ -391,13 +391,13 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
 
 @test "apply: selection is checked before anything is sent" {
     specs db dns
-    run --separate-stderr vmctl apply vms.d dn
+    run --separate-stderr vmctl apply vms.d dnss
     [ "$status" -eq 1 ]
-    says "no guest 'dn'; did you mean 'dns'?"
+    says "no guest 'dnss'; did you mean 'dns'?"
     ! grep -q apply "$D/requests"
     run --separate-stderr vmctl apply vms.d 'd*' -t core rss
     [ "$status" -eq 0 ]
-    asked "select=d%2A&select=rss&select=tag%3Acore"
+    asked "&select=d%2A%2Crss%2Ctag%3Acore "
     run --separate-stderr vmctl apply nowhere
     [ "$status" -eq 2 ]
     says "No such file or directory; the first argument of apply names it"
@@ -486,7 +486,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     [ "$status" -eq 42 ]
     run --separate-stderr vmctl exec db -- kill 9
     [ "$status" -eq 137 ]
-    run --separate-stderr vmctl exec db nothing-such
+    run -127 --separate-stderr vmctl exec db nothing-such
     [ "$status" -eq 127 ]
 }
 
@@ -577,7 +577,9 @@ PY
     run on_pty --do 1:signal:15 -- "$VMCTL" exec -it db -- tty
     [ "$status" -eq 143 ]
     lacks "MODE raw"
-    run on_pty -- "$VMCTL" shell db
+    run on_pty --do 1:type:q -- "$VMCTL" shell db
+    [ "$status" -eq 6 ]
+    has "24 80"
     lacks "MODE raw"
 }
 
