@@ -392,7 +392,6 @@ void rig_answer_done(struct rig_answer a)
 
 bool rig_ended(int fd)
 {
-    OWN(text) struct text rest = {0};
     struct pollfd p = {.fd = fd, .events = POLLIN};
     int64_t end = now_ms() + WAIT_MS;
 

@@ -405,8 +405,8 @@ static int run_archive(struct text *out, const char *command)
 START_TEST(test_tars_of_real_programs_give_the_same_hash)
 {
     static const char *const commands[] = {
-        "cd $d && git init -q . >&2 && git add . && git -c user.name=a -c user.email=b commit -qm x && "
-        "git archive HEAD",
+        ("cd $d && git init -q . >&2 && git add . && git -c user.name=a -c user.email=b commit -qm x && "
+         "git archive HEAD"),
         "cd $d && git archive --prefix=vms.d/ HEAD",
         "cd $d && git archive --prefix=vms.d/ --format=tar.gz HEAD",
         "cd $d && tar c --exclude=.git .",

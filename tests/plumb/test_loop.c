@@ -358,6 +358,7 @@ START_TEST(test_call_waits_for_the_loop)
 {
     struct vm_err e;
     bool called = false;
+    atomic_store(&calling, false);
     ck_assert_int_eq(loop_work(loop, (struct loop_job){ call_the_loop, called_done, &called }, &e), 0);
     if (_i == 0) {
         run();
