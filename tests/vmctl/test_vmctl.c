@@ -1,0 +1,526 @@
+/* The parts of vmctl that need no daemon and no terminal. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vmctl/cli.h"
+#include "vmctl/human.h"
+#include "vmctl/live.h"
+#include "vmctl/plan.h"
+#include "vmctl/stream.h"
+#include "vmctl/table.h"
+#include "vmctl/term.h"
+#include "vmctl/upgrade.h"
+
+/* --- text --- */
+
+static void check_cut(const char *s, size_t cells, const char *want)
+{
+    OWN(text) struct text t = {0};
+    size_t used = term_add_cut(&t, s, cells);
+
+    ck_assert_str_eq(t.s ? t.s : "", want);
+    ck_assert_uint_eq(used, term_width(want));
+    ck_assert_uint_le(used, cells);
+}
+
+START_TEST(test_cut)
+{
+    check_cut("abc", 3, "abc");
+    check_cut("abcd", 3, "ab…");
+    check_cut("abcd", 1, "…");
+    check_cut("abcd", 0, "");
+    check_cut("äöü", 3, "äöü");
+    check_cut("äöüß", 3, "äö…");
+    check_cut("日本語", 6, "日本語");
+    check_cut("日本語", 5, "日本…");
+    check_cut("日本語", 4, "日…"); /* half a wide character is none */
+}
+END_TEST
+
+START_TEST(test_human)
+{
+    char out[HUMAN_MAX];
+    OWN(json) json_t *v = json_pack("{s:i,s:f,s:f,s:s,s:n,s:[s,s],s:f}", "int", 1536, "f", 3.25, "s", 12.345, "t",
+                                    "2026-11-20T09:48:00.250Z", "null", "list", "a", "b", "long", 3725.0);
+
+    ck_assert_str_eq(human_size(json_object_get(v, "int"), out), "1.5K");
+    ck_assert_str_eq(human_size(json_object_get(v, "null"), out), "-");
+    ck_assert_str_eq(human_size(NULL, out), "-");
+    ck_assert_str_eq(human_percent(json_object_get(v, "f"), out), "3.2%");
+    ck_assert_str_eq(human_percent(json_object_get(v, "t"), out), "-");
+    ck_assert_str_eq(human_seconds(json_object_get(v, "s"), out), "12.3s");
+    ck_assert_str_eq(human_seconds(json_object_get(v, "long"), out), "1h2m");
+    ck_assert_str_eq(human_int(json_object_get(v, "int"), out), "1536");
+    ck_assert_str_eq(human_int(json_object_get(v, "f"), out), "-");
+    ck_assert_int_eq(human_time("2026-11-20T09:48:00.250Z"), 1795168080250);
+    ck_assert_int_eq(human_time("2026-11-20T09:48:00Z"), 1795168080000);
+    ck_assert_int_eq(human_time("2026-11-20T09:48:00+01:00"), -1);
+    ck_assert_int_eq(human_time("yesterday"), -1);
+    ck_assert_int_eq(human_time(NULL), -1);
+    ck_assert_str_eq(human_ago(json_object_get(v, "t"), 1795168080250 + 7500, out), "7s");
+    ck_assert_str_eq(human_ago(json_object_get(v, "t"), 1795168080250 - 7500, out), "0s");
+    ck_assert_str_eq(human_ago(json_object_get(v, "t"), 1795168080250 + 90061000, out), "1d1h");
+    ck_assert_str_eq(human_count(1, "guest", out), "1 guest");
+    ck_assert_str_eq(human_count(0, "guest", out), "0 guests");
+}
+END_TEST
+
+/* --- tables --- */
+
+static const struct table_column columns[] = {
+    {"NAME", .least = 4},
+    {"STATE", .least = 3, .coloured = true},
+    {"SIZE", .right = true},
+};
+
+static char *render(size_t width, bool colour)
+{
+    OWN(table) struct table t = {.columns = columns, .n_columns = 3};
+    struct text out = {0};
+
+    table_add(&t, "a-long-name");
+    table_add(&t, "running");
+    table_add(&t, "1.5G");
+    table_add(&t, "b");
+    table_add(&t, NULL);
+    table_add(&t, "12M");
+    table_render(&t, width, colour, &out);
+    return text_take(&out);
+}
+
+static void check_table(size_t width, const char *want)
+{
+    OWN(str) char *got = render(width, false);
+
+    ck_assert_str_eq(got, want);
+}
+
+START_TEST(test_table_fits)
+{
+    check_table(0, "NAME         STATE    SIZE\n"
+                   "a-long-name  running  1.5G\n"
+                   "b            -         12M\n");
+    check_table(26, "NAME         STATE    SIZE\n"
+                    "a-long-name  running  1.5G\n"
+                    "b            -         12M\n");
+    check_table(20, "NAME    STATE   SIZE\n"
+                    "a-lon…  runni…  1.5G\n"
+                    "b       -        12M\n");
+    check_table(15, "NAME  ST…  SIZE\n"
+                    "a-l…  ru…  1.5G\n"
+                    "b     -     12M\n");
+    check_table(14, "NAME  STATE  …\n"
+                    "a-l…  runn…  …\n"
+                    "b     -      …\n");
+}
+END_TEST
+
+START_TEST(test_table_never_wraps)
+{
+    for (size_t width = 3; width < 40; width++) {
+        OWN(str) char *got = render(width, false);
+
+        for (char *line = strtok(got, "\n"); line; line = strtok(NULL, "\n"))
+            ck_assert_uint_le(term_width(line), width);
+    }
+}
+END_TEST
+
+START_TEST(test_table_colours)
+{
+    OWN(str) char *got = render(0, true);
+
+    ck_assert_ptr_nonnull(strstr(got, "\033[32mrunning\033[0m  1.5G\n"));
+    ck_assert_ptr_null(strstr(got, "\033[0m\033"));
+}
+END_TEST
+
+START_TEST(test_P1_table)
+{
+    static const struct table_column one[] = {{"X", .least = 1}};
+    OWN(table) struct table t = {.columns = one, .n_columns = 1};
+    OWN(text) struct text out = {0};
+
+    table_add(&t, "a\nb\033[2J\xff");
+    table_render(&t, 0, true, &out);
+    ck_assert_ptr_nonnull(strstr(out.s, "a\\x0Ab\\x1B[2J\\xFF\n"));
+}
+END_TEST
+
+/* --- the command line --- */
+
+/* argv as it comes: split at spaces. */
+static int parse(struct cli *cli, const char *line, struct vm_err *e)
+{
+    static char copy[256], *argv[32];
+    int argc = 0;
+
+    *cli = (struct cli){0};
+    *e = (struct vm_err){0};
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *s = strtok(copy, " "); s; s = strtok(NULL, " "))
+        argv[argc++] = s;
+    argv[argc] = NULL;
+    return cli_parse(cli, argc, argv, e);
+}
+
+START_TEST(test_parse)
+{
+    struct cli cli;
+    struct vm_err e;
+
+    unsetenv("VMSD_SOCKET");
+    ck_assert_int_eq(parse(&cli, "vmctl ls db -t a web -o json -t b", &e), 0);
+    ck_assert_str_eq(cli.command->name, "ls");
+    ck_assert_uint_eq(cli.n_args, 2);
+    ck_assert_str_eq(cli.args[0], "db");
+    ck_assert_str_eq(cli.args[1], "web");
+    ck_assert_uint_eq(cli.values[OPT_TAG].n, 2);
+    ck_assert_str_eq(cli_value(&cli, OPT_TAG), "b");
+    ck_assert(cli.json);
+    ck_assert_str_eq(cli.client.socket, CLIENT_SOCKET);
+    cli_done(&cli);
+
+    ck_assert_int_eq(parse(&cli, "vmctl --socket /s -o json volume rm v", &e), 0);
+    ck_assert_str_eq(cli.command->name, "volume rm");
+    ck_assert_str_eq(cli.client.socket, "/s");
+    ck_assert(cli.json);
+    cli_done(&cli);
+
+    /* The same letter means what its command says; behind the guest's name nothing is vmctl's. */
+    ck_assert_int_eq(parse(&cli, "vmctl exec -it -e A=1 db -- ls -t --help", &e), 0);
+    ck_assert(cli_has(&cli, OPT_TTY) && cli_has(&cli, OPT_STDIN) && !cli_has(&cli, OPT_TAG) && !cli_has(&cli, OPT_HELP));
+    ck_assert_uint_eq(cli.n_args, 5);
+    ck_assert_str_eq(cli.args[4], "--help");
+    cli_done(&cli);
+
+    ck_assert_int_eq(parse(&cli, "vmctl rm db --purge", &e), 0);
+    ck_assert(cli_has(&cli, OPT_PURGE) && !cli_has(&cli, OPT_PURGE_VOLUME));
+    cli_done(&cli);
+    ck_assert_int_eq(parse(&cli, "vmctl apply --purge v", &e), 0);
+    ck_assert_str_eq(cli_value(&cli, OPT_PURGE_VOLUME), "v");
+    ck_assert_uint_eq(cli.n_args, 0);
+    cli_done(&cli);
+}
+END_TEST
+
+START_TEST(test_parse_refuses)
+{
+    static const char *const lines[] = {
+        "vmctl",        "vmctl nothing", "vmctl ls --nothing", "vmctl ls -o xml", "vmctl shell",     "vmctl shell a b",
+        "vmctl volume", "vmctl logs -n", "vmctl rm -t",        "vmctl exec",      "vmctl exec db",   "vmctl -o json shell db",
+        "vmctl image zz",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        struct cli cli;
+        struct vm_err e;
+
+        ck_assert_msg(parse(&cli, lines[i], &e) < 0, "%s", lines[i]);
+        ck_assert_int_eq(e.code, VM_E_INVALID);
+        ck_assert(*e.text);
+        cli_done(&cli);
+    }
+}
+END_TEST
+
+START_TEST(test_tables_whole)
+{
+    for (size_t i = 0; i < n_cli_commands; i++) {
+        const struct cli_command *c = &cli_commands[i];
+
+        ck_assert(c->name && c->help && c->run && c->least <= c->most);
+        for (int a = 0; a < OPT_COUNT; a++)
+            for (int b = a + 1; b < OPT_COUNT; b++) { /* no letter or word twice in a command */
+                uint32_t both = 1u << a | 1u << b;
+
+                if (((c->options | OPTS_ALWAYS) & both) != both)
+                    continue;
+                ck_assert_str_ne(cli_options[a].word, cli_options[b].word);
+                ck_assert(!cli_options[a].letter || cli_options[a].letter != cli_options[b].letter);
+            }
+    }
+}
+END_TEST
+
+/* --- streams --- */
+
+static int collect(const json_t *object, void *arg, struct vm_err *e)
+{
+    (void)e;
+    text_addf(arg, "%d ", (int)json_int(object, "n", -1));
+    return 0;
+}
+
+START_TEST(test_records)
+{
+    static const char lines[] = "{\"n\":1}\n\n{\"n\":2}\n{\"n\":3}";
+
+    for (size_t cut = 1; cut < sizeof lines; cut++) { /* however it comes */
+        OWN(text) struct text seen = {0};
+        struct stream_records r = {.record = collect, .arg = &seen};
+
+        for (size_t at = 0; at < sizeof lines - 1; at += cut) {
+            size_t n = sizeof lines - 1 - at;
+
+            ck_assert_int_eq(stream_records_sink(lines + at, n < cut ? n : cut, &r, NULL), 0);
+        }
+        ck_assert_int_eq(stream_records_end(&r, NULL), 0);
+        ck_assert_str_eq(seen.s, "1 2 3 ");
+    }
+}
+END_TEST
+
+START_TEST(test_records_bounds)
+{
+    OWN(text) struct text seen = {0};
+    struct stream_records r = {.record = collect, .arg = &seen};
+    OWN(str) char *line = malloc(STREAM_LINE_MAX + 1);
+    struct vm_err e = {0};
+
+    memset(line, ' ', STREAM_LINE_MAX + 1);
+    memcpy(line, "{\"n\":1}", 7);
+    ck_assert_int_eq(stream_records_sink(line, STREAM_LINE_MAX, &r, &e), 0);
+    ck_assert_int_eq(stream_records_sink("\n", 1, &r, &e), 0);
+    ck_assert_str_eq(seen.s, "1 ");
+    ck_assert_int_eq(stream_records_sink(line, STREAM_LINE_MAX + 1, &r, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_TOO_LARGE);
+    stream_records_end(&r, NULL);
+    ck_assert_int_eq(stream_records_sink("{]\n", 3, &r, &e), -1);
+    stream_records_end(&r, NULL);
+}
+END_TEST
+
+/* Shown as a whole, and in all ways of two pieces. */
+static void check_shown(const char *s, const char *want)
+{
+    size_t n = strlen(s);
+
+    for (size_t cut = 0; cut <= n; cut++) {
+        OWN(text) struct text out = {0};
+        size_t used = stream_show(&out, s, cut, false);
+
+        ck_assert_uint_le(used, cut);
+        ck_assert_uint_eq(stream_show(&out, s + used, n - used, true), n - used);
+        ck_assert_str_eq(out.s ? out.s : "", want);
+    }
+}
+
+START_TEST(test_P1_shown)
+{
+    check_shown("plain\ttext\n", "plain\ttext\n");
+    check_shown("\033[32m[ OK ]\033[0m up\r\n", "[ OK ] up\n");
+    check_shown("\033[2J\033[10;20Hx", "x");
+    check_shown("\033]0;title\007x", "\\x1B]0;title\\x07x");
+    check_shown("\033Px\033\\", "\\x1BPx\\x1B\\");
+    check_shown("\033", "\\x1B");
+    check_shown("\033[", "\\x1B[");
+    check_shown("\033[31", "\\x1B[31");
+    check_shown("\033[3\n", "\\x1B[3\n");
+    check_shown("é日本\xf0\x9f\x98\x80", "é日本\xf0\x9f\x98\x80");
+    check_shown("\xc3", "\\xC3");
+    check_shown("\xc2\x9b" "31m", "\\xC2\\x9B31m");
+    check_shown("\xe2\x80\xae" "x", "\\xE2\\x80\\xAEx");
+    check_shown("\033[0000000000000000000000000000000000000000m", "\\x1B[0000000000000000000000000000000000000000m");
+}
+END_TEST
+
+/* --- progress --- */
+
+START_TEST(test_tail)
+{
+    struct tasks tasks = {0};
+    struct task *t = tasks_get(&tasks, "db");
+    OWN(text) struct text out = {0};
+    char line[32];
+
+    ck_assert_ptr_eq(tasks_get(&tasks, "db"), t);
+    ck_assert_ptr_ne(tasks_get(&tasks, "dns"), t);
+    task_begin(t, "install:01", "a.sh", 0);
+    ck_assert_str_eq(task_last_line(t), "");
+    for (int i = 0; i < TASK_TAIL + 5; i++)
+        task_output(t, line, (size_t)snprintf(line, sizeof line, "line %d\n", i));
+    task_output(t, "part", 4);
+    ck_assert_str_eq(task_last_line(t), "line 24");
+    task_add_tail(t, &out);
+    ck_assert_int_eq(strncmp(out.s, "    | line 5\n", 13), 0);
+    ck_assert_ptr_nonnull(strstr(out.s, "    | line 24\n    | part\n"));
+    task_begin(t, "health", NULL, 0);
+    ck_assert_str_eq(task_last_line(t), "");
+    tasks_done(tasks);
+}
+END_TEST
+
+START_TEST(test_tail_bounds)
+{
+    struct tasks tasks = {0};
+    struct task *t = tasks_get(&tasks, "db");
+
+    task_begin(t, "image", NULL, 0);
+    for (int i = 0; i < 1000; i++)
+        task_output(t, "0123456789", 10);
+    ck_assert_uint_eq(t->partial.len, TASK_LINE_MAX);
+    task_output(t, "\n\ta\033[2Jb\n", 9);
+    ck_assert_str_eq(task_last_line(t), " ab");
+    tasks_done(tasks);
+}
+END_TEST
+
+START_TEST(test_live_line)
+{
+    struct tasks tasks = {0};
+    struct task *t = tasks_get(&tasks, "db");
+
+    task_begin(t, "install:01", "scripts/a.sh", 1000);
+    task_output(t, "Setting up\n", 11);
+    for (size_t width = 1; width < 80; width++) {
+        OWN(text) struct text out = {0};
+
+        live_line(t, 66000, width, &out);
+        ck_assert_uint_le(term_width(out.s), width);
+        if (width == 79)
+            ck_assert_str_eq(out.s, "| db  install:01 scripts/a.sh  1m5s  Setting up");
+    }
+    tasks_done(tasks);
+}
+END_TEST
+
+START_TEST(test_live_rows)
+{
+    OWN(strv) struct strv drawn = {0};
+
+    ck_assert_uint_eq(live_rows(&drawn, 80), 0);
+    strv_add(&drawn, "0123456789");
+    strv_add(&drawn, "");
+    strv_add(&drawn, "日本");
+    ck_assert_uint_eq(live_rows(&drawn, 80), 3);
+    ck_assert_uint_eq(live_rows(&drawn, 10), 3);
+    ck_assert_uint_eq(live_rows(&drawn, 9), 4); /* the terminal has become narrower */
+    ck_assert_uint_eq(live_rows(&drawn, 3), 7);
+}
+END_TEST
+
+START_TEST(test_plan_destroys)
+{
+    OWN(json) json_t *harmless = json_pack("{s:[{s:s,s:b}]}", "changes", "class", "restart", "destroys_data", 0);
+    OWN(json) json_t *rebuild = json_pack("{s:[{s:s,s:b}]}", "changes", "class", "rebuild", "destroys_data", 1);
+    OWN(json) json_t *removal = json_pack("{s:[{s:s,s:b}]}", "changes", "class", "remove", "destroys_data", 0);
+
+    ck_assert(!plan_destroys(harmless));
+    ck_assert(plan_destroys(rebuild));
+    ck_assert(plan_destroys(removal));
+    ck_assert(!plan_destroys(NULL));
+}
+END_TEST
+
+/* --- the upgrade's head --- */
+
+START_TEST(test_upgrade_head)
+{
+    static const char good[] = "HTTP/1.1 101 Switching Protocols\r\nUPGRADE: VMSD-exec\r\n\r\nearly";
+    static const char refused[] = "HTTP/1.1 404 Not Found\r\nX: 1\r\nContent-Length: 12\r\n\r\n";
+    static const char *const bad[] = {
+        "HTTP/1.0 101 x\r\n\r\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 1011 x\r\n\r\n",
+        "HTTP/1.1 400 x\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 400 x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    };
+    struct upgrade_head h;
+
+    for (size_t n = 0; n < sizeof good - 6; n++)
+        ck_assert_int_eq(upgrade_parse(good, n, "vmsd-exec", &h), 0);
+    ck_assert_int_eq(upgrade_parse(good, sizeof good - 1, "vmsd-exec", &h), (int)sizeof good - 6);
+    ck_assert(h.upgraded);
+    ck_assert_int_gt(upgrade_parse(good, sizeof good - 1, "other", &h), 0);
+    ck_assert(!h.upgraded);
+    ck_assert_int_gt(upgrade_parse(refused, sizeof refused - 1, "vmsd-exec", &h), 0);
+    ck_assert(!h.upgraded && h.status == 404 && h.length == 12);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        ck_assert_msg(upgrade_parse(bad[i], strlen(bad[i]), "vmsd-exec", &h) == -1, "%s", bad[i]);
+    ck_assert_int_eq(upgrade_parse("HTTP/1.1 101 x\0\r\n\r\n", 19, "vmsd-exec", &h), -1);
+}
+END_TEST
+
+START_TEST(test_upgrade_head_bound)
+{
+    OWN(str) char *s = malloc(UPGRADE_HEAD_MAX + 8);
+    struct upgrade_head h;
+
+    memset(s, 'x', UPGRADE_HEAD_MAX + 8);
+    memcpy(s, "HTTP/1.1 101 ", 13);
+    ck_assert_int_eq(upgrade_parse(s, UPGRADE_HEAD_MAX - 1, "p", &h), 0);
+    ck_assert_int_eq(upgrade_parse(s, UPGRADE_HEAD_MAX, "p", &h), -1);
+    memcpy(s + UPGRADE_HEAD_MAX - 4, "\r\n\r\n", 4);
+    ck_assert_int_eq(upgrade_parse(s, UPGRADE_HEAD_MAX, "p", &h), UPGRADE_HEAD_MAX);
+    memset(s + UPGRADE_HEAD_MAX - 4, 'x', 4);
+    memcpy(s + UPGRADE_HEAD_MAX - 3, "\r\n\r\n", 4);
+    ck_assert_int_eq(upgrade_parse(s, UPGRADE_HEAD_MAX + 1, "p", &h), -1);
+}
+END_TEST
+
+START_TEST(test_client_error)
+{
+    static const char good[] = "{\"error\": {\"code\": \"conflict\", \"message\": \"db is busy: %n%s\"}}";
+    struct vm_err e;
+
+    client_error(409, good, sizeof good - 1, &e);
+    ck_assert_int_eq(e.code, VM_E_CONFLICT);
+    ck_assert_str_eq(e.text, "db is busy: %n%s");
+    client_error(500, "<html>", 6, &e);
+    ck_assert_int_eq(e.code, VM_E_BACKEND);
+    client_error(500, NULL, 0, &e);
+    ck_assert_ptr_nonnull(strstr(e.text, "500"));
+}
+END_TEST
+
+START_TEST(test_client_paths)
+{
+    OWN(str) char *p = client_path("/v1/guests/", "a/../b?c", "/exec");
+    OWN(text) struct text t = {0};
+    OWN(strv) struct strv none = {0}, two = {0};
+
+    ck_assert_str_eq(p, "/v1/guests/a%2F..%2Fb%3Fc/exec");
+    text_add(&t, "/x");
+    client_query_list(&t, "no", &none);
+    client_query(&t, "a", "1&2");
+    strv_add(&two, "tag:x");
+    strv_add(&two, "d*");
+    client_query_list(&t, "s", &two);
+    ck_assert_str_eq(t.s, "/x?a=1%262&s=tag%3Ax%2Cd%2A");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("vmctl");
+    TCase *c = tcase_create("parts");
+    SRunner *r;
+    int failed;
+
+    term_init();
+    tcase_add_test(c, test_cut);
+    tcase_add_test(c, test_human);
+    tcase_add_test(c, test_table_fits);
+    tcase_add_test(c, test_table_never_wraps);
+    tcase_add_test(c, test_table_colours);
+    tcase_add_test(c, test_P1_table);
+    tcase_add_test(c, test_parse);
+    tcase_add_test(c, test_parse_refuses);
+    tcase_add_test(c, test_tables_whole);
+    tcase_add_test(c, test_records);
+    tcase_add_test(c, test_records_bounds);
+    tcase_add_test(c, test_P1_shown);
+    tcase_add_test(c, test_tail);
+    tcase_add_test(c, test_tail_bounds);
+    tcase_add_test(c, test_live_line);
+    tcase_add_test(c, test_live_rows);
+    tcase_add_test(c, test_plan_destroys);
+    tcase_add_test(c, test_upgrade_head);
+    tcase_add_test(c, test_upgrade_head_bound);
+    tcase_add_test(c, test_client_error);
+    tcase_add_test(c, test_client_paths);
+    suite_add_tcase(s, c);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
