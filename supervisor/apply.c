@@ -8,15 +8,10 @@
 
 static void query_list(const struct http_request *r, const char *name, struct strv *out)
 {
-    const char *s = http_query(r, name);
+    const char *s;
 
-    while (s && *s) { /* one parameter, names set apart by commas: no name can hold one */
-        size_t n = strcspn(s, ",");
-
-        if (n)
-            strv_addf(out, "%.*s", (int)n, s);
-        s += n + (s[n] == ',');
-    }
+    for (size_t i = 0; (s = http_query_nth(r, name, i)); i++)
+        strv_add(out, s);
 }
 
 static void applying_free(struct applying *a)

@@ -222,6 +222,10 @@ static void begin(struct http_raw *raw, int fd, const void *early, size_t n, voi
 
     x->raw = raw;
     x->fd = fd;
+    if (!raw) { /* the client left, or did not ask for the upgrade */
+        exec_free(x);
+        return;
+    }
     if (loop_watch_new(x->w->loop, fd, EPOLLIN, on_client, x, &x->watch, &e) < 0) {
         exec_free(x);
         return;

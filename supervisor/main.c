@@ -177,6 +177,7 @@ static int open_parts(struct world *w, const struct options *o, struct vm_err *e
     path_read(etc, "resolv.conf", 64 << 10, &w->upstream, NULL, NULL);
     w->drivers = probe_drivers();
     if (store_open(o->state_dir, &w->store, e) < 0 || image_store_open(o->state_dir, &o->recipes, &w->images, e) < 0 ||
+        image_store_set_unpacker(w->images, o->unpacker, e) < 0 ||
         events_open(w, e) < 0 || netsync_open(w, e) < 0 || net_relay_open(w->loop, &w->relay, e) < 0 ||
         usage_open(w, e) < 0 || open_socket(o, &listener, e) < 0)
         return -1;
@@ -273,7 +274,7 @@ static int parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    OWN(str) char *dir = program_dir(), *agent = NULL, *keeper = NULL, *run = NULL;
+    OWN(str) char *dir = program_dir(), *agent = NULL, *keeper = NULL, *unpacker = NULL, *run = NULL;
     const char *env = getenv("VMSD_SOCKET");
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options o = {
@@ -288,8 +289,9 @@ int main(int argc, char **argv)
         return rc;
     agent = dir ? helper(dir, "vms-agent") : NULL;
     keeper = dir ? helper(dir, "vms-keeper") : NULL;
+    unpacker = dir ? helper(dir, "vms-unpack") : NULL;
     run = strndup(o.socket, (size_t)(strrchr(o.socket, '/') - o.socket));
-    if (!agent || !keeper || !run)
+    if (!agent || !keeper || !unpacker || !run)
         return bad_option("no memory");
     if (!o.run_dir)
         o.run_dir = run;
@@ -297,6 +299,7 @@ int main(int argc, char **argv)
         default_recipes(&o, dir);
     o.agent = agent;
     o.keeper = keeper;
+    o.unpacker = unpacker;
     rc = serve(&o, &e);
     if (rc < 0)
         log_error(NULL, "vmsd: %s", e.text);

@@ -33,14 +33,8 @@ static void tell_output(const char *text, void *arg)
 /* The root stays on the image that it was made on, even when the recipe of that name has changed since. */
 static bool image_of_root(struct job *j)
 {
-    OWN(fd) int fd = -1;
-
-    if (!j->image || j->rebuilding || !root_exists(j->w->images, j->guest_id))
-        return false;
-    snprintf(j->image_ref.id, sizeof j->image_ref.id, "%s", j->image);
-    snprintf(j->image_ref.tree, sizeof j->image_ref.tree, "%s/images/%s/tree", j->w->options->state_dir, j->image);
-    fd = path_open_host(j->image_ref.tree, O_PATH | O_DIRECTORY, NULL);
-    return fd >= 0;
+    return j->image && !j->rebuilding && root_exists(j->w->images, j->guest_id) &&
+           image_find(j->w->images, j->image, &j->image_ref, NULL) == 0;
 }
 
 static void set_image(struct guest *g, void *arg)

@@ -16,7 +16,7 @@
 #include <vmsd/store.h>
 
 struct options {
-    const char *socket, *state_dir, *run_dir, *agent, *keeper;
+    const char *socket, *state_dir, *run_dir, *agent, *keeper, *unpacker;
     struct strv recipes;         /* directories of image recipes */
     unsigned jobs;               /* that run side by side */
 };
