@@ -31,7 +31,7 @@ struct agent_events {
 };
 int agent_open(struct loop *l, int fd, struct agent_events ev, struct agent **out, struct vm_err *e);
 void agent_close(struct agent *a); /* every stream ends first (its end is called); NULL is welcome */
-bool agent_is_up(const struct agent *a);
+bool agent_is_up(const struct agent *a); /* NULL: no */
 
 enum agent_channel { AGENT_STDOUT = 1, AGENT_STDERR = 2 };
 struct agent_result {
@@ -48,7 +48,7 @@ struct agent_stream_events {
     void (*end)(const struct agent_result *r, void *arg); /* once; the stream is gone when it returns */
     void *arg;
 };
-/* A request is a list of "key=value" strings; <vmsd/proto.h> lists operations and keys. */
+/* A request is a list of "key=value" strings; <vmsd/proto.h> lists operations and keys. a NULL: UNAVAILABLE. */
 int agent_request(struct agent *a, const struct strv *request, struct agent_stream_events ev, struct agent_stream **out,
                   struct vm_err *e);
 /* Buffered; -1 and nothing taken: over AGENT_BUFFER, wait for drained. */

@@ -119,7 +119,7 @@ void agent_close(struct agent *a)
 
 bool agent_is_up(const struct agent *a)
 {
-    return a->state == AGENT_UP;
+    return a && a->state == AGENT_UP;
 }
 
 /* ---- out ---- */

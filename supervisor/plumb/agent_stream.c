@@ -53,9 +53,9 @@ int agent_request(struct agent *a, const struct strv *request, struct agent_stre
 {
     OWN(str) char *words = NULL;
     size_t n;
-    struct agent_stream **slot = free_slot(a);
+    struct agent_stream **slot = a ? free_slot(a) : NULL;
 
-    if (a->state != AGENT_UP)
+    if (!agent_is_up(a))
         return vm_fail(e, VM_E_UNAVAILABLE, "the guest's agent is not there; try again when the guest has booted");
     if (!slot || a->last_id == UINT32_MAX)
         return vm_fail(e, VM_E_UNAVAILABLE, "the guest's agent is busy with %d requests; wait until one has ended",
