@@ -141,8 +141,9 @@ static int disk_grow(int fd, uint64_t have, uint64_t size, const char *what, str
     char was[TEXT_HUMAN], wanted[TEXT_HUMAN];
 
     if (size < have)
-        return vm_fail(e, VM_E_CONFLICT, "%s has %s and can't shrink to %s; give a size of at least %s, or remove it first",
-                       what, text_human_size(have, was), text_human_size(size, wanted), was);
+        return vm_fail(e, VM_E_CONFLICT,
+                       "%s has %s and can't shrink to %s; give a size of at least %s, or remove it first", what,
+                       text_human_size(have, was), text_human_size(size, wanted), was);
     if (size > have && (ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0))
         return vm_fail_sys(e, "grow %s", what);
     return 0;

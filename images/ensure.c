@@ -52,7 +52,8 @@ static int source_open(const struct image_store *s, const struct spec_image *wan
     case IMAGE_DISK:
         break;
     }
-    return vm_fail(e, VM_E_UNAVAILABLE, "a disk can't be the image of a container; name a recipe, a directory or a tarball");
+    return vm_fail(e, VM_E_UNAVAILABLE,
+                   "a disk can't be the image of a container; name a recipe, a directory or a tarball");
 }
 
 /* ---- making ---- */
@@ -108,8 +109,9 @@ static int fill(const struct image_store *s, const struct image_source *src, int
     }
     if (directory_import(src->dir, scratch, e) < 0 || directory_id(src->dir, now, e) < 0)
         return -1;
-    return strcmp(now, src->id) ? vm_fail(e, VM_E_CONFLICT, "'%s' changed while it was copied; try again", src->want->name)
-                                : 0;
+    return strcmp(now, src->id)
+               ? vm_fail(e, VM_E_CONFLICT, "'%s' changed while it was copied; try again", src->want->name)
+               : 0;
 }
 
 /* Everything beside the tree was the builder's. */

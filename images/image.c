@@ -66,7 +66,8 @@ int image_lock(const struct image_store *s, const char *id, struct deadline d, i
     snprintf(file, sizeof file, ".%s.lock", id);
     while ((held = lock_try(s, file, lock, e)) == 0) {
         if (deadline_left(d) == 0)
-            return vm_fail(e, VM_E_TIMEOUT, "another process is making or removing this image; try again when it is done");
+            return vm_fail(e, VM_E_TIMEOUT,
+                           "another process is making or removing this image; try again when it is done");
         sleep_ms(LOCK_POLL_MS);
     }
     return held < 0 ? -1 : 0;

@@ -112,7 +112,8 @@ struct tree_entry {
 };
 struct tree_visit {
     int (*enter)(const struct tree_entry *at, void *arg, struct vm_err *e);
-    int (*leave)(const struct tree_entry *at, void *arg, struct vm_err *e); /* after a directory's content; may be NULL */
+    /* After a directory's content; may be NULL. */
+    int (*leave)(const struct tree_entry *at, void *arg, struct vm_err *e);
     void *arg;
 };
 /* Everything under root in lexical order, by fd, no link followed, no other file system entered. */

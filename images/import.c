@@ -142,8 +142,8 @@ static int copy_enter(const struct tree_entry *at, void *arg, struct vm_err *e)
     struct copy *c = arg;
 
     if (at->st.st_uid > ID_KEPT_MAX || at->st.st_gid > ID_KEPT_MAX)
-        return vm_fail(e, VM_E_INVALID, "'%s' belongs to %u:%u, outside 0..%d; give a tree with its ids unshifted", at->path,
-                       at->st.st_uid, at->st.st_gid, ID_KEPT_MAX);
+        return vm_fail(e, VM_E_INVALID, "'%s' belongs to %u:%u, outside 0..%d; give a tree with its ids unshifted",
+                       at->path, at->st.st_uid, at->st.st_gid, ID_KEPT_MAX);
     if (S_ISDIR(at->st.st_mode))
         return *at->path && mkdirat(c->to, at->path, 0700) < 0 ? vm_fail_sys(e, "make '%s'", at->path) : 0;
     if (S_ISLNK(at->st.st_mode))
@@ -186,7 +186,8 @@ int tar_id(const char *sha256, char id[static IMAGE_ID], struct vm_err *e)
     struct hash *h;
 
     if (!is_sha256(sha256))
-        return vm_fail(e, VM_E_INVALID, "a tarball needs its 'sha256', 64 digits of 0-9 and a-f; 'sha256sum FILE' tells it");
+        return vm_fail(e, VM_E_INVALID,
+                       "a tarball needs its 'sha256', 64 digits of 0-9 and a-f; 'sha256sum FILE' tells it");
     if (!(h = hash_new()))
         return vm_no_memory(e);
     hash_add_str(h, FORMAT " tar");
@@ -211,8 +212,8 @@ static int tar_private(const char *path, const char *sha256, int scratch, struct
     if (to < 0 || copy_file(from, to, path, e) < 0 || hash_fd(to, sum, e) < 0)
         return -1;
     if (strcmp(sum, sha256))
-        return vm_fail(e, VM_E_INVALID, "'%s' has the SHA-256 %s, not %s; fetch it again, or correct the spec", path, sum,
-                       sha256);
+        return vm_fail(e, VM_E_INVALID, "'%s' has the SHA-256 %s, not %s; fetch it again, or correct the spec", path,
+                       sum, sha256);
     if (lseek(to, 0, SEEK_SET) < 0)
         return vm_fail_sys(e, "rewind '%s'", path);
     return take_fd(&to);
@@ -235,7 +236,8 @@ static int unpack_failed(const struct lines *l, int status, struct vm_err *e)
                                          [UNPACK_FULL] = VM_E_SYSTEM};
 
     if (!WIFEXITED(status))
-        return vm_fail(e, VM_E_INVALID, "the unpacker was stopped by signal %d: the archive made it do what it must not",
+        return vm_fail(e, VM_E_INVALID,
+                       "the unpacker was stopped by signal %d: the archive made it do what it must not",
                        WTERMSIG(status));
     int code = WEXITSTATUS(status);
     if (code == UNPACK_DONE || (size_t)code >= ARRAY_LEN(codes))

@@ -103,12 +103,16 @@ static int recipe_parse(struct recipe *r, const char *text, size_t n, struct vm_
         while (keys[i] && strcmp(keys[i], key))
             i++;
         if (!keys[i])
-            return vm_fail(e, VM_E_INVALID, "%s: unknown key '%.60s'; it takes suite, variant, components, packages, exclude "
-                                            "and include", RECIPE_FILE, key);
+            return vm_fail(e, VM_E_INVALID,
+                           "%s: unknown key '%.60s'; it takes suite, variant, components, packages, exclude "
+                           "and include",
+                           RECIPE_FILE, key);
     }
     if (read_word(j, "suite", NULL, &r->suite, e) < 0 || read_word(j, "variant", "minbase", &r->variant, e) < 0 ||
-        read_words(j, "components", "-", &r->components, e) < 0 || read_words(j, "packages", "-.+", &r->packages, e) < 0 ||
-        read_words(j, "exclude", "/*-._+", &r->exclude, e) < 0 || read_words(j, "include", "/*-._+", &r->include, e) < 0)
+        read_words(j, "components", "-", &r->components, e) < 0 ||
+        read_words(j, "packages", "-.+", &r->packages, e) < 0 ||
+        read_words(j, "exclude", "/*-._+", &r->exclude, e) < 0 ||
+        read_words(j, "include", "/*-._+", &r->include, e) < 0)
         return -1;
     if (!r->components.n)
         strv_add(&r->components, "main");
@@ -157,8 +161,8 @@ int recipe_open(const struct image_store *s, const char *name, struct recipe **o
         }
         text_addf(&where, "%s%s", where.len ? ", " : "", s->recipes.v[i]);
     }
-    return vm_fail(e, VM_E_ABSENT, "no recipe '%s' in %.200s; images are described by a directory NAME/" RECIPE_FILE, name,
-                   where.len ? where.s : "any directory, as none is configured");
+    return vm_fail(e, VM_E_ABSENT, "no recipe '%s' in %.200s; images are described by a directory NAME/" RECIPE_FILE,
+                   name, where.len ? where.s : "any directory, as none is configured");
 }
 
 /* ---- building ---- */
@@ -218,10 +222,12 @@ static int build_failed(const struct image_store *s, const struct lines *l, int 
         return -1;
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-        return vm_fail(e, VM_E_UNAVAILABLE, "'%s' can't be run; install the packages mmdebstrap and util-linux", s->builder);
-    /* apt's first complaint is the cause; "setup failed" only says that a hook or a package did, whose words came before. */
+        return vm_fail(e, VM_E_UNAVAILABLE, "'%s' can't be run; install the packages mmdebstrap and util-linux",
+                       s->builder);
+    /* apt's first complaint is the cause; "setup failed" only says that a hook or a package did, which spoke before. */
     bool cause = l->first_error[0] && strncmp(l->first_error, "setup failed", 12);
-    return vm_fail(e, VM_E_BACKEND, "mmdebstrap: %.250s", cause ? l->first_error : l->last[0] ? l->last : "failed silently");
+    const char *said = cause ? l->first_error : l->last[0] ? l->last : "failed silently";
+    return vm_fail(e, VM_E_BACKEND, "mmdebstrap: %.250s", said);
 }
 
 int recipe_build(const struct image_store *s, const struct recipe *r, int scratch, const char *path,

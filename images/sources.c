@@ -51,7 +51,8 @@ int sources_of_host(const char *suite, const struct strv *components, struct dea
     if (child_must(ask, d, &list, &no_apt) < 0)
         list = NULL;
     for (rest = list; rest && (line = strsep(&rest, "\n"));)
-        if (source_split(line, part) && suite_fits(part[1], suite) && is_debian(part[0]) && strv_has(components, part[2]))
+        if (source_split(line, part) && suite_fits(part[1], suite) && is_debian(part[0]) &&
+            strv_has(components, part[2]))
             text_addf(&sources, "deb [signed-by=" KEYRING "] %s %s %s\n", part[0], part[1], part[2]);
     return (*out = text_take(&sources)) ? 0 : vm_no_memory(e);
 }

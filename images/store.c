@@ -75,7 +75,8 @@ int store_path(const struct image_store *s, const char *kind, const char *name, 
     int n = snprintf(path, sizeof path, "%s/%s/%s%s%s", s->state, kind, name, file ? "/" : "", file ? file : "");
 
     if (n < 0 || (size_t)n >= sizeof path)
-        return vm_fail(e, VM_E_TOO_LARGE, "state directory '%.200s' has too long a name; choose a shorter one", s->state);
+        return vm_fail(e, VM_E_TOO_LARGE, "state directory '%.200s' has too long a name; choose a shorter one",
+                       s->state);
     memcpy(out, path, (size_t)n + 1);
     return 0;
 }
@@ -121,7 +122,8 @@ int store_full(const struct image_store *s, const char *doing, struct vm_err *e)
 {
     if (!e || (e->sys != ENOSPC && e->sys != EDQUOT && !strstr(e->text, strerror(ENOSPC))))
         return -1;
-    vm_fail(e, VM_E_SYSTEM, "no space left in '%.200s' for %s; free some ('vmctl image gc' removes what no guest uses) and try again",
+    vm_fail(e, VM_E_SYSTEM,
+            "no space left in '%.200s' for %s; free some ('vmctl image gc' removes what no guest uses) and try again",
             s->state, doing);
     e->sys = ENOSPC;
     return -1;

@@ -124,7 +124,8 @@ static int own_directory(int tree, const char *name, mode_t mode, struct vm_err 
         return fchmodat(tree, name, mode, 0) < 0 ? vm_fail_sys(e, "make '/%s'", name) : 0;
     if (errno != EEXIST || fstatat(tree, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return vm_fail_sys(e, "make '/%s'", name);
-    return S_ISDIR(st.st_mode) ? 0 : vm_fail(e, VM_E_INVALID, "'/%s' is no directory; a root tree needs a real one", name);
+    return S_ISDIR(st.st_mode) ? 0
+                               : vm_fail(e, VM_E_INVALID, "'/%s' is no directory; a root tree needs a real one", name);
 }
 
 int tree_finish(int dir, struct vm_err *e)

@@ -112,7 +112,8 @@ static int check_entry(struct unpack *u, struct archive_entry *at, struct vm_err
         return vm_fail(e, VM_E_INVALID, "'%.200s' belongs to %lld:%lld, outside 0..%d; pack it with its ids unshifted",
                        path, (long long)archive_entry_uid(at), (long long)archive_entry_gid(at), UID_MAX_KEPT);
     if (size < 0 || (uint64_t)size > u->bytes_max - u->bytes)
-        return vm_fail(e, VM_E_TOO_LARGE, "unpacks to more than %llu MiB (32 GiB, or half of the free space) at '%.200s'",
+        return vm_fail(e, VM_E_TOO_LARGE,
+                       "unpacks to more than %llu MiB (32 GiB, or half of the free space) at '%.200s'",
                        (unsigned long long)(u->bytes_max >> 20), path);
     u->bytes += (uint64_t)size;
     return check_twice(at, path, e);

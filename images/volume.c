@@ -19,7 +19,8 @@ enum { NOTE_BYTES_MAX = 64 << 10 };
 static int volume_check_name(const char *name, struct vm_err *e)
 {
     if (!name || !text_is_label(name, SPEC_NAME_MAX))
-        return vm_fail(e, VM_E_INVALID, "volume name is no label of a-z, 0-9 and '-' of at most %d bytes", SPEC_NAME_MAX);
+        return vm_fail(e, VM_E_INVALID, "volume name is no label of a-z, 0-9 and '-' of at most %d bytes",
+                       SPEC_NAME_MAX);
     return 0;
 }
 
@@ -54,8 +55,8 @@ static int note_write(int dir, const struct spec_volume *v, const char *guest, s
 static int volume_make(struct image_store *s, int dir, const struct spec_volume *v, const char *what, struct vm_err *e)
 {
     if (path_exists(dir, v->directory ? DISK_FILE : TREE_DIR))
-        return vm_fail(e, VM_E_CONFLICT, "%s is a %s and can't become a %s; give it another name, or remove it first", what,
-                       v->directory ? "disk" : "directory", v->directory ? "directory" : "disk");
+        return vm_fail(e, VM_E_CONFLICT, "%s is a %s and can't become a %s; give it another name, or remove it first",
+                       what, v->directory ? "disk" : "directory", v->directory ? "directory" : "disk");
     if (!v->directory)
         return disk_ensure(s, dir, DISK_FILE, DISK_VOLUME, v->size, what, e);
     if (path_exists(dir, TREE_DIR))

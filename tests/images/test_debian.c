@@ -26,8 +26,8 @@ static void build_once(void)
 
     strv_add(&recipes, SOURCE_DIR "/images");
     ck_assert_msg(image_store_open(KEPT, &recipes, &s, &e) == 0, "%s", e.text);
-    ck_assert_msg(image_ensure(s, &want, (struct image_progress){.line = show}, deadline_in(500000), &ref, &e) == 0, "%s",
-                  e.text);
+    ck_assert_msg(image_ensure(s, &want, (struct image_progress){.line = show}, deadline_in(500000), &ref, &e) == 0,
+                  "%s", e.text);
     ck_assert(image_have(s, &want));
     unlink(KEPT "/tree.new");
     ck_assert_int_eq(symlink(ref.tree, KEPT "/tree.new"), 0);

@@ -35,8 +35,10 @@ START_TEST(test_root_is_a_clean_file_system)
 
     ck_works(root_ensure(s, 7, GIB, out, &e_));
     ck_assert_int_eq(room_sh("e2fsck -fn %s >/dev/null 2>&1", out), 0);
-    ck_assert_int_eq(room_sh("debugfs -R 'ls -p /' %s 2>/dev/null | cut -d/ -f6 | sort | tr -d '\\n' | grep -qx '...upperwork'",
-                             out), 0);
+    ck_assert_int_eq(
+        room_sh("debugfs -R 'ls -p /' %s 2>/dev/null | cut -d/ -f6 | sort | tr -d '\\n' | grep -qx '...upperwork'",
+                out),
+        0);
     ck_assert_int_eq(stat(out, &st), 0);
     ck_assert_uint_eq(st.st_mode & 07777, 0600);
     ck_works(root_usage(s, 7, &used));
@@ -232,7 +234,8 @@ END_TEST
 START_TEST(test_H5_no_space)
 {
     ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
-    ck_assert_int_eq(room_sh("mount --make-rprivate / && mkdir state && mount -t tmpfs -o size=4M,mode=700 none state"), 0);
+    ck_assert_int_eq(room_sh("mount --make-rprivate / && mkdir state && mount -t tmpfs -o size=4M,mode=700 none state"),
+                     0);
     OWN(store) struct image_store *s = room_store();
     struct spec_volume v = disk(GIB);
     bool grown;

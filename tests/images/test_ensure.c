@@ -29,7 +29,8 @@ static const char double_text[] =
     "echo I: at work\n"
     "case $suite in\n"
     "slow) touch %s/started; sleep 300;;\n"
-    "broken) echo 'E: Failed to fetch http://mirror.invalid/x  Could not resolve'; echo 'E: mmdebstrap failed'; exit 25;;\n"
+    "broken) echo 'E: Failed to fetch http://mirror.invalid/x  Could not resolve'; echo 'E: mmdebstrap failed'; exit "
+    "25;;\n"
     "full) echo 'cp: error writing: No space left on device'; exit 25;;\n"
     "noisy) printf 'E: evil \\033]52;c;x\\007 \\233m\\n'; exit 1;;\n"
     "esac\n"
@@ -275,8 +276,8 @@ START_TEST(test_H7_killed_build_leaves_no_trace)
     ck_assert(!image_have(s, &tiny)); /* half an image is none */
 
     /* The next build of it sweeps up; so does image_gc. */
-    room_write("double", "#!/bin/sh\nmkdir -p tree/etc tree/sbin; : >tree/etc/os-release; cp /bin/true tree/sbin/init\n",
-               0755);
+    room_write("double",
+               "#!/bin/sh\nmkdir -p tree/etc tree/sbin; : >tree/etc/os-release; cp /bin/true tree/sbin/init\n", 0755);
     ck_works(ensure(s, &tiny, &ref, &e_));
     check_one_image(s, ref.id);
 }
@@ -303,7 +304,8 @@ START_TEST(test_deadline_ends_a_build)
     struct image_ref ref = {.id = "untouched"};
 
     recipe_of("slow");
-    ck_fails(image_ensure(s, &tiny, quiet, deadline_in(500), &ref, &e_), TIMEOUT, "image 'tiny': build with mmdebstrap");
+    ck_fails(image_ensure(s, &tiny, quiet, deadline_in(500), &ref, &e_), TIMEOUT,
+             "image 'tiny': build with mmdebstrap");
     ck_assert_str_eq(ref.id, "untouched");
     ck_assert_uint_eq(builders_alive(), 0);
     ck_assert_uint_eq(count_entries(room_dir, "state/images"), 0);
@@ -423,7 +425,8 @@ END_TEST
 START_TEST(test_H5_no_space_for_a_build)
 {
     ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
-    ck_assert_int_eq(room_sh("mount --make-rprivate / && mkdir state && mount -t tmpfs -o size=4M,mode=700 none state"), 0);
+    ck_assert_int_eq(room_sh("mount --make-rprivate / && mkdir state && mount -t tmpfs -o size=4M,mode=700 none state"),
+                     0);
     OWN(store) struct image_store *s = store_with_double();
     struct image_ref ref;
 
@@ -441,19 +444,24 @@ START_TEST(test_directory_is_copied)
     struct spec_image want = {.kind = IMAGE_DIRECTORY, .name = source};
     struct image_ref a, b;
 
-    ck_assert_int_eq(room_sh("mkdir -p source/etc source/sbin source/dev source/home/u && cd source && "
-                             "echo ID=x >etc/os-release && cp /bin/true sbin/init && ln sbin/init sbin/twin && "
-                             "ln -s /etc/passwd sbin/link && chmod 4755 sbin/init && setcap cap_net_raw+ep sbin/init && "
-                             "mknod dev/sda b 8 0 && mkfifo home/fifo && truncate -s 1G home/sparse && "
-                             "chown -R 1000:1001 home/u && chmod 750 home/u && touch -d 2001-01-01 home/u"), 0);
+    ck_assert_int_eq(
+        room_sh("mkdir -p source/etc source/sbin source/dev source/home/u && cd source && "
+                "echo ID=x >etc/os-release && cp /bin/true sbin/init && ln sbin/init sbin/twin && "
+                "ln -s /etc/passwd sbin/link && chmod 4755 sbin/init && setcap cap_net_raw+ep sbin/init && "
+                "mknod dev/sda b 8 0 && mkfifo home/fifo && truncate -s 1G home/sparse && "
+                "chown -R 1000:1001 home/u && chmod 750 home/u && touch -d 2001-01-01 home/u"),
+        0);
     ck_works(ensure(s, &want, &a, &e_));
     ck_works(ensure(s, &want, &b, &e_));
     ck_assert_str_eq(a.id, b.id);
-    ck_assert_int_eq(room_sh("cd %s && [ \"$(stat -c '%%a %%u:%%g %%Y' home/u)\" = \"750 1000:1001 $(date -d 2001-01-01 +%%s)\" ] && "
-                             "[ sbin/init -ef sbin/twin ] && [ \"$(readlink sbin/link)\" = /etc/passwd ] && "
-                             "[ \"$(stat -c %%a sbin/init)\" = 4755 ] && getcap sbin/init | grep -q cap_net_raw && "
-                             "[ ! -e home/fifo ] && [ ! -e dev/sda ] && [ \"$(stat -c '%%s %%b' home/sparse)\" = '1073741824 0' ]",
-                             a.tree), 0);
+    ck_assert_int_eq(
+        room_sh(
+            "cd %s && [ \"$(stat -c '%%a %%u:%%g %%Y' home/u)\" = \"750 1000:1001 $(date -d 2001-01-01 +%%s)\" ] && "
+            "[ sbin/init -ef sbin/twin ] && [ \"$(readlink sbin/link)\" = /etc/passwd ] && "
+            "[ \"$(stat -c %%a sbin/init)\" = 4755 ] && getcap sbin/init | grep -q cap_net_raw && "
+            "[ ! -e home/fifo ] && [ ! -e dev/sda ] && [ \"$(stat -c '%%s %%b' home/sparse)\" = '1073741824 0' ]",
+            a.tree),
+        0);
     ck_assert_int_eq(room_sh("echo more >>source/etc/os-release"), 0);
     ck_assert(!image_have(s, &want));
     ck_works(ensure(s, &want, &b, &e_));
@@ -473,9 +481,12 @@ START_TEST(test_E2_links_in_the_place_of_directories)
     struct image_ref ref;
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        ck_assert_int_eq(room_sh("rm -rf source victim; mkdir -p source/usr/lib source/sbin victim && touch victim/precious && "
-                                 "echo ID=x >source/usr/lib/os-release && cp /bin/true source/sbin/init && "
-                                 "ln -s %s/victim source/%s", room_path, names[i]), 0);
+        ck_assert_int_eq(
+            room_sh("rm -rf source victim; mkdir -p source/usr/lib source/sbin victim && touch victim/precious && "
+                    "echo ID=x >source/usr/lib/os-release && cp /bin/true source/sbin/init && "
+                    "ln -s %s/victim source/%s",
+                    room_path, names[i]),
+            0);
         ck_fails(ensure(s, &want, &ref, &e_), INVALID, "is no directory");
         ck_assert(path_is("victim/precious", S_IFREG));
     }

@@ -79,8 +79,9 @@ START_TEST(test_honest_tarballs)
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         ck_works(import(s, names[i], &ref, &e_));
-        ck_assert_int_eq(room_sh("[ \"$(cat %s/etc/os-release)\" = ID=x ] && [ -x %s/sbin/init ] && [ -d %s/proc ]", ref.tree,
-                                 ref.tree, ref.tree), 0);
+        ck_assert_int_eq(room_sh("[ \"$(cat %s/etc/os-release)\" = ID=x ] && [ -x %s/sbin/init ] && [ -d %s/proc ]",
+                                 ref.tree, ref.tree, ref.tree),
+                         0);
     }
     ck_assert_uint_eq(count_entries(room_dir, "state/images"), 3);
 }
@@ -92,10 +93,12 @@ START_TEST(test_owners_and_modes_are_those_of_the_archive)
     struct image_ref ref;
 
     ck_works(import(s, "owned", &ref, &e_));
-    ck_assert_int_eq(room_sh("cd %s && [ \"$(stat -c '%%a %%u:%%g %%h' home home/f sbin/su sbin/wall | tr '\\n' ,)\" = "
-                             "'750 1000:1001 2,640 65535:65534 1,4755 0:0 2,2755 0:5 1,' ] && "
-                             "[ sbin/su -ef sbin/twin ] && [ \"$(readlink lib)\" = /usr/lib ] && [ -e 'n\303\244me\342\230\203' ]",
-                             ref.tree), 0);
+    ck_assert_int_eq(
+        room_sh("cd %s && [ \"$(stat -c '%%a %%u:%%g %%h' home home/f sbin/su sbin/wall | tr '\\n' ,)\" = "
+                "'750 1000:1001 2,640 65535:65534 1,4755 0:0 2,2755 0:5 1,' ] && "
+                "[ sbin/su -ef sbin/twin ] && [ \"$(readlink lib)\" = /usr/lib ] && [ -e 'n\303\244me\342\230\203' ]",
+                ref.tree),
+        0);
 }
 END_TEST
 
@@ -108,7 +111,9 @@ START_TEST(test_E3_devices_are_passed_over_and_attributes_filtered)
     ck_assert_int_eq(room_sh("[ -z \"$(find %s ! -type f ! -type d ! -type l)\" ]", ref.tree), 0);
     ck_works(import(s, "capable", &ref, &e_));
     ck_assert_int_eq(room_sh("cd %s && getcap sbin/ping | grep -q 'cap_net_raw=ep' && "
-                             "python3 -c 'import os; exit(os.listxattr(\"sbin/ping\") != [\"security.capability\"])'", ref.tree), 0);
+                             "python3 -c 'import os; exit(os.listxattr(\"sbin/ping\") != [\"security.capability\"])'",
+                             ref.tree),
+                     0);
 }
 END_TEST
 
@@ -145,7 +150,8 @@ START_TEST(test_E4_bombs_stop_at_half_of_what_is_free)
 {
     static const struct row rows[] = {{"bomb", "half of the free space"}, {"many", "half of the free inodes"}};
 
-    ck_assert_int_eq(room_sh("truncate -s 64M small && mke2fs -qF -t ext4 small && mkdir state && mount -o loop small state"), 0);
+    ck_assert_int_eq(
+        room_sh("truncate -s 64M small && mke2fs -qF -t ext4 small && mkdir state && mount -o loop small state"), 0);
     refused(rows, ARRAY_LEN(rows));
     ck_assert_int_eq(room_sh("umount state"), 0);
 }
@@ -229,7 +235,8 @@ START_TEST(test_E8_digests)
         ck_assert(!image_have(s, &want));
     }
     want.sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    ck_fails(image_ensure(s, &want, (struct image_progress){0}, deadline_in(9000), &ref, &e_), INVALID, "has the SHA-256");
+    ck_fails(image_ensure(s, &want, (struct image_progress){0}, deadline_in(9000), &ref, &e_), INVALID,
+             "has the SHA-256");
     ck_assert_uint_eq(count_entries(room_dir, "state/images"), 0);
 }
 END_TEST
