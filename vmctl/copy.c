@@ -12,6 +12,9 @@
 #include "stream.h"
 #include "tar.h"
 
+/* A file that is larger goes through exec; GET's answer to one is "too large". */
+#define FILES_MAX (64l << 20)
+
 struct copy {
     struct cli *cli;
     char *guest;
@@ -64,10 +67,9 @@ static int inside(struct copy *c, const char *const *argv, int in, int out, int 
     if (rc == 0 && status)
         *status = ended;
     else if (rc == 0 && ended)
-        rc = vm_fail(e, VM_E_BACKEND, "%s:%s: %s", c->guest, c->inside,
-                     ended == 127             ? "the guest has no tar"
-                     : o.complaint.len ? o.complaint.s
-                                       : "tar failed in the guest");
+        rc = vm_fail(e, VM_E_BACKEND, "%s:%s: %s ended with status %d%s%.*s", c->guest, c->inside, argv[0], ended,
+                     o.complaint.len ? ": " : "", (int)strcspn(o.complaint.s ? o.complaint.s : "", "\n"),
+                     o.complaint.s ? o.complaint.s : "");
     text_done(o.complaint);
     return rc;
 }
@@ -113,14 +115,26 @@ static char *files_path(const struct copy *c, const char *path, const char *mode
     return text_take(&t);
 }
 
-static int file_in(struct copy *c, int fd, mode_t mode, const char *target, struct vm_err *e)
+/* What the API does not carry in one piece goes through a shell of the guest, by a scratch file as well. */
+static int large_file_in(struct copy *c, int fd, const char *octal, const char *target, struct vm_err *e)
+{
+    static const char script[] = "umask 077; t=$1.vmctl; cat >\"$t\" && chmod \"$2\" \"$t\" && mv -f \"$t\" \"$1\" ||"
+                                 " { rm -f \"$t\"; exit 1; }";
+    const char *argv[] = {"/bin/sh", "-c", script, "sh", target, octal, NULL};
+
+    return inside(c, argv, fd, -1, NULL, e);
+}
+
+static int file_in(struct copy *c, int fd, const struct stat *st, const char *target, struct vm_err *e)
 {
     char octal[8];
     OWN(str) char *path = NULL;
     struct transfer t = {.method = "PUT", .body_fd = fd, .has_body_fd = true};
     struct stream_shown ignored = {0};
 
-    snprintf(octal, sizeof octal, "%04o", (unsigned)mode & 0777);
+    snprintf(octal, sizeof octal, "%04o", (unsigned)st->st_mode & 0777);
+    if (st->st_size > FILES_MAX)
+        return large_file_in(c, fd, octal, target, e);
     if (!(path = files_path(c, target, octal)))
         return vm_no_memory(e);
     t.path = path;
@@ -153,7 +167,7 @@ static int copy_in(struct copy *c, struct vm_err *e)
         return vm_fail_sys(e, "open '%s'", c->outside);
     if (inside_target(c, &target, e) < 0)
         return -1;
-    return S_ISDIR(st.st_mode) ? directory_in(c, fd, target, e) : file_in(c, fd, st.st_mode, target, e);
+    return S_ISDIR(st.st_mode) ? directory_in(c, fd, target, e) : file_in(c, fd, &st, target, e);
 }
 
 /* Where a copy from the guest goes: a directory of this host, the name in it, and a scratch name beside that. */
@@ -186,6 +200,7 @@ static int place_open(struct copy *c, struct place *p, struct vm_err *e)
 
 static int file_out(struct copy *c, const struct place *p, struct vm_err *e)
 {
+    const char *cat[] = {"cat", "--", c->inside, NULL};
     OWN(str) char *path = files_path(c, c->inside, NULL);
     OWN(fd) int fd = openat(p->dir, p->scratch, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     struct transfer t = {.method = "GET", .path = path, .sink = stream_fd_sink, .arg = &fd};
@@ -194,7 +209,8 @@ static int file_out(struct copy *c, const struct place *p, struct vm_err *e)
         return vm_no_memory(e);
     if (fd < 0)
         return vm_fail_sys(e, "write beside '%s'", p->name);
-    if (client_stream(&c->cli->client, &t, e) < 0)
+    if (client_stream(&c->cli->client, &t, e) < 0 &&
+        (e->code != VM_E_TOO_LARGE || inside(c, cat, -1, fd, NULL, e) < 0))
         return -1;
     return renameat(p->dir, p->scratch, p->dir, p->name) < 0 ? vm_fail_sys(e, "rename to '%s'", p->name) : 0;
 }

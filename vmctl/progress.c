@@ -14,7 +14,8 @@ struct progress {
     struct tasks tasks;
     struct live view;
     struct strv unwell;         /* guests that failed, were blocked or are not healthy */
-    struct strv errors;
+    struct strv errors;         /* as results gave them: "db: what" or "what" … */
+    struct strv told;           /* … and those of them that already stand at a guest's end */
     size_t results, changed, failed, blocked, unhealthy;
     double seconds;             /* of the longest stream */
     bool bad_specs, not_ok;
@@ -54,6 +55,7 @@ void progress_close(struct progress *p)
     tasks_done(p->tasks);
     strv_done(p->unwell);
     strv_done(p->errors);
+    strv_done(p->told);
     free(p);
 }
 
@@ -192,6 +194,7 @@ static void on_guest(struct progress *p, const json_t *r)
     if (*error) {
         text_add(&t, ": ");
         text_add_visible(&t, error, strlen(error), NULL);
+        strv_addf(&p->told, "%s: %s", guest, error);
     }
     text_add(&t, "\n");
     emit(p, &t);
@@ -276,7 +279,8 @@ static void summary(struct progress *p)
     if (!t.failed)
         term_say("%s", t.s);
     for (size_t i = 0; i < p->errors.n; i++)
-        term_complain("%s", p->errors.v[i]);
+        if (!strv_has(&p->told, p->errors.v[i]))
+            term_complain("%s", p->errors.v[i]);
     for (size_t i = 0; i < p->unwell.n; i++)
         term_say("%s: look with vmctl show %s, vmctl logs %s --install", p->unwell.v[i], p->unwell.v[i],
                  p->unwell.v[i]);

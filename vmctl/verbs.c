@@ -1,7 +1,5 @@
 /* vmctl start, stop, restart, rebuild, rm */
-#include <string.h>
 #include "cli.h"
-#include "jobs.h"
 #include "progress.h"
 #include "select.h"
 #include "stream.h"
@@ -41,28 +39,31 @@ static int settle(struct cli *cli, struct watched *w, struct transfer *t, struct
     return tell_refused(p, w->guest, &t->err, e);
 }
 
-/* A stream for each guest, all side by side: they also bring what scripts print. */
-static int run_streams(struct cli *cli, const char *tail, const json_t *guests, struct progress *p, struct vm_err *e)
+/* One request to each guest, all side by side, each with its own sink. */
+static int ask_all(struct cli *cli, const char *method, const char *tail, const json_t *guests, struct watched *w,
+                   struct transfer *t, struct progress *p, struct vm_err *e)
+{
+    json_t *guest;
+    size_t i;
+
+    json_array_foreach(guests, i, guest) {
+        w[i] = (struct watched){.records = {.record = progress_record, .arg = p}, .guest = json_str(guest, "name", "")};
+        if (!(w[i].path = client_path("/v1/guests/", w[i].guest, tail)))
+            return vm_no_memory(e);
+        t[i] = (struct transfer){
+            .method = method, .path = w[i].path, .sink = stream_records_sink, .arg = &w[i].records};
+    }
+    return client_run(&cli->client, t, i, progress_tick, p, e);
+}
+
+static int run_streams(struct cli *cli, const char *method, const char *tail, const json_t *guests, struct progress *p,
+                       struct vm_err *e)
 {
     size_t n = json_array_size(guests), i;
     OWN(mem) struct watched *w = calloc(n + 1, sizeof *w);
     OWN(mem) struct transfer *t = calloc(n + 1, sizeof *t);
-    OWN(str) char *query = text_format("%s?wait=1", tail);
-    json_t *guest;
-    int rc = w && t && query ? 0 : vm_no_memory(e);
+    int rc = w && t ? ask_all(cli, method, tail, guests, w, t, p, e) : vm_no_memory(e);
 
-    json_array_foreach(guests, i, guest) {
-        if (rc < 0)
-            break;
-        w[i].records = (struct stream_records){.record = progress_record, .arg = p};
-        w[i].guest = json_str(guest, "name", "");
-        if (!(w[i].path = client_path("/v1/guests/", w[i].guest, query)))
-            rc = vm_no_memory(e);
-        t[i] = (struct transfer){
-            .method = "POST", .path = w[i].path, .sink = stream_records_sink, .arg = &w[i].records};
-    }
-    if (rc == 0)
-        rc = client_run(&cli->client, t, n, progress_tick, p, e);
     for (i = 0; rc == 0 && i < n; i++)
         rc = settle(cli, &w[i], &t[i], p, e);
     for (i = 0; w && i < n; i++) {
@@ -72,58 +73,59 @@ static int run_streams(struct cli *cli, const char *tail, const json_t *guests, 
     return rc;
 }
 
-/* More guests than streams are asked about instead: a guest whose stream has to wait could be the one that all those
- * before it depend upon. */
-static int verb(struct cli *cli, const char *tail)
+/* Of more guests than there are streams, those that come first could wait for one that has not been asked for yet: so
+ * all are asked for before any is watched. What is refused here is refused again, and told, when it is watched. */
+static void ask_ahead(struct cli *cli, const char *tail, const json_t *guests)
+{
+    json_t *guest;
+    size_t i;
+
+    json_array_foreach(guests, i, guest) {
+        OWN(str) char *path = client_path("/v1/guests/", json_str(guest, "name", ""), tail);
+
+        if (path)
+            client_json(&cli->client, "POST", path, NULL, NULL);
+    }
+}
+
+static int verb(struct cli *cli, const char *method, const char *tail)
 {
     OWN(json) json_t *guests = NULL;
     OWN(progress) struct progress *p = NULL;
     struct vm_err e = {0};
-    bool streams;
-    int rc;
 
     if (select_named(cli, &guests, &e) < 0 || progress_open(cli, &p, &e) < 0)
         return cli_fail(cli, &e);
-    streams = json_array_size(guests) <= CLIENT_STREAMS_MAX;
-    rc = streams ? run_streams(cli, tail, guests, p, &e) : jobs_run(cli, "POST", tail, guests, p, &e);
-    if (rc < 0) {
+    if (cli->command->run == cmd_start && json_array_size(guests) > CLIENT_STREAMS_MAX)
+        ask_ahead(cli, "/start", guests);
+    if (run_streams(cli, method, tail, guests, p, &e) < 0) {
         progress_close(TAKE(p)); /* the live view goes before the complaint */
         return cli_fail(cli, &e);
     }
-    return progress_finish(p, streams ? json_array_size(guests) : 1);
+    return progress_finish(p, json_array_size(guests));
 }
 
 int cmd_start(struct cli *cli)
 {
-    return verb(cli, "/start");
+    return verb(cli, "POST", "/start?wait=1");
 }
 
 int cmd_stop(struct cli *cli)
 {
-    return verb(cli, "/stop");
+    return verb(cli, "POST", "/stop?wait=1");
 }
 
 int cmd_restart(struct cli *cli)
 {
-    return verb(cli, "/restart");
+    return verb(cli, "POST", "/restart?wait=1");
 }
 
 int cmd_rebuild(struct cli *cli)
 {
-    return verb(cli, "/rebuild");
+    return verb(cli, "POST", "/rebuild?wait=1");
 }
 
 int cmd_rm(struct cli *cli)
 {
-    OWN(json) json_t *guests = NULL;
-    OWN(progress) struct progress *p = NULL;
-    struct vm_err e = {0};
-
-    if (select_named(cli, &guests, &e) < 0 || progress_open(cli, &p, &e) < 0)
-        return cli_fail(cli, &e);
-    if (jobs_run(cli, "DELETE", cli_has(cli, OPT_PURGE) ? "?purge=1" : "", guests, p, &e) < 0) {
-        progress_close(TAKE(p));
-        return cli_fail(cli, &e);
-    }
-    return progress_finish(p, 1);
+    return verb(cli, "DELETE", cli_has(cli, OPT_PURGE) ? "?purge=1&wait=1" : "?wait=1");
 }

@@ -12,7 +12,6 @@ import socketserver
 import struct
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
 
@@ -208,11 +207,6 @@ class Exec:
         self.sock.sendall(self.head())
         self.sock.sendall(act() if act else end(exit=127))
 
-    def do_cat(self):
-        for data in self.stdin():
-            self.out(data)
-        return end(exit=0)
-
     def do_blast(self):
         for _ in range(int(self.argv[1])):
             self.out(b"\0" * 65536)
@@ -287,6 +281,13 @@ class Exec:
 
     def do_bin_sh(self):
         return self.do_tty() if self.request.get("tty") else self.do_tar()
+
+    def do_cat(self):
+        if len(self.argv) > 1:
+            return self.do_tar()
+        for data in self.stdin():
+            self.out(data)
+        return end(exit=0)
 
     def do_test(self):
         return self.do_tar()
@@ -422,13 +423,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply(200, plan())
         if parts[0] == "apply":
             return self.stream(self.apply(), whole=scenario() != "broken")
-        if parts[0] == "jobs" and len(parts) > 1:
-            with JOBS_LOCK:
-                JOBS[parts[1]] = JOBS.get(parts[1], 0) + 1
-                done = JOBS[parts[1]] > 1
-            return self.reply(200, {"id": parts[1], "guest": "x", "verb": "remove", "class": "remove",
-                                    "state": "done" if done else "running", "step": "stop", "waits_for": [],
-                                    "created_at": ago(3), "ended_at": ago(1) if done else None, "error": None})
         if parts[0] == "events":
             text = EVIL if scenario() == "hostile" else "is healthy"
             return self.stream([{"id": i, "at": ago(5), "guest": g, "type": "health", "text": text}
@@ -446,7 +440,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def guest(self, name, rest, query, body):
         if not rest and self.command == "DELETE":
-            return self.reply(202, {"job": {"id": "rm-" + name, "guest": name, "state": "queued"}})
+            return self.stream(list(work(name, "remove")) + [result(1)])
         if not rest:
             return self.reply(200, details(name))
         if rest[0] == "exec":
@@ -468,16 +462,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.reply(200, {})
             if not os.path.isfile(path):
                 return self.error(404, "absent", f"{name}: {query['path'][0]}: no such file")
+            if scenario() == "large":
+                return self.error(413, "too-large", "the file is too large")
             with open(path, "rb") as f:
                 return self.stream([f.read()], "application/octet-stream")
         if "wait" in query:
             if scenario() == "refused" and name == "db":
                 return self.error(409, "conflict", "db is busy")
             return self.stream(list(work(name, rest[0])) + [result(1)])
-        return self.reply(202, {"job": f"{rest[0]}-{name}"})
-
-
-JOBS, JOBS_LOCK = {}, threading.Lock()
+        return self.reply(202, {"job": {"id": 0, "guest": name, "state": "queued"}})
 
 
 class Server(socketserver.ThreadingUnixStreamServer):

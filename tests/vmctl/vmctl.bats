@@ -457,24 +457,28 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     has "1 changed, 1 failed"
 }
 
-@test "more guests than streams are followed by asking" {
+@test "more guests than streams: all are asked for before any is watched" {
     scenario many
-    run --separate-stderr vmctl stop --all
+    run --separate-stderr vmctl start --all
     [ "$status" -eq 0 ]
     has "60 changed"
-    asked "POST /v1/guests/web-059/stop "
-    asked "GET /v1/jobs/stop-web-059"
+    last=$(grep -n "POST /v1/guests/web-059/start 0" "$D/requests" | cut -d: -f1)
+    first=$(grep -n "wait=1" "$D/requests" | head -1 | cut -d: -f1)
+    [ "$last" -lt "$first" ]
+    run --separate-stderr vmctl stop --all
+    [ "$status" -eq 0 ]
+    ! grep "stop 0" "$D/requests"
 }
 
 @test "rm waits for the end; volumes only with --purge" {
     run --separate-stderr vmctl rm rss
     [ "$status" -eq 0 ]
-    has "rss: remove done in 2.0s"
-    asked "DELETE /v1/guests/rss "
+    has "rss: remove done in 14.0s"
+    asked "DELETE /v1/guests/rss?wait=1 "
     run --separate-stderr vmctl rm rss --purge -o json
     [ "$status" -eq 0 ]
     json_lines
-    asked "DELETE /v1/guests/rss?purge=1"
+    asked "DELETE /v1/guests/rss?purge=1&wait=1 "
 }
 
 # --- exec ---
@@ -631,6 +635,16 @@ PY
     mkdir here
     vmctl cp db:/srv/b.bin here
     cmp a.bin here/b.bin
+    scenario large # the double's files are too large for one piece then
+    vmctl cp db:/srv/b.bin here/large
+    cmp a.bin here/large
+    scenario ""
+    head -c 68000000 /dev/zero >large
+    vmctl cp large db:/srv/large
+    cmp large "$D/root/srv/large"
+    rm "$D/root/srv/large"
+    [ "$(ls -A "$D/root/srv" | wc -l)" -eq 2 ]
+    rm here/large
     run --separate-stderr vmctl cp db:/srv/none here/none
     [ "$status" -eq 1 ]
     says "no such file"
