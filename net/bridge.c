@@ -1,5 +1,6 @@
 #include "bridge.h"
 
+#include "conntrack.h"
 #include "sysctl.h"
 
 #include <linux/if_bridge.h>
@@ -175,6 +176,8 @@ int bridge_prune(struct nl_sock *s, int bridge, struct vm_err *e)
         const struct entry *it = &neighbours.v[i];
         if (fdb.n && bsearch(it, fdb.v, fdb.n, sizeof *fdb.v, entry_order))
             continue;
+        if (conntrack_forget(it->ip, e) < 0) /* or a client that goes on sending is led to a guest that is no more */
+            return -1;
         struct ndmsg head = { .ndm_family = it->ip.v6 ? AF_INET6 : AF_INET, .ndm_ifindex = bridge };
         struct nl_msg *m = nl_message(RTM_DELNEIGH, 0, &head, sizeof head);
         if (m && nl_put_address(m, NDA_DST, it->ip) < 0) {

@@ -39,6 +39,12 @@ static const char inet_chains[] =
     "\t\tiifname @bridges ip daddr 127.0.0.0/8 counter drop\n"
     "\t\tiifname @bridges ip saddr 127.0.0.0/8 counter drop\n"
     "\t}\n"
+    /* The host's memory of connections is everybody's: no guest may fill it. */
+    "\tchain bound {\n"
+    "\t\ttype filter hook prerouting priority mangle; policy accept;\n"
+    "\t\tiifname @bridges ct state new add @flows4 { ip saddr ct count over 16384 } counter drop\n"
+    "\t\tiifname @bridges ct state new add @flows6 { ip6 saddr ct count over 16384 } counter drop\n"
+    "\t}\n"
     "\tchain publish_in {\n"
     "\t\ttype nat hook prerouting priority dstnat; policy accept;\n"
     "\t\tfib daddr type local goto publish\n"
@@ -165,6 +171,8 @@ bool rules_chain_next(size_t *at, struct rules_chain *out)
     X(PORTS6, "ports6", "map", "type inet_proto . inet_service : ipv6_addr . inet_service") \
     X(PORTS4_AT, "ports4_at", "map", "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service") \
     X(PORTS6_AT, "ports6_at", "map", "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service") \
+    X(FLOWS4, "flows4", "set", "type ipv4_addr; flags dynamic") \
+    X(FLOWS6, "flows6", "set", "type ipv6_addr; flags dynamic") \
     X(POLICY4, "policy4", "map", "type ipv4_addr : verdict") \
     X(POLICY6, "policy6", "map", "type ipv6_addr : verdict") \
     X(HOST4, "host4", "map", "type ipv4_addr : verdict") \

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <vmsd/net.h>
 
-enum { LAB_GUESTS = 1200 };
+enum { LAB_GUESTS = 1200, LAB_PORTS = 4 };
 
 struct lab {
     int host;                    /* namespaces */
@@ -20,6 +20,10 @@ struct lab {
     struct net_nic nics[LAB_GUESTS];
     struct net_guest guests[LAB_GUESTS];
     char names[LAB_GUESTS][16];
+    const char *from[LAB_GUESTS];
+    struct spec_range ranges[LAB_GUESTS];
+    struct spec_allow allow[LAB_GUESTS];
+    struct spec_port ports[LAB_GUESTS][LAB_PORTS];
     struct net_world world;
 };
 

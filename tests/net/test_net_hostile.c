@@ -466,6 +466,30 @@ START_TEST(test_F10_recycled_address)
 }
 END_TEST
 
+/* One guest opens connections without end: the host's table keeps room for the others. */
+START_TEST(test_one_guest_does_not_fill_the_connection_table)
+{
+    struct lab *l = lab_open(2);
+    struct spec_range nine = { 9, 9 };
+    lab_allow(l, 1, "g0", 80, 80);
+    l->allow[1].udp = (struct spec_ranges){ &nine, 1 };
+    lab_rules(l);
+    OWN(fd) int raw = lab_raw(l->ns[0], "host0");
+    for (unsigned port = 1000; port < 21000; port++) {
+        struct frame f = ether(GATEWAY, l->nics[0].mac, ETH_P_IP);
+        put_ipv4(&f, "10.20.0.10", "10.20.0.11", 0, port, 9);
+        while (send(raw, f.b, f.n, 0) < 0)
+            ck_assert_int_eq(errno, ENOBUFS);
+    }
+    OWN(str) char *flows = lab_read(l->host, "grep -c 'src=10.20.0.10 ' /proc/net/nf_conntrack");
+    ck_assert_msg(atoi(flows) > 16000 && atoi(flows) < 16500, "%s", flows);
+    OWN(fd) int s = lab_listen(l->ns[0], "10.20.0.10", 80);
+    lab_allow(l, 0, "g1", 80, 80);
+    lab_rules(l);
+    ck_assert(lab_reaches(l->ns[1], "10.20.0.10", 80));
+}
+END_TEST
+
 START_TEST(test_withdrawn_allowance_ends_its_connection)
 {
     struct lab *l = lab_open(2);
@@ -498,6 +522,7 @@ int main(void)
     tcase_add_test(t, test_F8_foreign_flush);
     tcase_add_test(t, test_F9_reloads_under_traffic);
     tcase_add_test(t, test_F10_recycled_address);
+    tcase_add_test(t, test_one_guest_does_not_fill_the_connection_table);
     tcase_add_test(t, test_withdrawn_allowance_ends_its_connection);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

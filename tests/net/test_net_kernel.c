@@ -229,7 +229,7 @@ START_TEST(test_M1_ensure_and_remove_repeat)
         ok(net_veth_attach(&l->nics[0], 0, &l->net, ns, e)); /* over the pair of the round before */
     }
     OWN(fd) int ns = lab_ns();
-    OWN(str) char *half = text_format("ip link del vms1-0; ip link add vms1-0 type veth peer name host0 netns /proc/%d/fd/%d",
+    OWN(str) char *half = text_format("ip link del vms1-0 2>&-; ip link add vms1-0 type veth peer name host0 netns /proc/%d/fd/%d",
                                       getpid(), ns);
     lab_run(l->host, half); /* a pair that a crash left behind */
     ok(net_veth_attach(&l->nics[0], 0, &l->net, ns, e));
@@ -400,11 +400,9 @@ START_TEST(test_forwarding_keeps_router_advertisements)
     ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
     ck_assert_int_eq(system("ip link add up8 type ifb; ip link add up9 type ifb;"
                             "echo 0 > /proc/sys/net/ipv6/conf/up9/accept_ra"), 0);
-    struct lab *l = lab_world(0);
-    lab_bridge(l);
+    lab_bridge(lab_world(0));
     ck_assert_int_eq(system("cd /proc/sys/net/ipv6/conf && [ $(cat up8/accept_ra default/accept_ra up9/accept_ra vms-services/accept_ra"
                             " | tr -d '\\n') = 2200 ]"), 0);
-    free(l);
 }
 END_TEST
 

@@ -35,7 +35,6 @@ START_TEST(test_golden_empty)
     l->world.n_networks = 0;
     OWN(str) char *text = rules(l);
     golden("empty", text);
-    free(l);
 }
 END_TEST
 
@@ -69,7 +68,6 @@ START_TEST(test_golden_full)
     OWN(str) char *again = rules(l);
     ck_assert_str_eq(text, again);
     golden("full", text);
-    free(l);
 }
 END_TEST
 
@@ -80,7 +78,6 @@ static void refused(struct lab *l, enum vm_errc code, const char *names)
     ck_assert_int_eq(net_rules(&l->world, &text, &e), -1);
     ck_assert_msg(e.code == code && strstr(e.text, names), "%s", e.text);
     ck_assert_ptr_null(text);
-    free(l);
 }
 
 START_TEST(test_two_guests_with_one_thing)
@@ -138,7 +135,6 @@ START_TEST(test_F10_nothing_of_a_former_guest)
     OWN(str) char *after = rules(l);
     ck_assert_ptr_null(strstr(after, "saddr { 10.20.0.10 }"));
     ck_assert_ptr_null(strstr(after, "dport { 80 }"));
-    free(l);
 }
 END_TEST
 
@@ -166,7 +162,6 @@ START_TEST(test_relay_rules)
         ck_assert_str_eq(r[i].to_address, want[i].to_address);
         ck_assert_uint_eq(r[i].to_port, want[i].to_port);
     }
-    free(l);
 }
 END_TEST
 
