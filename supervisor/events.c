@@ -264,7 +264,10 @@ static void history_reply(struct history *h)
     }
     *l = (struct listener){.events = v, .guest = TAKE(h->guest), .next = v->listeners};
     v->listeners = l;
-    l->stream = http_reply_stream(h->request, 200, "application/x-ndjson", listener_gone, l);
+    if (!(l->stream = http_reply_stream(h->request, 200, "application/x-ndjson", listener_gone, l))) {
+        listener_gone(l);
+        return;
+    }
     if (h->lines.len)
         http_stream_write(l->stream, h->lines.s, h->lines.len);
     for (int64_t id = from; id <= v->last; id++)

@@ -147,6 +147,7 @@ struct build {
     struct http_stream *stream;
     char *name;
     struct image_ref ref;
+    bool finished;
     int rc;
     struct vm_err err;
 };
@@ -195,6 +196,12 @@ static void build_run(void *arg)
                          &b->err);
 }
 
+static void build_free(struct build *b)
+{
+    free(b->name);
+    free(b);
+}
+
 static void build_done(void *arg, bool cancelled)
 {
     struct build *b = arg;
@@ -205,15 +212,20 @@ static void build_done(void *arg, bool cancelled)
     json_put_str(line, "image", b->rc == 0 ? b->ref.id : NULL);
     json_put_str(line, "error", b->rc < 0 ? b->err.text : NULL);
     build_say(b, line);
+    b->finished = true;
     if (b->stream)
-        http_stream_end(b->stream);
-    free(b->name);
-    free(b);
+        http_stream_end(b->stream); /* build_gone frees b */
+    else
+        build_free(b);
 }
 
 static void build_gone(void *arg)
 {
-    ((struct build *)arg)->stream = NULL;
+    struct build *b = arg;
+
+    b->stream = NULL;
+    if (b->finished)
+        build_free(b);
 }
 
 void images_build(struct http_request *r, void *arg)

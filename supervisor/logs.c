@@ -132,10 +132,12 @@ static void more_done(void *arg, bool cancelled)
     struct logs *l = arg;
 
     l->busy = false;
-    if (cancelled || l->gone) {
-        if (l->stream && !l->gone)
-            http_stream_end(l->stream);
+    if (l->gone) {
         logs_free(l);
+        return;
+    }
+    if (cancelled) {
+        http_stream_end(l->stream); /* gone frees l */
         return;
     }
     if (l->out.len)
@@ -188,8 +190,10 @@ static void first_done(void *arg, bool cancelled)
         return;
     }
     l->busy = true; /* gone may be called while the first bytes are written */
-    l->stream = http_reply_stream(r, 200, "text/plain; charset=utf-8", gone, l);
-    more_done(l, false);
+    if ((l->stream = http_reply_stream(r, 200, "text/plain; charset=utf-8", gone, l)))
+        more_done(l, false);
+    else
+        logs_free(l);
 }
 
 static void aborted(void *arg)

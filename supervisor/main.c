@@ -188,17 +188,33 @@ static int open_parts(struct world *w, const struct options *o, struct vm_err *e
     return api_open(w, take_fd(&listener), e) < 0 ? -1 : start_watchdog(w, e);
 }
 
+/* What still runs on a worker (an image build, say) is cut off then, as by a crash, which everything stands. */
+enum { END_SECONDS = 5 };
+
+static void cut_off(int sig)
+{
+    (void)sig;
+    _exit(0);
+}
+
 static void close_parts(struct world *w, struct loop *l)
 {
     w->stopping = true;
+    signal(SIGALRM, cut_off);
+    alarm(END_SECONDS);
     http_server_free(w->http);
-    loop_timer_free(w->watchdog);
     for (size_t i = 0; i < w->n_guests; i++) { /* jobs that wait for an agent are let go before the workers are joined */
         agent_close(w->guests[i]->agent);
         w->guests[i]->agent = NULL;
     }
-    loop_close(l);
+    loop_drain(l);
+    loop_timer_free(w->watchdog);
+    netsync_close(w);
+    net_relay_close(w->relay);
+    usage_close(w);
+    events_close(w);
     world_close(w);
+    loop_close(l);
 }
 
 static int serve(const struct options *o, struct vm_err *e)

@@ -4,9 +4,20 @@
 #include <string.h>
 #include <vmsd/clock.h>
 
+static void report_free(struct report *x)
+{
+    strv_done(x->errors);
+    strv_done(x->guests);
+    free(x);
+}
+
 static void gone(void *arg)
 {
-    ((struct report *)arg)->stream = NULL;
+    struct report *x = arg;
+
+    x->stream = NULL;
+    if (x->finished)
+        report_free(x);
 }
 
 void report_line(struct report *x, json_t *line)
@@ -45,11 +56,11 @@ static void finish(struct report *x)
     json_put(line, "duration", json_real((double)(now_ms() - x->began) / 1000));
     json_put(line, "errors", errors);
     report_line(x, line);
+    x->finished = true;
     if (x->stream)
-        http_stream_end(x->stream);
-    strv_done(x->errors);
-    strv_done(x->guests);
-    free(x);
+        http_stream_end(x->stream); /* gone frees x */
+    else
+        report_free(x);
 }
 
 /* After the stack of the call that ended the last job has gone: the stream's end may call back. */

@@ -13,7 +13,7 @@ struct report {
     unsigned changed, failed, blocked, unhealthy;
     struct strv errors, guests;  /* guests: names whose health counts at the end */
     int64_t began;
-    bool sealed;
+    bool sealed, finished;
 };
 
 struct report *report_new(struct world *w);

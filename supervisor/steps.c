@@ -355,6 +355,8 @@ static int do_health(struct job *j, struct vm_err *e)
             return 0;
         if (!l.up)
             return vm_fail(e, VM_E_BACKEND, "it ended before it was healthy; see vmctl logs %s", j->name);
+        if (j->w->stopping)
+            return vm_fail(e, VM_E_UNAVAILABLE, "vmsd is ending");
         if (l.health == HEALTH_UNHEALTHY || deadline_left(d) == 0) {
             j->unhealthy = true;
             return vm_fail(e, VM_E_BACKEND, "unhealthy: %s", l.why[0] ? l.why : "no check has passed");
@@ -424,15 +426,16 @@ static int converge(struct job *j, struct vm_err *e)
 static int do_remove(struct job *j, struct vm_err *e)
 {
     OWN(fd) int run = path_open_host(j->w->options->run_dir, O_RDONLY | O_DIRECTORY, e);
+    OWN(fd) int state = run < 0 ? -1 : path_open_host(j->w->options->state_dir, O_RDONLY | O_DIRECTORY, e);
     char dir[40];
 
-    if (run < 0)
+    if (state < 0)
         return -1;
     for (size_t i = 0; i < j->n_nics; i++)
         if (net_link_remove(j->nics[i].ifname, e) < 0)
             return -1;
     snprintf(dir, sizeof dir, "guests/%u", j->guest_id);
-    if (path_remove(run, dir, e) < 0 || root_remove(j->w->images, j->guest_id, e) < 0)
+    if (path_remove(run, dir, e) < 0 || root_remove(j->w->images, j->guest_id, e) < 0 || path_remove(state, dir, e) < 0)
         return -1;
     for (char *rest = j->purge, *name; (name = strsep(&rest, "\n"));)
         if (*name && volume_remove(j->w->images, name, e) < 0)
@@ -465,6 +468,8 @@ int job_story(struct job *j, struct vm_err *e)
     default:
         rc = converge(j, e);
     }
+    if (rc < 0 && j->w->stopping)
+        return rc; /* cut off by our own end: stays open in the store, and goes on after the next start */
     if (j->verb != JOB_REMOVE || rc < 0)
         store_put_error(j->w->store, j->guest_id, rc < 0 ? e->text : NULL, &ignored);
     store_job_end(j->w->store, j->id, rc < 0 ? e->text : NULL, &ignored);

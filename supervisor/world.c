@@ -29,6 +29,8 @@ void world_close(struct world *w)
         network_spec_free(w->networks[--w->n_networks]);
     free(w->guests);
     free(w->networks);
+    image_store_close(w->images);
+    store_close(w->store);
     json_decref(w->drivers);
     free(w->upstream);
     free(w);

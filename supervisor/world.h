@@ -3,6 +3,7 @@
 #ifndef WORLD_H
 #define WORLD_H
 
+#include <stdatomic.h>
 #include <vmsd/agent.h>
 #include <vmsd/driver.h>
 #include <vmsd/http.h>
@@ -82,7 +83,7 @@ struct world {
     bool poked;                  /* the queue will be looked at */
     int64_t started_at;          /* wall */
     struct loop_timer *watchdog; int64_t watchdog_ms; /* systemd's, or NULL */
-    bool stopping;
+    atomic_bool stopping;        /* jobs on workers look at it too */
     uint64_t host_memory;        /* bytes */
     struct applying *lane;       /* applies that plan and commit, one after the other */
     json_t *drivers;             /* what probe said, for /v1/host */

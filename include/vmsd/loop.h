@@ -16,7 +16,10 @@ struct loop_watch;
 
 /* workers: threads that run jobs at once; they are started when first needed and end after some idle time. */
 int loop_open(unsigned workers, struct loop **out, struct vm_err *e);
-void loop_close(struct loop *l);   /* waits for running jobs; calls done(arg, true) for those that never ran */
+/* Ends the workers: waits for running jobs, calls done(arg, true) for those that never ran; loop_work fails from then on.
+ * Timers and watches stay until they are freed. */
+void loop_drain(struct loop *l);
+void loop_close(struct loop *l);   /* drains and frees; timers and watches must be gone */
 int loop_run(struct loop *l, struct vm_err *e); /* until loop_quit */
 void loop_quit(struct loop *l);
 /* SIGTERM, SIGINT, SIGHUP as call-backs on the loop; call before any thread exists (it blocks them). */

@@ -399,13 +399,20 @@ static void finish_jobs(struct loop *l)
         run_posts(l);
 }
 
-void loop_close(struct loop *l)
+void loop_drain(struct loop *l)
 {
-    if (!l)
+    if (l->closing)
         return;
     l->closing = true;
     cancel_jobs(l);
     finish_jobs(l);
+}
+
+void loop_close(struct loop *l)
+{
+    if (!l)
+        return;
+    loop_drain(l);
     for (struct signal_watch *w = l->signals, *next; w; w = next) {
         next = w->next;
         sd_event_source_disable_unref(w->source);
