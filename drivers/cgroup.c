@@ -97,7 +97,7 @@ static bool dir_make(const char *path)
     return fd >= 0;
 }
 
-int cgroup_make(const struct cgroup *c, struct vm_err *e)
+int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
 {
     for (int i = 0; i < V1_COUNT; i++)
         if (*c->v1[i] && !dir_make(c->v1[i]))
@@ -106,6 +106,9 @@ int cgroup_make(const struct cgroup *c, struct vm_err *e)
         return 0;
     if (!dir_make(c->keeper) || !dir_make(c->guest))
         return vm_fail_sys(e, "make %s", c->base);
+    /* Before the controllers: with a process still in BASE, cpu and pids would turn it into a threaded group. */
+    if (keeper && putf(c->keeper, "cgroup.procs", e, "%d", (int)keeper) < 0)
+        return -1;
     if (c->v2 && !scope_wanted()) {
         controllers_pass_down(CGROUP_ROOT);
         controllers_pass_down(CGROUP_ROOT "/vmsd");
@@ -126,11 +129,6 @@ int cgroup_keeper_open(const struct cgroup *c, int *fd, struct vm_err *e)
         return -1;
     *fd = dir;
     return 0;
-}
-
-int cgroup_keeper_move(const struct cgroup *c, pid_t keeper, struct vm_err *e)
-{
-    return *c->keeper ? putf(c->keeper, "cgroup.procs", e, "%d", (int)keeper) : 0;
 }
 
 int cgroup_agent(const struct cgroup *c, struct strv *join, struct vm_err *e)
@@ -403,7 +401,11 @@ int cgroup_remove(const struct cgroup *c, struct vm_err *e)
     for (int i = 0; i < V1_COUNT; i++)
         if (*c->v1[i] && tree_remove(c->v1[i], rc ? NULL : e) < 0)
             rc = -1;
-    if (*c->base && tree_remove(c->base, rc ? NULL : e) < 0)
+    if (c->v2 && scope_wanted()) {
+        /* systemd removes an empty scope. Done here, the unit would stay, as one that never got empty. */
+        if (is_dir(c->base))
+            rc = vm_fail(e, VM_E_CONFLICT, "%s still has processes, or systemd does not answer", c->base);
+    } else if (*c->base && tree_remove(c->base, rc ? NULL : e) < 0)
         rc = -1;
     return rc;
 }

@@ -28,10 +28,10 @@ struct cgroup {
 
 /* Where the groups of a guest are or would be. */
 void cgroup_of(uint32_t id, struct cgroup *out);
-int cgroup_make(const struct cgroup *c, struct vm_err *e);
+/* keeper: the process to move into the keeper's group, or 0. */
+int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e);
 /* An fd of the keeper's group, to be born in; -1 without error where there is none. */
 int cgroup_keeper_open(const struct cgroup *c, int *fd, struct vm_err *e);
-int cgroup_keeper_move(const struct cgroup *c, pid_t keeper, struct vm_err *e);
 /* The directory whose processes are charged to the guest but are not its payload; made when missing. Appends to join. */
 int cgroup_agent(const struct cgroup *c, struct strv *join, struct vm_err *e);
 /* Puts limits in force. devices: block devices of the guest, for I/O. */
@@ -39,7 +39,8 @@ int cgroup_limits(const struct cgroup *c, const struct guest_spec *s, const dev_
                   struct vm_err *e);
 void cgroup_stats(const struct cgroup *c, struct drv_stats *out);
 void cgroup_kill(const struct cgroup *c);
-/* Removes all of it; CONFLICT while a process lives in it. Absent is success. */
+/* Removes all of it; CONFLICT while a process lives in it, or systemd has not yet seen that none does. Absent is
+ * success. */
 int cgroup_remove(const struct cgroup *c, struct vm_err *e);
 
 /* scope.c: systemd's part. */

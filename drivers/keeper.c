@@ -136,6 +136,18 @@ static void plan_read(struct plan *p)
     close(KEEPER_FD_PLAN);
 }
 
+/* Where it is not allowed, it stays as it is. */
+static void oom_score_put(const char *score)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    if (write(fd, score, strlen(score)) < 0)
+        errno = 0;
+    close(fd);
+}
+
 static void keeper_begin(void)
 {
     sigset_t set;
@@ -159,12 +171,7 @@ static void keeper_begin(void)
     if (fd < 0 || read(fd, keeper.state.boot, 36) != 36)
         keeper_fail("read the boot id: %s", strerror(errno));
     close(fd);
-    /* Short of memory, the guest goes before the process that would tell of it; nspawn resets its payload to 0. */
-    if ((fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)) >= 0) {
-        if (write(fd, "-900", 4) < 0)
-            errno = 0; /* not allowed here: then not */
-        close(fd);
-    }
+    oom_score_put("-900"); /* short of memory, the guest goes before the process that would tell of it */
     state_put();
     keeper.watch[W_SIGNAL] = (struct pollfd){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .events = POLLIN};
     if (keeper.watch[W_SIGNAL].fd < 0)
@@ -215,6 +222,7 @@ __attribute__((noreturn)) static void nspawn_exec(int go, int out, int err)
         _exit(1);
     close_range(3, ~0U, 0);
     setsid();
+    oom_score_put("0"); /* which also bounds what the guest's root may set it to */
     cgroups_join();
     /* The end of the pipe: the keeper died, perhaps before that PDEATHSIG was in force. */
     if (read(STDIN_FILENO, &byte, 1) != 1)

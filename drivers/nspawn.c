@@ -132,14 +132,14 @@ static int keeper_begin(const struct drv_guest *g, const struct nspawn_plan *pla
     struct proc_id id;
     pid_t pid;
 
-    if (!scope && (cgroup_make(c, e) < 0 || cgroup_keeper_open(c, &group, e) < 0))
+    if (!scope && (cgroup_make(c, 0, e) < 0 || cgroup_keeper_open(c, &group, e) < 0))
         return -1;
     if (keeper_spawn(plan, group, &pid, go, e) < 0)
         return -1;
     /* It waits for our byte, so its pid cannot have become another's. */
     if (proc_id_of(pid, &id, e) < 0 || (*keeper = proc_id_open(&id, e)) < 0)
         return -1;
-    if (scope && (scope_start(g->id, pid, d, e) < 0 || cgroup_make(c, e) < 0 || cgroup_keeper_move(c, pid, e) < 0))
+    if (scope && (scope_start(g->id, pid, d, e) < 0 || cgroup_make(c, pid, e) < 0))
         return -1;
     return cgroup_limits(c, g->spec, NULL, 0, e);
 }
@@ -181,7 +181,7 @@ static int nspawn_start(const struct drv_guest *g, struct deadline d, struct drv
     if (cgroups_remove(g->id, e) < 0)
         return vm_context(e, "start '%s'", g->spec->name);
     cgroup_of(g->id, &c);
-    if (nspawn_plan_make(g, &c, &plan, e) < 0)
+    if (nspawn_plan_make(g, &c, d, &plan, e) < 0)
         return vm_context(e, "start '%s'", g->spec->name);
     if (keeper_bring_up(g, &plan, &c, d, &keeper, &s, e) < 0) {
         if (keeper >= 0) {

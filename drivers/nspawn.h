@@ -28,7 +28,8 @@ struct nspawn_plan {
     size_t n;
 };
 struct cgroup;
-int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct nspawn_plan *out, struct vm_err *e);
+int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct deadline d, struct nspawn_plan *out,
+                     struct vm_err *e);
 void nspawn_plan_done(struct nspawn_plan p);
 OWN_DEFINE(nspawn_plan, struct nspawn_plan, nspawn_plan_done)
 

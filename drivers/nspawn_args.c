@@ -25,7 +25,6 @@ int nspawn_args(const struct drv_guest *g, struct strv *out, struct vm_err *e)
         "--private-users-ownership=off",  /* the layers come with their ids mapped */
         "--private-network",
         "--kill-signal=SIGRTMIN+3",
-        "--oom-score-adjust=0",           /* the keeper's own is not for the guest */
     };
     OWN(strv) struct strv v = {0};
     const struct spec_security *sec = &g->spec->security;

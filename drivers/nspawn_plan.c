@@ -23,9 +23,22 @@ void nspawn_plan_done(struct nspawn_plan p)
     free(p.fds);
 }
 
+/* udev looks at every loop device, so one may outlive its guest for a moment, and the lock with it. */
+enum { LOCK_MS = 2000 };
+
+static int lock_wait(int fd, struct deadline d)
+{
+    struct deadline soon = deadline_in(LOCK_MS);
+    int rc;
+
+    while ((rc = flock(fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK && deadline_left(soon) && deadline_left(d))
+        sleep_ms(5);
+    return rc;
+}
+
 /* An ext4 image, locked: two file systems on one image destroy it. The lock belongs to the open file, which the loop
  * device keeps, so it ends with the device and not with a process. */
-static int disk_open(const char *path, struct vm_err *e)
+static int disk_open(const char *path, struct deadline d, struct vm_err *e)
 {
     OWN(fd) int fd = path_open_host(path, O_RDWR | O_NONBLOCK, e);
     struct stat st;
@@ -36,7 +49,7 @@ static int disk_open(const char *path, struct vm_err *e)
         return vm_fail_sys(e, "stat '%s'", path);
     if (!S_ISREG(st.st_mode))
         return vm_fail(e, VM_E_INVALID, "'%s' is not a regular file, so no disk image", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+    if (lock_wait(fd, d) < 0)
         return errno == EWOULDBLOCK ? vm_fail(e, VM_E_CONFLICT, "'%s' is in use by another running guest", path)
                                     : vm_fail_sys(e, "lock '%s'", path);
     return take_fd(&fd);
@@ -139,7 +152,8 @@ VM_PRINTF(2) static void word_add(struct text *t, const char *fmt, ...)
 }
 
 /* Parents before children, so that a mount below another one is not hidden by it. */
-static int mounts_open(const struct drv_guest *g, struct nspawn_plan *p, struct text *t, struct vm_err *e)
+static int mounts_open(const struct drv_guest *g, struct deadline d, struct nspawn_plan *p, struct text *t,
+                       struct vm_err *e)
 {
     const struct drv_mount *sorted[KEEPER_MOUNTS_MAX];
 
@@ -154,7 +168,7 @@ static int mounts_open(const struct drv_guest *g, struct nspawn_plan *p, struct 
             return -1;
         if (i && !strcmp(m->target, sorted[i - 1]->target))
             return vm_fail(e, VM_E_INVALID, "target '%s' is given twice", m->target);
-        if ((fd = m->disk ? disk_open(m->source, e) : tree_open(g, m, e)) < 0)
+        if ((fd = m->disk ? disk_open(m->source, d, e) : tree_open(g, m, e)) < 0)
             return -1;
         p->fds[p->n++] = fd;
         word_add(t, "mount=%s,%s%s", m->disk ? "disk" : "tree", m->read_only ? "r" : "", m->mapped ? "m" : "");
@@ -194,7 +208,8 @@ static int words_add(const struct drv_guest *g, const struct cgroup *c, struct t
     return 0;
 }
 
-int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct nspawn_plan *out, struct vm_err *e)
+int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct deadline d, struct nspawn_plan *out,
+                     struct vm_err *e)
 {
     OWN(text) struct text t = {0};
     OWN(nspawn_plan) struct nspawn_plan p = {0};
@@ -210,10 +225,10 @@ int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct n
     if ((p.fds[p.n] = -1, p.n++, p.fds[p.n] = path_open_host(g->run_dir, dir, e)) < 0 ||
         (p.n++, p.fds[p.n] = path_open_host(g->log_dir, dir, e)) < 0 ||
         (p.n++, p.fds[p.n] = path_open_host(g->image, O_PATH | O_DIRECTORY, e)) < 0 ||
-        (p.n++, p.fds[p.n] = disk_open(g->root, e)) < 0)
+        (p.n++, p.fds[p.n] = disk_open(g->root, d, e)) < 0)
         return -1;
     p.n++;
-    if (words_add(g, c, &t, e) < 0 || mounts_open(g, &p, &t, e) < 0)
+    if (words_add(g, c, &t, e) < 0 || mounts_open(g, d, &p, &t, e) < 0)
         return -1;
     if (t.failed)
         return vm_no_memory(e);

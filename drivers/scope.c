@@ -67,7 +67,13 @@ int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
     if ((r = sd_bus_match_signal(bus, &slot, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
                                  "org.freedesktop.systemd1.Manager", "JobRemoved", job_removed, &job)) < 0)
         return vm_fail(e, VM_E_BACKEND, "%s: listen to systemd: %s", unit, strerror(-r));
-    if ((r = scope_call(bus, unit, pid, &job, &error)) < 0) {
+    /* The last scope of that name may be gone from the kernel a moment before it is from systemd's list. */
+    while ((r = scope_call(bus, unit, pid, &job, &error)) < 0 &&
+           sd_bus_error_has_name(&error, "org.freedesktop.systemd1.UnitExists") && deadline_left(d) > 0) {
+        sd_bus_error_free(&error);
+        sleep_ms(5);
+    }
+    if (r < 0) {
         vm_fail(e, VM_E_BACKEND, "%s: %s", unit, error.message ? error.message : strerror(-r));
         sd_bus_error_free(&error);
         return -1;

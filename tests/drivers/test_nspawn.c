@@ -469,6 +469,11 @@ START_TEST(test_D13_D14_agent)
                                  "test $(readlink /proc/1/ns/$n) = $(readlink /proc/$PPID/ns/$n) || echo $n; done", out,
                               sizeof out), 0);
     ck_assert_str_eq(out, "");
+    /* J2: neither the keeper's nor vmsd's favour with the OOM killer goes to the guest, nor can its root take it. */
+    ck_assert_int_eq(trial_sh(t, "cat /proc/1/oom_score_adj /proc/self/oom_score_adj; "
+                                 "echo -500 >/proc/self/oom_score_adj 2>/dev/null; cat /proc/self/oom_score_adj", out,
+                              sizeof out), 0);
+    ck_assert_str_eq(out, "0\n0\n0\n");
     ck_assert_int_eq(trial_sh(t, "tr '\\0' '\\n' </proc/$PPID/environ | cut -d= -f1 | tr '\\n' ' '", out, sizeof out), 0);
     ck_assert_str_eq(out, "PATH HOME LANG ");
     ck_assert_int_eq(trial_sh(t, "dmesg && echo read the kernel log; grep Seccomp: /proc/$PPID/status", out, sizeof out), 0);

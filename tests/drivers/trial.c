@@ -215,6 +215,11 @@ void trial_gone(struct trial *t)
 {
     struct trial_rest r = trial_audit(t);
 
+    /* udev may still have the loop device open, to look at it. */
+    for (int i = 0; i < 300 && r.loops; i++) {
+        sleep_ms(10);
+        r = trial_audit(t);
+    }
     ck_assert_msg(!r.processes && !r.mounts && !r.loops && !r.cgroups,
                   "left behind: %u processes, %u mounts, %u loop devices, %u cgroups", r.processes, r.mounts, r.loops,
                   r.cgroups);
