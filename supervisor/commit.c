@@ -148,15 +148,17 @@ int apply_adopt(struct applying *a, struct report *x)
 
     for (size_t i = 0; i < a->networks.n && rc == 0; i++)
         rc = world_put_network(a->w, a->networks.v[i], &a->err);
-    for (size_t i = 0; i < a->gone_networks.n; i++)
+    for (size_t i = 0; i < a->gone_networks.n; i++) {
+        netsync_forget(a->w, world_network(a->w, a->gone_networks.v[i]));
         world_drop_network(a->w, a->gone_networks.v[i]);
-    x->changed += (unsigned)a->networks.n;
+    }
+    x->changed += (unsigned)(a->networks.n + a->gone_networks.n);
     for (size_t i = 0; i < a->n_planned && rc == 0; i++)
         rc = adopt_guest(a, &a->planned[i], x);
     for (size_t i = 0; i < a->set->n_guests; i++)
         if (select_match(&a->select, a->set->guests[i]->name, &a->set->guests[i]->tags))
             strv_add(&x->guests, a->set->guests[i]->name);
-    if (a->n_planned || a->networks.n)
+    if (a->n_planned || a->networks.n || a->gone_networks.n)
         netsync_ask(a->w, NULL, NULL);
     return rc;
 }

@@ -69,10 +69,22 @@ static void schedule_restart(struct guest *g, int64_t ran_ms)
     retry_later(g, wait, start_again);
 }
 
+/* Milliseconds that it has been up: an adopted guest has been for longer than we know it. */
+static int64_t up_for(const struct guest *g)
+{
+    struct timespec boot;
+    int64_t ms;
+
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    ms = (int64_t)boot.tv_sec * 1000 + boot.tv_nsec / 1000000 -
+         (int64_t)g->proc.keeper.start * 1000 / sysconf(_SC_CLK_TCK);
+    return ms > 0 ? ms : 0;
+}
+
 static void watch(struct guest *g)
 {
-    g->up_since = now_ms();
-    g->started_at = wall_ms();
+    g->up_since = now_ms() - up_for(g);
+    g->started_at = wall_ms() - up_for(g);
     snprintf(g->boot_id, sizeof g->boot_id, "%d-%llx", (int)g->proc.leader, (unsigned long long)g->proc.keeper.start);
     retry_cancel(g);
 }

@@ -21,7 +21,8 @@ struct asker {
 struct netsync {
     struct world *w;
     struct asker *waiting, *served; /* for the next change; of the one under way */
-    bool running, absent;
+    bool running, absent, none;   /* none: no network is left, so no table of ours either */
+    struct strv gone, bridges;    /* networks that left; their bridges, to be removed now */
     char *rules;
     struct loop_timer *check;
     struct vm_err err;
@@ -61,7 +62,37 @@ static void sync_run(void *arg)
 {
     struct netsync *s = arg;
 
-    s->rc = net_rules_apply(s->rules, &s->err);
+    s->rc = s->none ? net_rules_remove(&s->err) : net_rules_apply(s->rules, &s->err);
+    for (size_t i = 0; i < s->bridges.n && s->rc == 0; i++)
+        s->rc = net_bridge_remove(s->bridges.v[i], &s->err);
+}
+
+/* Bridges of networks that left and that no guest is on any more. */
+static void take_bridges(struct netsync *s)
+{
+    struct strv kept = {0};
+
+    for (size_t i = 0; i + 1 < s->gone.n; i += 2) { /* name and bridge in turn */
+        bool used = world_network(s->w, s->gone.v[i]) != NULL;
+
+        for (size_t k = 0; k < s->w->n_guests && !used; k++)
+            for (size_t m = 0; m < s->w->guests[k]->n_nics; m++)
+                used |= !strcmp(s->w->guests[k]->nics[m].network, s->gone.v[i]);
+        if (!used) {
+            strv_add(&s->bridges, s->gone.v[i + 1]);
+        } else {
+            strv_add(&kept, s->gone.v[i]);
+            strv_add(&kept, s->gone.v[i + 1]);
+        }
+    }
+    strv_done(s->gone);
+    s->gone = kept;
+}
+
+void netsync_forget(struct world *w, const struct network_spec *n)
+{
+    strv_add(&w->netsync->gone, n->name);
+    strv_add(&w->netsync->gone, n->bridge);
 }
 
 static void sync_done(void *arg, bool cancelled);
@@ -86,6 +117,8 @@ static void sync_start(struct netsync *s)
 
     s->served = TAKE(s->waiting);
     s->running = true;
+    s->none = s->w->n_networks == 0;
+    take_bridges(s);
     s->err = (struct vm_err){0};
     s->rc = net_view(s->w, &view, &s->err);
     if (s->rc == 0)
@@ -105,6 +138,8 @@ static void sync_done(void *arg, bool cancelled)
 
     free(s->rules);
     s->rules = NULL;
+    strv_done(s->bridges);
+    s->bridges = (struct strv){0};
     s->running = false;
     if (cancelled)
         s->rc = vm_fail(&s->err, VM_E_UNAVAILABLE, "vmsd is ending");
@@ -177,6 +212,8 @@ void netsync_close(struct world *w)
     s->served = TAKE(s->waiting);
     finish(s, NULL);
     free(s->rules);
+    strv_done(s->gone);
+    strv_done(s->bridges);
     free(s);
     w->netsync = NULL;
 }

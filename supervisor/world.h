@@ -133,6 +133,8 @@ json_t *events_recent(struct world *w, const char *guest, size_t max); /* array,
 int netsync_open(struct world *w, struct vm_err *e);
 void netsync_close(struct world *w);
 void netsync_ask(struct world *w, void (*done)(const struct vm_err *e, void *arg), void *arg); /* e NULL: in force */
+/* The network leaves: its bridge is removed once no guest is on it. */
+void netsync_forget(struct world *w, const struct network_spec *n);
 /* For workers: asks and waits. */
 int netsync_wait(struct world *w, struct vm_err *e);
 /* /etc/hosts of a guest: itself, its neighbours, their domains. Yours. */

@@ -198,7 +198,8 @@ static void refuse(int fd)
 {
     static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
                                  "Content-Length: 84\r\nConnection: close\r\n\r\n"
-                                 "{\"error\":{\"code\":\"unavailable\",\"message\":\"too many connections; close some first\"}}\n";
+                                 "{\"error\":{\"code\":\"unavailable\","
+                                 "\"message\":\"too many connections; close some first\"}}\n";
     (void)!send(fd, answer, sizeof answer - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 

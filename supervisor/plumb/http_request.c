@@ -200,7 +200,7 @@ static enum MHD_Result request_begin(struct http_request *r, struct MHD_Connecti
     if (response && status == 400) /* who spells one request wrong may have meant another end of it */
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     request_answer(r, status, response);
-    /* An answer now is one before the body, after which libmicrohttpd closes. Without a body the next call is as good. */
+    /* After an answer before the body libmicrohttpd closes. Where there is no body the next call will do. */
     bool no_body = !framing.encodings && (!framing.lengths || (framing.lengths == 1 && framing.length == 0));
     return no_body ? MHD_YES : request_send(r, mhd);
 }
