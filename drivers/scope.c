@@ -74,7 +74,7 @@ int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
         sleep_ms(5);
     }
     if (r < 0) {
-        vm_fail(e, VM_E_BACKEND, "%s: %s", unit, error.message ? error.message : strerror(-r));
+        vm_fail(e, deadline_left(d) ? VM_E_BACKEND : VM_E_TIMEOUT, "%s: %s", unit, error.message ? error.message : strerror(-r));
         sd_bus_error_free(&error);
         return -1;
     }
