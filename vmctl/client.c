@@ -94,7 +94,7 @@ static size_t on_answer(char *p, size_t one, size_t n, void *arg)
             text_add_bytes(&t->error_body, p, n);
         return n;
     }
-    if (t->failed || t->sink(p, n, t->arg, &t->err) < 0) {
+    if (t->failed || (t->sink && t->sink(p, n, t->arg, &t->err) < 0)) {
         t->failed = true;
         return CURL_WRITEFUNC_ERROR;
     }

@@ -23,7 +23,7 @@ struct transfer {
     size_t n;
     int body_fd;                    /* … or, when has_body_fd, all that can be read from there */
     bool has_body_fd;
-    /* Gets the body of a 2xx answer, piece by piece. -1 ends the transfer with *e. */
+    /* Gets the body of a 2xx answer, piece by piece. -1 ends the transfer with *e. NULL: nobody wants it. */
     int (*sink)(const char *p, size_t n, void *arg, struct vm_err *e);
     void *arg;
     /* afterwards: */

@@ -130,7 +130,6 @@ static int file_in(struct copy *c, int fd, const struct stat *st, const char *ta
     char octal[8];
     OWN(str) char *path = NULL;
     struct transfer t = {.method = "PUT", .body_fd = fd, .has_body_fd = true};
-    struct stream_shown ignored = {0};
 
     snprintf(octal, sizeof octal, "%04o", (unsigned)st->st_mode & 0777);
     if (st->st_size > FILES_MAX)
@@ -138,8 +137,6 @@ static int file_in(struct copy *c, int fd, const struct stat *st, const char *ta
     if (!(path = files_path(c, target, octal)))
         return vm_no_memory(e);
     t.path = path;
-    t.sink = stream_shown_sink;
-    t.arg = &ignored;
     return client_stream(&c->cli->client, &t, e);
 }
 

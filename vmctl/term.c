@@ -139,7 +139,7 @@ int term_write(const struct text *t)
     return path_write_all(STDOUT_FILENO, t->s, t->len, NULL);
 }
 
-static void say(FILE *to, const char *lead, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void say(FILE *to, const char *lead, const char *fmt, va_list ap)
 {
     OWN(text) struct text shown = {0};
     OWN(str) char *raw = NULL;

@@ -625,7 +625,9 @@ PY
     head -c 300000 /dev/urandom >a.bin
     chmod 750 a.bin
     mkdir -p "$D/root/srv"
-    vmctl cp a.bin db:/srv/b.bin
+    run vmctl cp a.bin db:/srv/b.bin
+    [ "$status" -eq 0 ]
+    [ -z "$output" ]
     cmp a.bin "$D/root/srv/b.bin"
     [ "$(stat -c %a "$D/root/srv/b.bin")" = 750 ]
     vmctl cp a.bin db:/srv
