@@ -84,7 +84,8 @@ struct line {
 };
 size_t line_room(const struct line *l);
 uint8_t *line_tail(struct line *l); /* where line_room bytes fit */
-void line_send(struct line *l, enum frame_type type, uint32_t stream, const void *data, size_t n); /* there must be room */
+/* There must be room. */
+void line_send(struct line *l, enum frame_type type, uint32_t stream, const void *data, size_t n);
 void line_flush(struct line *l);
 
 /* ---- stream.c ---- */

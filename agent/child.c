@@ -180,7 +180,8 @@ static int open_report(struct child *c, int fds[4], struct vm_err *e)
     return 0;
 }
 
-static int child_fork(const struct op *op, const struct request *rq, const int fds[4], struct child *c, struct vm_err *e)
+static int child_fork(const struct op *op, const struct request *rq, const int fds[4], struct child *c,
+                      struct vm_err *e)
 {
     c->pid = fork();
     if (c->pid == 0)

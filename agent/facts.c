@@ -88,7 +88,8 @@ static void print_filesystems(void)
         if (statvfs(dir, &v) < 0 || v.f_blocks == 0) /* proc and its like hold nothing */
             continue;
         printf("fs=%s %s %llu %llu %llu %llu\n", shown, type, (unsigned long long)v.f_blocks * v.f_frsize,
-               (unsigned long long)v.f_bavail * v.f_frsize, (unsigned long long)v.f_files, (unsigned long long)v.f_favail);
+               (unsigned long long)v.f_bavail * v.f_frsize, (unsigned long long)v.f_files,
+               (unsigned long long)v.f_favail);
         n++;
     }
 }

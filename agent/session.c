@@ -162,7 +162,7 @@ static void hello(struct session *s, const struct frame *f)
         pairs_add(words, sizeof(words), &n, "version", "1");
         pairs_add(words, sizeof(words), &n, "agent", VMSD_VERSION);
     } else {
-        pairs_add(words, sizeof(words), &n, "error", "this vms-agent speaks version 1 only; restart the guest to renew it");
+        pairs_add(words, sizeof(words), &n, "error", "this vms-agent speaks version 1 only; restart the guest");
     }
     line_send(&s->line, fits ? FRAME_WELCOME : FRAME_BYE, 0, words, n);
 }

@@ -42,12 +42,13 @@ static int find_port(const char *name, char *path, size_t max, struct vm_err *e)
 {
     static const char dir[] = "/sys/class/virtio-ports";
     DIR *d = opendir(dir);
+    size_t n = strlen(name);
     bool found = false;
     for (const struct dirent *de; d && !found && (de = readdir(d));) {
         char file[512], is[128] = "";
         snprintf(file, sizeof(file), "%s/%s/name", dir, de->d_name);
         OWN(file) FILE *f = fopen(file, "re");
-        found = f && fgets(is, sizeof(is), f) && strcspn(is, "\n") == strlen(name) && strncmp(is, name, strlen(name)) == 0;
+        found = f && fgets(is, sizeof(is), f) && strcspn(is, "\n") == n && strncmp(is, name, n) == 0;
         if (found)
             snprintf(path, max, "/dev/%s", de->d_name);
     }

@@ -56,14 +56,15 @@ int agent_stream_write(struct agent_stream *s, const void *p, size_t n);
 void agent_stream_eof(struct agent_stream *s);
 void agent_stream_signal(struct agent_stream *s, int sig);
 void agent_stream_resize(struct agent_stream *s, unsigned rows, unsigned cols);
-void agent_stream_cancel(struct agent_stream *s); /* the guest kills what runs; end is called then, and no data before */
+void agent_stream_cancel(struct agent_stream *s); /* the guest kills what runs; end is called then, no data before */
 /* While paused no credit is given, so the guest's writer stops: back-pressure for a slow reader, who must still take
  * what is under way (at most FRAME_WINDOW bytes). */
 void agent_stream_pause(struct agent_stream *s, bool paused);
 
-/* For jobs on a worker: runs one request to its end, and returns 0 with *r, which may say that the guest could not do it.
- * -1: no result: TIMEOUT (it was cancelled, and has ended in the guest), or UNAVAILABLE (no agent, or it went away).
- * Input is followed by EOF; an exec that shall see it needs stdin=1 in its request. `get` names the session on the loop thread (NULL: no agent). */
+/* For jobs on a worker: runs one request to its end, and returns 0 with *r, which may say that the guest could not do
+ * it. -1: no result: TIMEOUT (it was cancelled, and has ended in the guest), or UNAVAILABLE (no agent, or it went away).
+ * Input is followed by EOF; an exec that shall see it needs stdin=1 in its request. `get` names the session on the loop
+ * thread (NULL: no agent). */
 struct agent_wait {
     struct loop *loop;
     struct agent *(*get)(void *arg);

@@ -48,10 +48,11 @@ enum {
  * SIGNAL  H  u32: sent to the process group.                        RESIZE  H  u32 rows, u32 columns of the terminal.
  * CANCEL  H  end what runs (SIGTERM, 2 s, SIGKILL to its process group); END follows.
  * END     A  pairs: the result, see below; the stream is gone, no frame of it follows.
- * PING    H  asks for PONG.                                         BYE     B  pairs, maybe error=TEXT: the session ends.
+ * PING    H  asks for PONG.
+ * BYE     B  pairs, maybe error=TEXT: the session ends.
  *
- * Between vmctl and vmsd, after `Upgrade: vmsd-exec`, there is one stream, 1, with nonce 0: DATA, EOF, SIGNAL and RESIZE
- * go to the guest, DATA and END come back. The connection itself holds back the writer: no CREDIT. */
+ * Between vmctl and vmsd, after `Upgrade: vmsd-exec`, there is one stream, 1, with nonce 0: DATA, EOF, SIGNAL and
+ * RESIZE go to the guest, DATA and END come back. The connection itself holds back the writer: no CREDIT. */
 #define FRAME_TYPES(X) /* name, least and greatest length of the payload */ \
     X(HELLO,   1, FRAME_TEXT_MAX)    X(WELCOME, 1, FRAME_TEXT_MAX)    X(OPEN,   1, FRAME_PAYLOAD_MAX) \
     X(DATA,    1, FRAME_PAYLOAD_MAX) X(EOF,     0, 0)                 X(CREDIT, 4, 4) \

@@ -75,7 +75,7 @@ void agent_safe_text(char *out, size_t size, const char *from_guest);
 
 struct agent_stream *stream_of(struct agent *a, uint32_t id);
 bool stream_can_write(const struct agent_stream *s);
-void stream_pump(struct agent_stream *s);  /* moves what credit and room allow into the agent's queue; may call drained */
+void stream_pump(struct agent_stream *s); /* moves what credit and room allow to the agent's queue; may call drained */
 /* Returns why the session must end, or NULL. The stream may be gone afterwards. */
 const char *stream_frame(struct agent_stream *s, const struct frame *f);
 void stream_lose(struct agent_stream *s, const char *why);

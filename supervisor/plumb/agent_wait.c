@@ -83,7 +83,8 @@ static void begin(void *arg)
     struct agent_stream_events ev = { .data = on_data, .drained = feed, .end = on_end, .arg = wt };
 
     if (!a)
-        wt->rc = vm_fail(wt->e, VM_E_UNAVAILABLE, "the guest's agent is not there; try again when the guest has booted");
+        wt->rc = vm_fail(wt->e, VM_E_UNAVAILABLE,
+                         "the guest's agent is not there; try again when the guest has booted");
     else
         wt->rc = agent_request(a, &wt->x->request, ev, &wt->stream, wt->e);
     if (wt->rc == 0)

@@ -108,7 +108,7 @@ END_TEST
 START_TEST(test_D14_child_is_clean)
 {
     ck_assert(sh("for f in /proc/$$/fd/*; do [ -e $f ] && echo ${f##*/}; done; cat /proc/self/oom_score_adj;"
-                 "grep -E '^Sig(Blk|Ign)' /proc/$$/status; [ $(ps -o sid= -p $$) = $$ ] && echo own"));
+                 "grep -E '^Sig(Blk|Ign)' /proc/self/status; [ $(ps -o sid= -p $$) = $$ ] && echo own"));
     ck_assert_str_eq(c.out.s, "0\n1\n2\n0\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nown\n");
 }
 END_TEST
