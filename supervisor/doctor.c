@@ -54,11 +54,12 @@ static void judge_init(const struct doctor_facts *f, json_t *list)
 
 static void judge_cgroups(const struct doctor_facts *f, json_t *list)
 {
-    const struct { bool there; const char *what, *lost; } controllers[] = {
-        {f->host.cgroup_memory, "memory limits", "memory: a guest can use all memory of the host"},
-        {f->host.cgroup_cpu, "CPU limits", "cpus, limits.cpu_weight: a guest can take all CPUs"},
-        {f->host.cgroup_pids, "process limits", "limits.pids: a guest can start processes until the host has no more"},
-        {f->host.cgroup_io, "I/O limits", "limits.io: a guest can keep the disks busy"},
+    const struct { bool there; const char *what, *but, *lost; } controllers[] = {
+        {f->host.cgroup_memory, "memory limits", "", "memory: a guest can use all memory of the host"},
+        {f->host.cgroup_cpu, "CPU limits", "", "cpus, limits.cpu_weight: a guest can take all CPUs"},
+        {f->host.cgroup_pids, "process limits", "", "limits.pids: a guest can start processes until the host has no more"},
+        {f->host.cgroup_io, "I/O limits", f->host.cgroup2 ? "" : ", but not for buffered writes (control groups version 1)",
+         "limits.io: a guest can keep the disks busy"},
     };
 
     if (f->host.cgroup2)
@@ -68,7 +69,7 @@ static void judge_cgroups(const struct doctor_facts *f, json_t *list)
             "version 1 or none: usage shows less, above all no pressure");
     for (size_t i = 0; i < ARRAY_LEN(controllers); i++) {
         if (controllers[i].there)
-            say(list, OK, controllers[i].what, NULL, "they hold");
+            say(list, OK, controllers[i].what, NULL, "they hold%s", controllers[i].but);
         else
             say(list, WARNING, controllers[i].what, "enable the controller on the kernel's command line (cgroup_enable=…)",
                 "the host cannot enforce %s", controllers[i].lost);
@@ -97,7 +98,7 @@ static void judge_drivers(const struct doctor_facts *f, json_t *list)
 
         container |= r->usable;
         if (r->usable)
-            say(list, OK, f->drivers[i].name, NULL, "usable%s%s", r->version[0] ? ", version " : "", r->version);
+            say(list, OK, f->drivers[i].name, NULL, "usable%s%s", r->version[0] ? ": " : "", r->version);
         else
             say(list, WARNING, f->drivers[i].name, r->hint, "not usable: %s", r->why);
     }

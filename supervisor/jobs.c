@@ -66,11 +66,14 @@ static int copy_nics(struct job *j, struct guest *g, struct vm_err *e)
         const struct network_spec *n = world_network(g->w, g->nics[i].network);
         OWN(str) char *text = n ? json_to_text(n->json) : NULL;
 
+        j->nics[i] = g->nics[i];
+        j->nics[i].network = NULL;
+        if (!text && j->verb != JOB_CONVERGE)
+            continue; /* it may leave together with its guests */
         if (!text)
             return vm_fail(e, VM_E_ABSENT, "network '%s' does not exist", g->nics[i].network);
         if (network_spec_load(text, &j->networks[i], e) < 0)
             return -1;
-        j->nics[i] = g->nics[i];
         j->nics[i].network = j->networks[i]->name;
     }
     return 0;

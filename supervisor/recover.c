@@ -127,28 +127,35 @@ static void resume(struct guest *g)
     job_submit(j);
 }
 
-/* Interfaces of guests that the store does not know and that do not run are left over from a crash. */
+static bool is_wanted(struct world *w, const char *link)
+{
+    struct guest *g;
+    unsigned nic;
+    uint32_t id;
+
+    if (net_ifname_parse(link, &id, &nic)) {
+        g = world_guest_by_id(w, id);
+        return g && (guest_is_up(g) || g->cut);
+    }
+    for (size_t i = 0; i < w->n_networks; i++)
+        if (!strcmp(w->networks[i]->bridge, link))
+            return true;
+    return false;
+}
+
+/* Links of ours by name that the store does not know, or whose guest does not run, are left over from a crash. */
 static void sweep_links(struct world *w)
 {
     OWN(strv) struct strv links = {0};
     struct vm_err e = {0};
-    unsigned nic;
-    uint32_t id;
 
     if (net_links(&links, &e) < 0) {
         log_warn(NULL, "links: %s, continuing", e.text);
         return;
     }
-    for (size_t i = 0; i < links.n; i++) {
-        if (!net_ifname_parse(links.v[i], &id, &nic))
-            continue;
-        struct guest *g = world_guest_by_id(w, id);
-
-        if (g && (guest_is_up(g) || g->cut))
-            continue;
-        if (net_link_remove(links.v[i], &e) < 0)
+    for (size_t i = 0; i < links.n; i++)
+        if (!is_wanted(w, links.v[i]) && net_link_remove(links.v[i], &e) < 0)
             log_warn(NULL, "remove '%s': %s, continuing", links.v[i], e.text);
-    }
 }
 
 int recover(struct world *w, struct vm_err *e)
@@ -161,8 +168,7 @@ int recover(struct world *w, struct vm_err *e)
     for (size_t i = 0; i < w->n_networks; i++)
         if (net_bridge_ensure(w->networks[i], e) < 0)
             log_error(NULL, "network '%s': %s, continuing", w->networks[i]->name, e->text);
-    if (w->n_networks)
-        netsync_ask(w, NULL, NULL); /* before anything starts: jobs wait for it in their step `network` */
+    netsync_ask(w, NULL, NULL); /* before anything starts: jobs wait for it in their step `network` */
     for (size_t i = 0; i < w->n_guests; i++)
         resume(w->guests[i]);
     return 0;
