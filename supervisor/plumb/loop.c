@@ -413,6 +413,8 @@ void loop_close(struct loop *l)
     if (!l)
         return;
     loop_drain(l);
+    while (l->posts.first) /* by what was freed since it drained */
+        run_posts(l);
     for (struct signal_watch *w = l->signals, *next; w; w = next) {
         next = w->next;
         sd_event_source_disable_unref(w->source);

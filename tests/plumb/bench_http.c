@@ -1,4 +1,4 @@
-/* bench_http [connections] [seconds]: GET of a small JSON over keep-alive connections, one request at a time on each. */
+/* bench_http [connections] [seconds]: a small GET over keep-alive connections, one request at a time on each. */
 #include "plumb/http_rig.h"
 
 #include <poll.h>

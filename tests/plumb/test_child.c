@@ -53,7 +53,8 @@ START_TEST(test_must)
     free(out);
     ck_assert_int_eq(child_must(ARGV("true"), deadline_in(5000), NULL, &e), 0);
 
-    ck_assert_int_eq(child_must(SH("echo first; printf 'no \\033[31mroom\\n\\n'; exit 3"), deadline_in(5000), NULL, &e), -1);
+    char *const *fails = SH("echo first; printf 'no \\033[31mroom\\n\\n'; exit 3");
+    ck_assert_int_eq(child_must(fails, deadline_in(5000), NULL, &e), -1);
     ck_assert_int_eq(e.code, VM_E_BACKEND);
     ck_assert_str_eq(e.text, "sh: exit status 3: no \\x1B[31mroom");
     ck_assert_int_eq(child_must(SH("kill -TERM $$"), deadline_in(5000), NULL, &e), -1);

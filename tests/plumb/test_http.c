@@ -158,7 +158,8 @@ START_TEST(test_B2_only_canonical_paths)
         "/v1/%2E/things", "/v1/thing%73", "/v1/things/a%2fb", "/v1/things/a%00b", "/v1/things/%", "/v1/things/%4",
         "/v1/things/%zz", "/v1/things;x", "/v1/things\\db", "/v1/things/\x80", "/v1/things/%ff", "/v1/things/a%0ab",
         "v1/things", "http://x/v1/things", "*", "/v1/things?q=%", "/v1/things?q=%00", "/v1/things?q=%0a",
-        "/v1/things?q=%ff", "/v1/things?q=\x01", "/v1/things#x", "/v1/things/%2525", "/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a",
+        "/v1/things?q=%ff", "/v1/things?q=\x01", "/v1/things#x", "/v1/things/%2525",
+        "/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         expect(RIG_WRITER, "GET", bad[i], NULL, 400);
@@ -187,29 +188,31 @@ START_TEST(test_B2_long_targets)
 }
 END_TEST
 
+#define PUT "PUT /v1/things/a HTTP/1.1\r\nHost: x\r\n"
+
 START_TEST(test_B4_malformed_requests)
 {
     static const struct { const char *bytes; size_t n; } bad[] = {
 #define BAD(s) {s, sizeof(s) - 1}
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 0\r\n\r\nabcde"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\na"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nabc"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 0x1\r\n\r\na"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1 \x0b\r\n\r\na"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\na"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n\r\na"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n0\r\n\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n"),
-        BAD("PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n"),
+        BAD(PUT "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+        BAD(PUT "Content-Length: 1\r\nContent-Length: 1\r\n\r\na"),
+        BAD(PUT "Content-Length: 5\r\nContent-Length: 0\r\n\r\nabcde"),
+        BAD(PUT "Content-Length: 1, 1\r\n\r\na"),
+        BAD(PUT "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        BAD(PUT "Transfer-Encoding: gzip\r\n\r\nabc"),
+        BAD(PUT "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        BAD(PUT "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"),
+        BAD(PUT "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        BAD(PUT "Content-Length: -1\r\n\r\n"),
+        BAD(PUT "Content-Length: +1\r\n\r\na"),
+        BAD(PUT "Content-Length: 0x1\r\n\r\na"),
+        BAD(PUT "Content-Length: 1 \x0b\r\n\r\na"),
+        BAD(PUT "Content-Length:\r\n\r\na"),
+        BAD(PUT "Content-Length: 18446744073709551616\r\n\r\na"),
+        BAD(PUT "Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n"),
+        BAD(PUT "Transfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n0\r\n\r\n"),
+        BAD(PUT "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n"),
+        BAD(PUT "Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n"),
         BAD("GET /v1/things HTTP/1.1\r\n\r\n"), /* no Host */
         BAD("GET /v1/things HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n"),
         BAD("GET /v1/things HTTP/9.9\r\nHost: x\r\n\r\n"),
@@ -301,7 +304,8 @@ START_TEST(test_body_at_the_bound_and_past_it)
     expect(RIG_WRITER, "PUT", "/v1/things/db", body, 413);
     expect(RIG_WRITER, "DELETE", "/v1/things/db", "x", 413); /* takes none */
     expect(RIG_WRITER, "DELETE", "/v1/things/db", "", 200);
-    ck_assert_int_eq(SAY("DELETE /v1/things/db HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 413);
+    ck_assert_int_eq(SAY("DELETE /v1/things/db HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+                     413);
 }
 END_TEST
 
@@ -709,7 +713,8 @@ static void end_without_spinning(void)
     struct rusage use;
     rig_stop();
     getrusage(RUSAGE_CHILDREN, &use);
-    int64_t ms = (use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1000 + (use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1000;
+    int64_t ms = (use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1000 +
+                 (use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1000;
     ck_assert_int_lt(ms, 250); /* of more than 1000 that it was out of fds */
 }
 

@@ -404,6 +404,16 @@ START_TEST(test_no_new_job_while_closing)
 }
 END_TEST
 
+START_TEST(test_posts_between_drain_and_close_still_run)
+{
+    loop_drain(loop);
+    loop_post(loop, tell_arg, "p");
+    loop_close(loop);
+    ck_assert_str_eq(story, "p");
+    set_up();
+}
+END_TEST
+
 START_TEST(test_number_of_workers_is_bounded)
 {
     struct loop *l = NULL;
@@ -434,6 +444,7 @@ int main(void)
     tcase_add_test(t, test_close_waits_for_running_jobs_and_cancels_the_others);
     tcase_add_loop_test(t, test_call_waits_for_the_loop, 0, 2);
     tcase_add_test(t, test_no_new_job_while_closing);
+    tcase_add_test(t, test_posts_between_drain_and_close_still_run);
     tcase_add_test(t, test_number_of_workers_is_bounded);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
