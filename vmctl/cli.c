@@ -1,7 +1,9 @@
 #include "cli.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <string.h>
+#include <sys/un.h>
 #include "term.h"
 
 #define X(fn, name, usage, options, least, most, help) {name, usage, options, least, most, help, cmd_##fn},
@@ -175,6 +177,8 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
     if (cli_value(cli, OPT_SOCKET))
         socket = cli_value(cli, OPT_SOCKET);
     cli->client.socket = socket && *socket ? socket : CLIENT_SOCKET;
+    if (strlen(cli->client.socket) >= sizeof ((struct sockaddr_un *)NULL)->sun_path)
+        return vm_fail(e, VM_E_INVALID, "the socket's path is longer than the kernel takes: %s", cli->client.socket);
     return 0;
 }
 
@@ -188,6 +192,13 @@ int cli_fail(const struct cli *cli, const struct vm_err *e)
 {
     term_complain("%s", e->text);
     return cli->client.unreached ? EXIT_UNREACHED : vm_err_exit(e->code);
+}
+
+int cli_written(int rc)
+{
+    if (rc < 0)
+        term_complain("write to standard output: %s", strerror(errno));
+    return rc < 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
 static int print_json(const json_t *doc, size_t flags)

@@ -129,6 +129,8 @@ static inline const char *cli_value(const struct cli *cli, enum cli_option o)
 
 /* Says what went wrong, and gives the exit status for it: return cli_fail(cli, &e). */
 int cli_fail(const struct cli *cli, const struct vm_err *e);
+/* The exit status after writing to standard output: says so when rc is -1. */
+int cli_written(int rc);
 /* Prints a document as it came, or one line of a stream. ASCII only, so a terminal cannot act upon it. */
 int cli_print_json(const json_t *doc);
 int cli_print_json_line(const json_t *doc);

@@ -131,6 +131,7 @@ static CURL *easy_new(struct client *c, struct hold *h, struct curl_slist *heade
     curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, c->socket);
     curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* http_proxy is meant for others */
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, t->limit_s);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_answer);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, h);
@@ -163,6 +164,8 @@ static void settle(struct client *c, CURL *curl, CURLcode code)
     if (code == CURLE_COULDNT_CONNECT) {
         curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
         client_unreached(c, sys ? (int)sys : ECONNREFUSED, &t->err);
+    } else if (code == CURLE_OPERATION_TIMEDOUT) {
+        vm_fail(&t->err, VM_E_TIMEOUT, "vmsd at %s has not answered for %ld s", c->socket, t->limit_s);
     } else if (status >= 300) {
         client_error(status, t->error_body.s, t->error_body.len, &t->err);
     } else {
@@ -236,7 +239,7 @@ static int keep(const char *p, size_t n, void *arg, struct vm_err *e)
     struct text *answer = arg;
 
     if (answer->len + n > CLIENT_ANSWER_MAX)
-        return vm_fail(e, VM_E_TOO_LARGE, "vmsd's answer is longer than %lu MiB", CLIENT_ANSWER_MAX >> 20);
+        return vm_fail(e, VM_E_BACKEND, "vmsd's answer is longer than %lu MiB", CLIENT_ANSWER_MAX >> 20);
     text_add_bytes(answer, p, n);
     return answer->failed ? vm_no_memory(e) : 0;
 }
@@ -244,16 +247,18 @@ static int keep(const char *p, size_t n, void *arg, struct vm_err *e)
 static int document(struct client *c, struct transfer *t, json_t **out, struct vm_err *e)
 {
     OWN(text) struct text answer = {0};
+    struct vm_err why = {0};
     json_t *doc;
 
     t->sink = keep;
     t->arg = &answer;
+    t->limit_s = CLIENT_ANSWER_S;
     if (client_stream(c, t, e) < 0)
         return -1;
     if (!out)
         return 0;
-    if (!(doc = json_from_text(answer.s ? answer.s : "", answer.len, e)))
-        return vm_context(e, "vmsd's answer to %s", t->path);
+    if (!(doc = json_from_text(answer.s ? answer.s : "", answer.len, &why)))
+        return vm_fail(e, VM_E_BACKEND, "vmsd's answer to %s: %s", t->path, why.text);
     *out = doc;
     return 0;
 }

@@ -9,7 +9,7 @@
 
 #define CLIENT_SOCKET "/run/vmsd/vmsd.sock"
 #define CLIENT_ANSWER_MAX (64ul << 20) /* a document; streams have no bound but their lines' */
-enum { CLIENT_ERROR_MAX = 64 << 10, CLIENT_STREAMS_MAX = 48 };
+enum { CLIENT_ERROR_MAX = 64 << 10, CLIENT_STREAMS_MAX = 48, CLIENT_ANSWER_S = 120 };
 
 struct client {
     const char *socket;
@@ -26,6 +26,7 @@ struct transfer {
     /* Gets the body of a 2xx answer, piece by piece. -1 ends the transfer with *e. NULL: nobody wants it. */
     int (*sink)(const char *p, size_t n, void *arg, struct vm_err *e);
     void *arg;
+    long limit_s;                   /* 0: none */
     /* afterwards: */
     bool failed;
     struct vm_err err;

@@ -185,14 +185,15 @@ static int place_open(struct copy *c, struct place *p, struct vm_err *e)
     snprintf(p->scratch, sizeof p->scratch, ".vmctl-%d", (int)getpid());
     if (stat(c->outside, &st) == 0 && S_ISDIR(st.st_mode)) {
         free(parent);
-        parent = strdup(c->outside);
+        if (!(parent = strdup(c->outside)))
+            return vm_no_memory(e);
         name = last_part(c->inside);
     }
     if (!*name || !strcmp(name, ".") || !strcmp(name, ".."))
         return vm_fail(e, VM_E_INVALID, "'%s' gives the copy no name", c->outside);
     p->name = name;
-    p->dir = open(parent && *parent ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return p->dir < 0 ? vm_fail_sys(e, "open directory '%s'", parent && *parent ? parent : ".") : 0;
+    p->dir = open(*parent ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return p->dir < 0 ? vm_fail_sys(e, "open directory '%s'", parent) : 0;
 }
 
 static int file_out(struct copy *c, const struct place *p, struct vm_err *e)

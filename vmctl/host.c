@@ -22,7 +22,7 @@ int cmd_host(struct cli *cli)
     if (client_json(&cli->client, "GET", "/v1/host", &h, &e) < 0)
         return cli_fail(cli, &e);
     if (cli->json)
-        return cli_print_json(h) < 0 ? EXIT_FAILED : EXIT_DONE;
+        return cli_written(cli_print_json(h));
     counts = json_object_get(h, "counts");
     cgroup = human_value(json_object_get(h, "cgroup"));
     systemd = human_value(json_object_get(h, "systemd"));
@@ -40,7 +40,7 @@ int cmd_host(struct cli *cli)
         table_add(&t, json_str(driver, "version", NULL));
         table_add(&t, json_str(driver, "why", NULL));
     }
-    return table_print(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(table_print(&t));
 }
 
 /* One finding: "error    no KVM: why" and below it how to mend it. */
@@ -86,7 +86,7 @@ int cmd_doctor(struct cli *cli)
         add_finding(&out, f);
     }
     if ((cli->json ? cli_print_json(doc) : term_write(&out)) < 0)
-        return EXIT_FAILED;
+        return cli_written(-1);
     return bad ? EXIT_FAILED : EXIT_DONE;
 }
 
@@ -99,7 +99,7 @@ int cmd_version(struct cli *cli)
     if (cli->json) {
         json_put_str(doc, "vmctl", VMSD_VERSION);
         json_put_str(doc, "vmsd", json_str(host, "version", NULL));
-        return cli_print_json(doc) < 0 ? EXIT_FAILED : EXIT_DONE;
+        return cli_written(cli_print_json(doc));
     }
     term_say("vmctl %s", VMSD_VERSION);
     if (rc < 0)

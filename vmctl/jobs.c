@@ -20,7 +20,7 @@ int cmd_jobs(struct cli *cli)
     if (client_json(&cli->client, "GET", "/v1/jobs", &doc, &e) < 0)
         return cli_fail(cli, &e);
     if (cli->json)
-        return cli_print_json(doc) < 0 ? EXIT_FAILED : EXIT_DONE;
+        return cli_written(cli_print_json(doc));
     json_array_foreach(json_object_get(doc, "jobs"), i, job) {
         OWN(str) char *id = human_value(json_object_get(job, "id"));
         OWN(str) char *waits = human_list(json_object_get(job, "waits_for"));
@@ -36,5 +36,5 @@ int cmd_jobs(struct cli *cli)
         table_add(&t, human_ago(json_object_get(job, "created_at"), wall_ms(), age));
         table_add(&t, json_str(job, "error", NULL));
     }
-    return table_print(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(table_print(&t));
 }

@@ -60,6 +60,9 @@ void live_draw(struct live *l, const struct tasks *tasks, int64_t now)
     size_t columns = term_columns() ? term_columns() : COLUMNS_DEFAULT, rows = term_rows() ? term_rows() : ROWS_DEFAULT;
     size_t room = rows > 3 ? rows - 2 : 1, hidden = 0;
 
+    if (!l->above.len && now - l->drawn_at < SPIN_MS / 2)
+        return;
+    l->drawn_at = now;
     erase(l, columns, &out);
     flush_above(l, &out);
     for (size_t i = 0; i < tasks->n; i++) {

@@ -6,10 +6,12 @@
 
 struct live {
     struct text above;   /* finished lines, waiting to be printed above the block */
-    struct strv drawn;   /* the block as it stands on the terminal, without colours */
+    struct strv drawn;   /* the block as it stands on the terminal */
+    int64_t drawn_at;
 };
 
-/* Prints `above`, and the block anew: a line for each active task, as many as the terminal has room for. */
+/* Prints `above`, and the block anew: a line for each active task, as many as the terminal has room for. Does nothing
+ * when it was called a moment ago, and nothing is finished. */
 void live_draw(struct live *l, const struct tasks *tasks, int64_t now);
 /* Takes the block away and prints what is left of `above`. */
 void live_end(struct live *l);

@@ -47,7 +47,7 @@ int cmd_validate(struct cli *cli)
     json_put_int(doc, "networks", (int64_t)set->n_networks);
     if (cli->json) {
         if (cli_print_json(doc) < 0)
-            return EXIT_FAILED;
+            return cli_written(-1);
     } else {
         issues_print(json_object_get(doc, "issues"));
         term_say("%s: %s, %s; %s, %s", dir, human_count(set->n_guests, "guest", guests),
@@ -66,7 +66,7 @@ int cmd_schema(struct cli *cli)
         vm_no_memory(&e);
         return cli_fail(cli, &e);
     }
-    return cli_print_json(schema) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(cli_print_json(schema));
 }
 
 int cmd_reference(struct cli *cli)
@@ -78,7 +78,7 @@ int cmd_reference(struct cli *cli)
         vm_no_memory(&e);
         return cli_fail(cli, &e);
     }
-    return fputs(s, stdout) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(fputs(s, stdout) < 0 ? -1 : 0);
 }
 
 int cmd_manual(struct cli *cli)
@@ -87,5 +87,5 @@ int cmd_manual(struct cli *cli)
 
     (void)cli;
     cli_manual(&t);
-    return term_write(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(term_write(&t));
 }

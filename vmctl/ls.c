@@ -55,9 +55,9 @@ int cmd_ls(struct cli *cli)
     if (cli->json) {
         OWN(json) json_t *doc = json_pack("{s:O}", "guests", guests);
 
-        return cli_print_json(doc) < 0 ? EXIT_FAILED : EXIT_DONE;
+        return cli_written(cli_print_json(doc));
     }
     json_array_foreach(guests, i, guest)
         add_row(&t, guest, now);
-    return table_print(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(table_print(&t));
 }

@@ -11,7 +11,7 @@ static int run(struct cli *cli)
     if (!cli_has(cli, OPT_HELP))
         return cli->command->run(cli);
     cli_help(cli->command, &help);
-    return term_write(&help) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(term_write(&help));
 }
 
 int main(int argc, char **argv)
@@ -25,7 +25,7 @@ int main(int argc, char **argv)
     status = cli_parse(&cli, argc, argv, &e) < 0 ? cli_fail(&cli, &e) : run(&cli);
     cli_done(&cli);
     curl_global_cleanup();
-    if (fflush(stdout) != 0 && status == EXIT_DONE)
-        status = EXIT_FAILED;
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_DONE)
+        status = cli_written(-1);
     return status;
 }

@@ -195,14 +195,14 @@ int cmd_plan(struct cli *cli)
     errors = issues_errors(json_object_get(plan, "errors"));
     if (cli->json) {
         if (cli_print_json(plan) < 0)
-            return EXIT_FAILED;
+            return cli_written(-1);
     } else {
         issues_print(json_object_get(plan, "errors"));
         if (!errors) {
             plan_show(plan, true, term_has_colour(), &out);
             plan_summary(plan, &out);
             if (term_write(&out) < 0)
-                return EXIT_FAILED;
+                return cli_written(-1);
         } else {
             char n[HUMAN_MAX];
 

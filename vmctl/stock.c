@@ -29,7 +29,7 @@ int cmd_image_ls(struct cli *cli)
     if (status)
         return status;
     if (cli->json)
-        return cli_print_json(doc) < 0 ? EXIT_FAILED : EXIT_DONE;
+        return cli_written(cli_print_json(doc));
     json_array_foreach(json_object_get(doc, "images"), i, image) {
         OWN(str) char *used = human_list(json_object_get(image, "used_by"));
         char s[HUMAN_MAX];
@@ -41,7 +41,7 @@ int cmd_image_ls(struct cli *cli)
         table_add(&t, human_ago(json_object_get(image, "created_at"), wall_ms(), s));
         table_add(&t, used);
     }
-    return table_print(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(table_print(&t));
 }
 
 int cmd_volume_ls(struct cli *cli)
@@ -59,7 +59,7 @@ int cmd_volume_ls(struct cli *cli)
     if (status)
         return status;
     if (cli->json)
-        return cli_print_json(doc) < 0 ? EXIT_FAILED : EXIT_DONE;
+        return cli_written(cli_print_json(doc));
     json_array_foreach(json_object_get(doc, "volumes"), i, volume) {
         char s[HUMAN_MAX];
 
@@ -69,7 +69,7 @@ int cmd_volume_ls(struct cli *cli)
         table_add(&t, human_size(json_object_get(volume, "bytes"), s));
         table_add(&t, json_str(volume, "guest", NULL));
     }
-    return table_print(&t) < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_written(table_print(&t));
 }
 
 /* A request that is answered with {removed: […]}. */
@@ -85,7 +85,7 @@ static int removal(struct cli *cli, const char *method, const char *head, const 
     if (!path || client_json(&cli->client, method, path, &doc, &e) < 0)
         return cli_fail(cli, &e);
     if (cli->json)
-        return cli_print_json(doc) < 0 ? EXIT_FAILED : EXIT_DONE;
+        return cli_written(cli_print_json(doc));
     list = human_list(json_object_get(doc, "removed"));
     term_say("removed: %s", list && *list ? list : "nothing");
     return EXIT_DONE;

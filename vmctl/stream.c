@@ -8,15 +8,16 @@
 static int take_line(struct stream_records *r, struct vm_err *e)
 {
     OWN(json) json_t *object = NULL;
+    struct vm_err why = {0};
 
     if (r->line.failed)
         return vm_no_memory(e);
     if (!r->line.len)
         return 0;
-    object = json_from_text(r->line.s, r->line.len, e);
+    object = json_from_text(r->line.s, r->line.len, &why);
     r->line.len = 0;
     if (!object)
-        return vm_context(e, "a line of vmsd's answer");
+        return vm_fail(e, VM_E_BACKEND, "a line of vmsd's answer: %s", why.text);
     return r->record(object, r->arg, e);
 }
 
@@ -29,7 +30,7 @@ int stream_records_sink(const char *p, size_t n, void *records, struct vm_err *e
         size_t part = end ? (size_t)(end - p) : n;
 
         if (r->line.len + part > STREAM_LINE_MAX)
-            return vm_fail(e, VM_E_TOO_LARGE, "a line of vmsd's answer is longer than %d MiB", STREAM_LINE_MAX >> 20);
+            return vm_fail(e, VM_E_BACKEND, "a line of vmsd's answer is longer than %d MiB", STREAM_LINE_MAX >> 20);
         text_add_bytes(&r->line, p, part);
         if (!end)
             return r->line.failed ? vm_no_memory(e) : 0;

@@ -91,10 +91,7 @@ specs() {
 }
 
 @test "the man page is made of the same table" {
-    run bash -c "sed '/^@COMMANDS@/{
-        r /dev/stdin
-        d
-    }' $HERE/../../docs/vmctl.1.scd < <('$VMCTL' manual) | scdoc"
+    run "$HERE/../../vmctl/man.sh" "$VMCTL" "$HERE/../../docs/vmctl.1.scd"
     [ "$status" -eq 0 ]
     has ".TH \"vmctl\" \"1\""; has "rebuild"; lacks "@COMMANDS@"
 }
@@ -113,6 +110,9 @@ specs() {
     run --separate-stderr vmctl --socket "$PWD/dead" exec db -- true
     [ "$status" -eq 3 ]
     says "Connection refused"
+    run --separate-stderr vmctl --socket "/$(printf 'x%.0s' $(seq 200))" ls
+    [ "$status" -eq 2 ]
+    says "longer than the kernel takes"
 }
 
 @test "exit 3 and the group when the socket is not for us" {
@@ -281,13 +281,22 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     [ "$stderr" = 'vmctl: only root and group vmsd may do that\x1B[2J' ]
     scenario no-json
     run --separate-stderr vmctl ls
-    [ "$status" -eq 2 ] || [ "$status" -eq 1 ]
+    [ "$status" -eq 1 ]
     says "not JSON"
     harmless "$stderr"
     scenario no-reason
     run --separate-stderr vmctl ls
     [ "$status" -eq 1 ]
     says "HTTP status 500"
+}
+
+@test "output that cannot be written is said" {
+    [ -c /dev/full ] || skip "no /dev/full"
+    for c in ls "ls -o json" "show db" events "events -o json" schema --help; do
+        run bash -c "'$VMCTL' $c 2>&1 >/dev/full"
+        [ "$status" -eq 1 ]
+        has "write to standard output: No space left on device"
+    done
 }
 
 # --- plan and apply ---
