@@ -127,20 +127,24 @@ static void resume(struct guest *g)
     job_submit(j);
 }
 
-static bool is_wanted(struct world *w, const char *link)
+static bool bridge_wanted(struct world *w, const char *bridge)
+{
+    for (size_t i = 0; i < w->n_networks; i++)
+        if (!strcmp(w->networks[i]->bridge, bridge))
+            return true;
+    return false;
+}
+
+static int sweep_link(struct world *w, const char *link, struct vm_err *e)
 {
     struct guest *g;
     unsigned nic;
     uint32_t id;
 
-    if (net_ifname_parse(link, &id, &nic)) {
-        g = world_guest_by_id(w, id);
-        return g && (guest_is_up(g) || g->cut);
-    }
-    for (size_t i = 0; i < w->n_networks; i++)
-        if (!strcmp(w->networks[i]->bridge, link))
-            return true;
-    return false;
+    if (!net_ifname_parse(link, &id, &nic))
+        return bridge_wanted(w, link) ? 0 : net_bridge_remove(link, e);
+    g = world_guest_by_id(w, id);
+    return g && (guest_is_up(g) || g->cut) ? 0 : net_link_remove(link, e);
 }
 
 /* Links of ours by name that the store does not know, or whose guest does not run, are left over from a crash. */
@@ -154,7 +158,7 @@ static void sweep_links(struct world *w)
         return;
     }
     for (size_t i = 0; i < links.n; i++)
-        if (!is_wanted(w, links.v[i]) && net_link_remove(links.v[i], &e) < 0)
+        if (sweep_link(w, links.v[i], &e) < 0)
             log_warn(NULL, "remove '%s': %s, continuing", links.v[i], e.text);
 }
 
