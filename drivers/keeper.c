@@ -298,7 +298,7 @@ static pid_t leader_find(pid_t inner)
     list[n > 0 ? n : 0] = '\0';
     for (char *word; (word = strsep(&at, " "));) {
         char status[4096], *ids;
-        int outer = atoi(word), host, ns;
+        int outer = (int)strtol(word, NULL, 10), host, ns;
 
         snprintf(path, sizeof path, "%d/status", outer);
         if (outer <= 0 || (fd = openat(keeper.proc, path, O_RDONLY | O_CLOEXEC)) < 0)
@@ -329,7 +329,7 @@ static void notify_line(const char *line)
     const char *v;
 
     if ((v = value_of(line, "X_NSPAWN_LEADER_PID")) && keeper.leader < 0)
-        leader_started(atoi(v));
+        leader_started((int)strtol(v, NULL, 10));
     else if (!strcmp(line, "READY=1") && keeper.state.phase == PHASE_STARTED) {
         keeper.state.phase = PHASE_BOOTED;
         state_put();
@@ -337,7 +337,7 @@ static void notify_line(const char *line)
         if (keeper.terms)
             pidfd_send_signal(keeper.leader, SIGRTMIN + 3, NULL, 0);
     } else if ((v = value_of(line, "ERRNO")))
-        keeper.state.status = atoi(v);
+        keeper.state.status = (int)strtol(v, NULL, 10);
 }
 
 static void notify_read(void)

@@ -85,7 +85,7 @@ static bool field_parse(struct state *s, const char *key, const char *value, uns
         return strlen(value) < sizeof s->boot;
     }
     if (!strcmp(key, "status")) {
-        s->status = atoi(value);
+        s->status = (int)strtol(value, NULL, 10);
         return true;
     }
     if (!strcmp(key, "text")) {

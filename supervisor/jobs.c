@@ -219,6 +219,8 @@ static void job_done(void *arg, bool cancelled)
         netsync_ask(w, NULL, NULL);
     } else if (failed) {
         guest_feed(g, EV_JOB_FAILED, NULL);
+        if (health_of(g) == HEALTH_UNHEALTHY) /* it became so while the job kept the policy's hands off it */
+            guest_restart_unhealthy(g, "it was not healthy after a change");
     }
     jobs_poke(w);
 }

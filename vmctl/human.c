@@ -1,12 +1,14 @@
 #include "human.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <vmsd/json.h>
 
 static const char *dash(char *out)
 {
-    return strcpy(out, "-");
+    snprintf(out, HUMAN_MAX, "-");
+    return out;
 }
 
 const char *human_size(const json_t *v, char out[static HUMAN_MAX])

@@ -64,7 +64,7 @@ static int dial(struct client *c, int *out, struct vm_err *e)
         return vm_fail_sys(e, "socket");
     if (strlen(c->socket) >= sizeof at.sun_path)
         return client_unreached(c, ENAMETOOLONG, e);
-    strcpy(at.sun_path, c->socket);
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", c->socket);
     if (connect(fd, (struct sockaddr *)&at, sizeof at) < 0)
         return client_unreached(c, errno, e);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
