@@ -69,7 +69,8 @@ static struct nl_msg *address_message(int type, int flags, int ifindex, const st
     struct ifaddrmsg head = { .ifa_family = c->v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = (uint8_t)c->prefix,
                               .ifa_flags = IFA_F_PERMANENT | (c->v6 ? IFA_F_NODAD : 0), .ifa_index = (unsigned)ifindex };
     struct nl_msg *m = nl_message(type, flags, &head, sizeof head);
-    if (m && (nl_put_address(m, IFA_LOCAL, net_cidr_gateway(c)) < 0 || nl_put_address(m, IFA_ADDRESS, net_cidr_gateway(c)) < 0)) {
+    struct net_address gateway = net_cidr_gateway(c);
+    if (m && (nl_put_address(m, IFA_LOCAL, gateway) < 0 || nl_put_address(m, IFA_ADDRESS, gateway) < 0)) {
         nlmsg_free(m);
         return NULL;
     }

@@ -91,8 +91,8 @@ int net_rules_check(bool *present, struct vm_err *e)
 static bool kernel_takes(const char *family, const char *rule)
 {
     struct vm_err why;
-    OWN(str) char *text = text_format("table %s vmsd_probe {\n\tchain c {\n\t\ttype filter hook forward priority 0;\n\t\t%s\n\t}\n}\n"
-                                      "delete table %s vmsd_probe\n", family, rule, family);
+    OWN(str) char *text = text_format("table %s vmsd_probe {\n\tchain c {\n\t\ttype filter hook forward priority 0;\n"
+                                      "\t\t%s\n\t}\n}\ndelete table %s vmsd_probe\n", family, rule, family);
     return text && nft_run(text, &why) == 0;
 }
 

@@ -214,7 +214,8 @@ static int body_number(struct policy_book *b, const char *body, unsigned *number
     return 0;
 }
 
-int policy_chain(struct policy_book *b, const struct net_guest *g, bool host, char out[static POLICY_CHAIN], struct vm_err *e)
+int policy_chain(struct policy_book *b, const struct net_guest *g, bool host, char out[static POLICY_CHAIN],
+                 struct vm_err *e)
 {
     static const struct source anywhere = { .match = "", .v4 = true, .v6 = true };
     OWN(text) struct text body = { 0 };

@@ -19,7 +19,8 @@ void policy_done(struct policy_book b);
 OWN_DEFINE(policy, struct policy_book, policy_done)
 
 /* The chain for traffic to g, from guests and outside or (host) from users of the host; "" : nobody may. */
-int policy_chain(struct policy_book *b, const struct net_guest *g, bool host, char out[static POLICY_CHAIN], struct vm_err *e);
+int policy_chain(struct policy_book *b, const struct net_guest *g, bool host, char out[static POLICY_CHAIN],
+                 struct vm_err *e);
 
 /* Port ranges sorted and merged, as "80, 443, 8000-8010", each with a prefix ("10.20.0.1 . tcp . "). */
 int policy_ports(struct text *t, const char *prefix, const struct spec_ranges *ranges, struct vm_err *e);

@@ -176,13 +176,15 @@ static struct nl_msg *host_address_message(int ifindex, struct net_address a)
  * may go out at all is theirs as well, so a network without NAT has the same routes. A second nic serves its subnet. */
 static struct nl_msg *route_message(int ifindex, const struct port_ip *ip, bool first)
 {
-    struct rtmsg head = { .rtm_family = ip->address.v6 ? AF_INET6 : AF_INET, .rtm_dst_len = first ? 0 : (uint8_t)ip->subnet.prefix,
-                          .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE,
-                          .rtm_type = RTN_UNICAST, .rtm_flags = RTNH_F_ONLINK };
+    struct rtmsg head = { .rtm_family = ip->address.v6 ? AF_INET6 : AF_INET,
+                          .rtm_dst_len = first ? 0 : (uint8_t)ip->subnet.prefix, .rtm_table = RT_TABLE_MAIN,
+                          .rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST,
+                          .rtm_flags = RTNH_F_ONLINK };
     struct nl_msg *m = nl_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
     struct net_address subnet = { .v6 = ip->subnet.v6, .n = ip->subnet.first };
     if (m && ((!first && nl_put_address(m, RTA_DST, subnet) < 0) ||
-              nl_put_address(m, RTA_GATEWAY, net_cidr_gateway(&ip->subnet)) < 0 || nla_put_u32(m, RTA_OIF, (uint32_t)ifindex) < 0))
+              nl_put_address(m, RTA_GATEWAY, net_cidr_gateway(&ip->subnet)) < 0 ||
+              nla_put_u32(m, RTA_OIF, (uint32_t)ifindex) < 0))
         return spoil(m);
     return m;
 }
@@ -193,7 +195,8 @@ static int guest_configure(const struct port *p, const char *guest_end, bool fir
     OWN(rtnl_link) struct rtnl_link *lo = NULL;
     OWN(rtnl_link) struct rtnl_link *l = NULL;
     int rc;
-    if (nl_dial_in(netns_fd, NETLINK_ROUTE, &s, e) < 0 || link_find(s, "lo", &lo, e) < 0 || link_find(s, guest_end, &l, e) < 0)
+    if (nl_dial_in(netns_fd, NETLINK_ROUTE, &s, e) < 0 || link_find(s, "lo", &lo, e) < 0 ||
+        link_find(s, guest_end, &l, e) < 0)
         return -1;
     int ifindex = rtnl_link_get_ifindex(l);
     if ((rc = link_set_up(s, rtnl_link_get_ifindex(lo))) < 0 || (rc = link_set_up(s, ifindex)) < 0)

@@ -31,6 +31,11 @@ static const char bridge_chains[] =
     "\t\ttype filter hook forward priority -300; policy accept;\n"
     "\t\tiifname \"vms*\" counter drop\n"
     "\t\toifname \"vms*\" counter drop\n"
+    "\t}\n"
+    /* The kernel floods what the host itself sends to all, whatever the ports say; no guest needs to hear it. */
+    "\tchain output {\n"
+    "\t\ttype filter hook output priority -300; policy accept;\n"
+    "\t\toifname \"vms*\" ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 counter drop\n"
     "\t}\n";
 
 static const char inet_chains[] =

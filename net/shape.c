@@ -98,15 +98,17 @@ static int redirect(struct nl_sock *s, int ifindex, int to)
     struct tcmsg filter = { .tcm_ifindex = ifindex, .tcm_parent = ingress.tcm_handle,
                             .tcm_info = TC_H_MAKE(1 << 16, htons(ETH_P_ALL)) };
     struct tc_mirred mirred = { .action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = (uint32_t)to };
-    struct { struct tc_u32_sel sel; struct tc_u32_key any; } all = { .sel = { .flags = TC_U32_TERMINAL, .nkeys = 1 } };
+    const struct tc_u32_sel one_key = { .flags = TC_U32_TERMINAL, .nkeys = 1 };
+    unsigned char all[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = { 0 }; /* a key of zeros matches all */
     struct nlattr *options, *actions, *first, *inner;
+    memcpy(all, &one_key, sizeof one_key);
     int rc = nl_ask(s, tc_message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &ingress, "ingress"));
     if (rc < 0)
         return rc;
     struct nl_msg *m = tc_message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, &filter, "u32");
     if (!m)
         return -NLE_NOMEM;
-    if (!(options = nla_nest_start(m, TCA_OPTIONS)) || nla_put(m, TCA_U32_SEL, sizeof all, &all) < 0 ||
+    if (!(options = nla_nest_start(m, TCA_OPTIONS)) || nla_put(m, TCA_U32_SEL, sizeof all, all) < 0 ||
         !(actions = nla_nest_start(m, TCA_U32_ACT)) || !(first = nla_nest_start(m, 1)) ||
         nla_put_string(m, TCA_ACT_KIND, "mirred") < 0 || !(inner = nla_nest_start(m, TCA_ACT_OPTIONS)) ||
         nla_put(m, TCA_MIRRED_PARMS, sizeof mirred, &mirred) < 0) {

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_ether.h>
+#include <net/if.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -378,6 +379,27 @@ START_TEST(test_F7_flood_from_the_first_instant)
 }
 END_TEST
 
+/* What the host says to all reaches no guest. */
+START_TEST(test_F6_no_broadcast_of_the_host)
+{
+    struct lab *l = lab_open(1);
+    OWN(fd) int guest = lab_raw(l->ns[0], "host0");
+    int on = 1;
+    OWN(fd) int s4 = lab_socket(l->host, AF_INET, SOCK_DGRAM, 0);
+    OWN(fd) int s6 = lab_socket(l->host, AF_INET6, SOCK_DGRAM, 0);
+    struct sockaddr_in one = { .sin_family = AF_INET, .sin_port = htons(9) }, all = one;
+    struct sockaddr_in6 all6 = { .sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_scope_id = if_nametoindex("vms-services") };
+    inet_pton(AF_INET, "10.20.0.10", &one.sin_addr);
+    inet_pton(AF_INET, "10.20.255.255", &all.sin_addr);
+    inet_pton(AF_INET6, "ff02::1", &all6.sin6_addr);
+    ck_assert_int_eq(setsockopt(s4, SOL_SOCKET, SO_BROADCAST, &on, sizeof on), 0);
+    ck_assert_int_eq(sendto(s4, NEEDLE, sizeof NEEDLE, 0, (struct sockaddr *)&all, sizeof all), sizeof NEEDLE);
+    ck_assert_int_eq(sendto(s6, NEEDLE, sizeof NEEDLE, 0, (struct sockaddr *)&all6, sizeof all6), sizeof NEEDLE);
+    ck_assert_int_eq(sendto(s4, NEEDLE, sizeof NEEDLE, 0, (struct sockaddr *)&one, sizeof one), sizeof NEEDLE);
+    ck_assert_uint_eq(lab_count(guest, NEEDLE, sizeof NEEDLE - 1, 200), 1); /* only what is meant for it */
+}
+END_TEST
+
 START_TEST(test_F8_foreign_flush)
 {
     struct lab *l = lab_open(3);
@@ -519,6 +541,7 @@ int main(void)
     tcase_add_test(t, test_F5_services_of_the_host);
     tcase_add_test(t, test_F6_isolated_from_each_other);
     tcase_add_test(t, test_F7_flood_from_the_first_instant);
+    tcase_add_test(t, test_F6_no_broadcast_of_the_host);
     tcase_add_test(t, test_F8_foreign_flush);
     tcase_add_test(t, test_F9_reloads_under_traffic);
     tcase_add_test(t, test_F10_recycled_address);
