@@ -43,13 +43,8 @@ void client_query(struct text *path, const char *key, const char *value)
 
 void client_query_list(struct text *path, const char *key, const struct strv *values)
 {
-    OWN(text) struct text list = {0};
-
     for (size_t i = 0; i < values->n; i++)
-        text_addf(&list, "%s%s", i ? "," : "", values->v[i]);
-    path->failed |= list.failed;
-    if (list.s)
-        client_query(path, key, list.s);
+        client_query(path, key, values->v[i]);
 }
 
 int client_unreached(struct client *c, int sys, struct vm_err *e)

@@ -52,7 +52,7 @@ int client_unreached(struct client *c, int sys, struct vm_err *e);
 char *client_path(const char *head, const char *name, const char *tail);
 /* Adds "?key=value", or "&key=value". */
 void client_query(struct text *path, const char *key, const char *value);
-/* Adds them as one value with commas between; nothing when there are none. */
+/* Adds one for each of the values. */
 void client_query_list(struct text *path, const char *key, const struct strv *values);
 
 #endif

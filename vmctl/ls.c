@@ -8,8 +8,8 @@
 static const struct table_column columns[] = {
     {"NAME", .least = 6},
     {"KIND", .least = 4},
-    {"STATE", .least = 4, .coloured = true},
-    {"HEALTH", .least = 4, .coloured = true},
+    {"STATE", .coloured = true},
+    {"HEALTH", .coloured = true},
     {"ADDRESS", .least = 8},
     {"CPU", .right = true},
     {"MEMORY", .right = true},

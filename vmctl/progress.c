@@ -91,16 +91,9 @@ static void note_unwell(struct progress *p, const char *guest)
         strv_add(&p->unwell, guest);
 }
 
-/* "db: install:01 scripts/postgres.sh " with all that comes from elsewhere made visible. */
-static void add_head(struct text *t, const char *guest, const char *step, const char *what)
+static void add_visible(struct text *t, const char *s)
 {
-    text_add_visible(t, guest, strlen(guest), NULL);
-    text_add(t, ": ");
-    text_add_visible(t, step, strlen(step), NULL);
-    if (*what) {
-        text_add(t, " ");
-        text_add_visible(t, what, strlen(what), NULL);
-    }
+    text_add_visible(t, s, strlen(s), NULL);
 }
 
 static void on_plan(struct progress *p, const json_t *r)
@@ -131,16 +124,20 @@ static void on_step(struct progress *p, const json_t *r)
         return;
     }
     human_seconds(json_object_get(r, "duration"), lasted);
-    if (!strcmp(state, "failed")) {
+    add_visible(&t, guest);
+    text_add(&t, ": ");
+    if (task->step.len && !strncmp(task->step.s, step, strlen(step)))
+        text_add(&t, task->step.s); /* with what its beginning told */
+    else
+        add_visible(&t, step);
+    if (!strcmp(state, "failed")) { /* why, the guest's end will tell */
         if (!strcmp(step, "health"))
             note_unwell(p, guest);
-        add_head(&t, guest, step, text);
         term_add_styled(&t, " failed", STYLE_RED, term_has_colour());
         text_addf(&t, " after %s\n", lasted);
         task_add_tail(task, &t);
         emit(p, &t);
     } else if (!p->live) {
-        add_head(&t, guest, step, text);
         text_addf(&t, " done in %s\n", lasted);
         emit(p, &t);
     }
@@ -167,7 +164,9 @@ static void on_waiting(struct progress *p, const json_t *r)
     task_begin(task, "waits for", names, now_ms());
     if (p->live)
         return;
-    add_head(&t, guest, "waits for", names);
+    add_visible(&t, guest);
+    text_add(&t, ": waits for ");
+    add_visible(&t, names);
     text_add(&t, "\n");
     emit(p, &t);
 }
@@ -185,15 +184,17 @@ static void on_guest(struct progress *p, const json_t *r)
     task->ended = true;
     if (strcmp(state, "done") != 0)
         note_unwell(p, guest);
-    add_head(&t, guest, class, "");
+    add_visible(&t, guest);
+    text_add(&t, ": ");
+    add_visible(&t, class);
     text_add(&t, *class ? " " : "");
     term_add_styled(&t, !strcmp(state, "done") ? "done" : !strcmp(state, "blocked") ? "blocked" : "failed",
                     term_style_of(state), term_has_colour());
-    if (json_is_number(json_object_get(r, "duration")))
+    if (json_num(r, "duration", 0) > 0)
         text_addf(&t, " in %s", human_seconds(json_object_get(r, "duration"), lasted));
     if (*error) {
         text_add(&t, ": ");
-        text_add_visible(&t, error, strlen(error), NULL);
+        add_visible(&t, error);
         strv_addf(&p->told, "%s: %s", guest, error);
     }
     text_add(&t, "\n");

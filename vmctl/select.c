@@ -32,7 +32,7 @@ static int no_such(const char *pattern, const struct select_known *known, size_t
         return vm_no_memory(e);
     if (!strncmp(pattern, TAG, strlen(TAG)))
         return vm_fail(e, VM_E_ABSENT, "no guest has the tag '%.100s'", pattern + strlen(TAG));
-    if (strpbrk(pattern, "*?["))
+    if (strpbrk(pattern, "*?"))
         return vm_fail(e, VM_E_ABSENT, "no guest matches '%.100s'", pattern);
     for (size_t i = 0; i < n; i++)
         words[i] = known[i].name;

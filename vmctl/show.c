@@ -25,7 +25,7 @@ static void row(struct page *p, const char *label, const char *value)
         return;
     text_add(&line, "  ");
     text_add_visible(&line, label, strlen(label), NULL);
-    term_add_spaces(&line, line.len < LABEL + 1 ? LABEL + 2 - line.len : 1);
+    term_add_spaces(&line, line.len < LABEL + 2 ? LABEL + 3 - line.len : 1);
     text_add_visible(&line, value, strlen(value), NULL);
     if (line.failed)
         p->out.failed = true;

@@ -354,7 +354,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     harmless "$output"
     [[ "$output" != *$'\033'* ]]
     asked "POST /v1/apply?base="
-    asked "&prune=1&purge=old%2Colder "
+    asked "&prune=1&purge=old&purge=older "
     run --separate-stderr vmctl apply -o json
     [ "$status" -eq 0 ]
     json_lines
@@ -406,7 +406,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     ! grep -q apply "$D/requests"
     run --separate-stderr vmctl apply vms.d 'd*' -t core rss
     [ "$status" -eq 0 ]
-    asked "&select=d%2A%2Crss%2Ctag%3Acore "
+    asked "&select=d%2A&select=rss&select=tag%3Acore "
     run --separate-stderr vmctl apply nowhere
     [ "$status" -eq 2 ]
     says "No such file or directory; the first argument of apply names it"
