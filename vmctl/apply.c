@@ -47,7 +47,7 @@ static int post(struct cli *cli, const struct source *s, const char *path, struc
 
     if (client_run(&cli->client, &t, 1, progress_tick, p, e) < 0)
         return -1;
-    if (progress_interrupted(p)) {
+    if (progress_interrupted()) {
         text_done(records.line);
         return 0;
     }

@@ -42,7 +42,9 @@ static void tables_fill(struct getopt_tables *g, uint32_t set, bool stop_at_argu
         }
         g->words[n++] = (struct option){
             .name = row->word,
-            .has_arg = !row->argument ? no_argument : row->argument[0] == '[' ? optional_argument : required_argument,
+            .has_arg = !row->argument            ? no_argument
+                       : row->argument[0] == '[' ? optional_argument
+                                                 : required_argument,
             .val = ROW_BASE + i,
         };
     }
@@ -164,8 +166,8 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
         argc -= words - 1;
         argv += words - 1;
         /* What stands behind exec's NAME is the command's own. */
-        if (take_options(cli, argc, argv, cli->command->options | OPTS_ALWAYS, cli->command->run == cmd_exec, &rest, e) <
-            0)
+        if (take_options(cli, argc, argv, cli->command->options | OPTS_ALWAYS, cli->command->run == cmd_exec, &rest,
+                         e) < 0)
             return -1;
         cli->args = argv + rest;
         cli->n_args = (size_t)(argc - rest);
@@ -177,7 +179,7 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
     if (cli_value(cli, OPT_SOCKET))
         socket = cli_value(cli, OPT_SOCKET);
     cli->client.socket = socket && *socket ? socket : CLIENT_SOCKET;
-    if (strlen(cli->client.socket) >= sizeof ((struct sockaddr_un *)NULL)->sun_path)
+    if (strlen(cli->client.socket) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
         return vm_fail(e, VM_E_INVALID, "the socket's path is longer than the kernel takes: %s", cli->client.socket);
     return 0;
 }

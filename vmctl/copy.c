@@ -207,8 +207,7 @@ static int file_out(struct copy *c, const struct place *p, struct vm_err *e)
         return vm_no_memory(e);
     if (fd < 0)
         return vm_fail_sys(e, "write beside '%s'", p->name);
-    if (client_stream(&c->cli->client, &t, e) < 0 &&
-        (e->code != VM_E_TOO_LARGE || inside(c, cat, -1, fd, NULL, e) < 0))
+    if (client_stream(&c->cli->client, &t, e) < 0 && (e->code != VM_E_TOO_LARGE || inside(c, cat, -1, fd, NULL, e) < 0))
         return -1;
     return renameat(p->dir, p->scratch, p->dir, p->name) < 0 ? vm_fail_sys(e, "rename to '%s'", p->name) : 0;
 }

@@ -84,7 +84,10 @@ int cmd_exec(struct cli *cli)
 int cmd_shell(struct cli *cli)
 {
     static const char *const argv[] = {
-        "/bin/sh", "-c", "command -v bash >/dev/null && exec bash -l; exec sh -l", NULL,
+        "/bin/sh",
+        "-c",
+        "command -v bash >/dev/null && exec bash -l; exec sh -l",
+        NULL,
     };
 
     return run(cli, argv, true, true);

@@ -8,7 +8,8 @@
 int cmd_host(struct cli *cli)
 {
     static const struct table_column columns[] = {
-        {"DRIVER", .least = 6}, {"KIND", .least = 5}, {"USABLE", .coloured = false}, {"VERSION", .least = 6}, {"WHY", .least = 10},
+        {"DRIVER", .least = 6},  {"KIND", .least = 5}, {"USABLE", .coloured = false},
+        {"VERSION", .least = 6}, {"WHY", .least = 10},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     OWN(json) json_t *h = NULL;

@@ -12,7 +12,7 @@ enum { HUMAN_MAX = 48 };
 const char *human_size(const json_t *v, char out[static HUMAN_MAX]);
 const char *human_percent(const json_t *v, char out[static HUMAN_MAX]);
 const char *human_seconds(const json_t *v, char out[static HUMAN_MAX]);            /* a number of seconds */
-const char *human_ago(const json_t *v, int64_t now, char out[static HUMAN_MAX]);   /* an RFC 3339 time; now: wall_ms() */
+const char *human_ago(const json_t *v, int64_t now, char out[static HUMAN_MAX]);   /* RFC 3339; now: wall_ms() */
 const char *human_int(const json_t *v, char out[static HUMAN_MAX]);
 /* Milliseconds since 1970, or -1 when it is no RFC 3339 time in UTC. */
 int64_t human_time(const char *rfc3339);

@@ -7,9 +7,9 @@
 int cmd_jobs(struct cli *cli)
 {
     static const struct table_column columns[] = {
-        {"ID", .right = true}, {"GUEST", .least = 6}, {"VERB", .least = 5}, {"CLASS", .least = 5},
-        {"STATE", .coloured = true}, {"STEP", .least = 5}, {"WAITS-FOR", .least = 6}, {"AGE", .right = true},
-        {"ERROR", .least = 8},
+        {"ID", .right = true},     {"GUEST", .least = 6},       {"VERB", .least = 5},
+        {"CLASS", .least = 5},     {"STATE", .coloured = true}, {"STEP", .least = 5},
+        {"WAITS-FOR", .least = 6}, {"AGE", .right = true},      {"ERROR", .least = 8},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     OWN(json) json_t *doc = NULL;

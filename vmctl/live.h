@@ -1,4 +1,4 @@
-/* live.h: a block of lines at the terminal's end that is drawn again and again, above it lines that stay. One thread. */
+/* live.h: lines at the terminal's end that are drawn again and again, above them lines that stay. One thread. */
 #ifndef VMCTL_LIVE_H
 #define VMCTL_LIVE_H
 

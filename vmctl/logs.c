@@ -100,8 +100,7 @@ int cmd_logs(struct cli *cli)
     struct vm_err e = {0};
     int status = 0, rc;
 
-    if (lines_ok(cli, &e) < 0 || script_number(cli, &script, &e) < 0 ||
-        select_one(cli, cli->args[0], &guest, &e) < 0)
+    if (lines_ok(cli, &e) < 0 || script_number(cli, &script, &e) < 0 || select_one(cli, cli->args[0], &guest, &e) < 0)
         return cli_fail(cli, &e);
     if (cli_has(cli, OPT_INSTALL))
         return kept(cli, guest, "install", script, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;

@@ -6,17 +6,9 @@
 #include "table.h"
 
 static const struct table_column columns[] = {
-    {"NAME", .least = 6},
-    {"KIND", .least = 4},
-    {"STATE", .coloured = true},
-    {"HEALTH", .coloured = true},
-    {"ADDRESS", .least = 8},
-    {"CPU", .right = true},
-    {"MEMORY", .right = true},
-    {"DISK", .right = true},
-    {"NET", .right = true},
-    {"AGE", .right = true},
-    {"LAST-APPLY", .right = true},
+    {"NAME", .least = 6},    {"KIND", .least = 4},   {"STATE", .coloured = true},   {"HEALTH", .coloured = true},
+    {"ADDRESS", .least = 8}, {"CPU", .right = true}, {"MEMORY", .right = true},     {"DISK", .right = true},
+    {"NET", .right = true},  {"AGE", .right = true}, {"LAST-APPLY", .right = true},
 };
 
 static void add_row(struct table *t, const json_t *g, int64_t now)

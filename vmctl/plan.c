@@ -57,8 +57,8 @@ static void add_value(struct text *out, const char *field, const json_t *v)
 
     if (!v || json_is_null(v)) {
         text_add(out, "(none)");
-    } else if (json_is_integer(v) && (!strcmp(field, "memory") || !strcmp(field, "disk") ||
-                                      (n > 5 && !strcmp(field + n - 5, ".size")))) {
+    } else if (json_is_integer(v) &&
+               (!strcmp(field, "memory") || !strcmp(field, "disk") || (n > 5 && !strcmp(field + n - 5, ".size")))) {
         text_add(out, human_size(v, human));
     } else {
         OWN(str) char *s = human_value(v);

@@ -10,14 +10,14 @@
 #include "term.h"
 
 struct progress {
-    bool json, live, quiet;     /* quiet: nothing was worth a line yet */
+    bool json, live;
     struct tasks tasks;
     struct live view;
-    struct strv unwell;         /* guests that failed, were blocked or are not healthy */
-    struct strv errors;         /* as results gave them: "db: what" or "what" … */
-    struct strv told;           /* … and those of them that already stand at a guest's end */
+    struct strv unwell; /* guests that failed, were blocked or are not healthy */
+    struct strv errors; /* as results gave them: "db: what" or "what" … */
+    struct strv told;   /* … and those of them that already stand at a guest's end */
     size_t results, changed, failed, blocked, unhealthy;
-    double seconds;             /* of the longest stream */
+    double seconds; /* of the longest stream */
     bool bad_specs, not_ok;
 };
 
@@ -59,9 +59,8 @@ void progress_close(struct progress *p)
     free(p);
 }
 
-bool progress_interrupted(const struct progress *p)
+bool progress_interrupted(void)
 {
-    (void)p;
     return interrupts;
 }
 
@@ -74,7 +73,7 @@ bool progress_tick(void *progress)
     return !interrupts;
 }
 
-/* Above the live view, or right away. Takes the text's content. */
+/* Above the live view, or right away. */
 static void emit(struct progress *p, struct text *t)
 {
     if (t->failed || !t->len)
@@ -175,6 +174,7 @@ static void on_guest(struct progress *p, const json_t *r)
 {
     const char *guest = json_str(r, "guest", ""), *state = json_str(r, "state", ""), *class = json_str(r, "class", "");
     const char *error = json_str(r, "error", "");
+    const char *how = !strcmp(state, "done") || !strcmp(state, "blocked") ? state : "failed";
     struct task *task = tasks_get(&p->tasks, guest);
     OWN(text) struct text t = {0};
     char lasted[HUMAN_MAX];
@@ -188,8 +188,7 @@ static void on_guest(struct progress *p, const json_t *r)
     text_add(&t, ": ");
     add_visible(&t, class);
     text_add(&t, *class ? " " : "");
-    term_add_styled(&t, !strcmp(state, "done") ? "done" : !strcmp(state, "blocked") ? "blocked" : "failed",
-                    term_style_of(state), term_has_colour());
+    term_add_styled(&t, how, term_style_of(how), term_has_colour());
     if (json_num(r, "duration", 0) > 0)
         text_addf(&t, " in %s", human_seconds(json_object_get(r, "duration"), lasted));
     if (*error) {

@@ -16,7 +16,7 @@ OWN_DEFINE(progress, struct progress *, progress_close)
 int progress_record(const json_t *record, void *progress, struct vm_err *e);
 /* Draws; for client_run. False once the user pressed Ctrl-C. */
 bool progress_tick(void *progress);
-bool progress_interrupted(const struct progress *p);
+bool progress_interrupted(void);
 
 /* After the last stream: the summary, what is not well and where to look, and the exit status. streams: how many
  * results must have come. */

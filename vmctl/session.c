@@ -20,11 +20,11 @@ struct session {
     const struct session_io *io;
     int fd, signals, in;
     struct frame_reader reader;
-    struct text out;   /* frames towards vmsd … */
-    size_t sent;       /* … and how much of them went */
+    struct text out; /* frames towards vmsd … */
+    size_t sent;     /* … and how much of them went */
     bool ended;
     int status;
-    sigset_t mask;     /* as it was before */
+    sigset_t mask; /* as it was before */
     void (*on_pipe)(int);
 };
 

@@ -125,8 +125,8 @@ static void show_table(struct page *p, const char *title, struct table *t)
 static void show_checks(struct page *p, const json_t *checks)
 {
     static const struct table_column columns[] = {
-        {"STATE", .coloured = true}, {"CHECK", .least = 8}, {"SINCE", .right = true}, {"LAST", .right = true},
-        {"FAILURES", .right = true}, {"MESSAGE", .least = 10},
+        {"STATE", .coloured = true}, {"CHECK", .least = 8},       {"SINCE", .right = true},
+        {"LAST", .right = true},     {"FAILURES", .right = true}, {"MESSAGE", .least = 10},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     char s[HUMAN_MAX];
@@ -147,8 +147,8 @@ static void show_checks(struct page *p, const json_t *checks)
 static void show_scripts(struct page *p, const json_t *scripts)
 {
     static const struct table_column columns[] = {
-        {"STATE", .coloured = true}, {"NN", .right = true}, {"SCRIPT", .least = 8}, {"TOOK", .right = true},
-        {"RESULT", .least = 10},
+        {"STATE", .coloured = true}, {"NN", .right = true},   {"SCRIPT", .least = 8},
+        {"TOOK", .right = true},     {"RESULT", .least = 10},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     char s[HUMAN_MAX];
@@ -210,8 +210,8 @@ static void show_spec(struct page *p, json_t *spec)
         return;
     heading(p, "Spec");
     json_object_foreach(spec, key, v) {
-        bool skip = json_is_null(v) || (json_is_array(v) && !json_array_size(v)) ||
-                    (json_is_object(v) && !json_object_size(v));
+        bool skip =
+            json_is_null(v) || (json_is_array(v) && !json_array_size(v)) || (json_is_object(v) && !json_object_size(v));
 
         for (size_t i = 0; i < ARRAY_LEN(elsewhere); i++)
             skip |= !strcmp(key, elsewhere[i]);

@@ -13,8 +13,8 @@ static int read_stdin(char **out, size_t *n, struct vm_err *e)
     ssize_t got;
 
     if (isatty(STDIN_FILENO))
-        return vm_fail(e, VM_E_INVALID, "standard input is a terminal; give it a tar: git archive HEAD %s | vmctl apply -",
-                       SOURCE_DIR);
+        return vm_fail(e, VM_E_INVALID,
+                       "standard input is a terminal; give it a tar: git archive HEAD %s | vmctl apply -", SOURCE_DIR);
     while ((got = read(STDIN_FILENO, block, sizeof block)) != 0) {
         if (got < 0 && errno == EINTR)
             continue;

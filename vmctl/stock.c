@@ -17,8 +17,8 @@ static int get(struct cli *cli, const char *path, json_t **doc)
 int cmd_image_ls(struct cli *cli)
 {
     static const struct table_column columns[] = {
-        {"ID", .least = 12}, {"NAME", .least = 6}, {"KIND", .least = 4}, {"SIZE", .right = true},
-        {"AGE", .right = true}, {"USED-BY", .least = 6},
+        {"ID", .least = 12},     {"NAME", .least = 6},   {"KIND", .least = 4},
+        {"SIZE", .right = true}, {"AGE", .right = true}, {"USED-BY", .least = 6},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     OWN(json) json_t *doc = NULL;
@@ -47,8 +47,8 @@ int cmd_image_ls(struct cli *cli)
 int cmd_volume_ls(struct cli *cli)
 {
     static const struct table_column columns[] = {
-        {"NAME", .least = 6}, {"TYPE", .least = 4}, {"SIZE", .right = true}, {"USED", .right = true},
-        {"GUEST", .least = 6},
+        {"NAME", .least = 6},    {"TYPE", .least = 4},  {"SIZE", .right = true},
+        {"USED", .right = true}, {"GUEST", .least = 6},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     OWN(json) json_t *doc = NULL;

@@ -36,7 +36,7 @@ void table_addf(struct table *t, const char *fmt, ...)
 }
 
 struct layout {
-    size_t n;  /* columns that are shown; an ellipsis stands for the rest */
+    size_t n; /* columns that are shown; an ellipsis stands for the rest */
     size_t widths[COLUMNS_MAX];
 };
 

@@ -118,11 +118,11 @@ enum term_style term_style_of(const char *word)
         const char *word;
         enum term_style style;
     } styles[] = {
-        {"running", STYLE_GREEN},    {"healthy", STYLE_GREEN},   {"ok", STYLE_GREEN},      {"done", STYLE_GREEN},
-        {"failed", STYLE_RED},       {"unhealthy", STYLE_RED},   {"failing", STYLE_RED},   {"error", STYLE_RED},
-        {"blocked", STYLE_RED},      {"starting", STYLE_YELLOW}, {"preparing", STYLE_YELLOW},
-        {"stopping", STYLE_YELLOW},  {"waiting", STYLE_YELLOW},  {"warning", STYLE_YELLOW}, {"unknown", STYLE_YELLOW},
-        {"stopped", STYLE_DIM},      {"absent", STYLE_DIM},      {"none", STYLE_DIM},      {"pending", STYLE_DIM},
+        {"running", STYLE_GREEN},  {"healthy", STYLE_GREEN},   {"ok", STYLE_GREEN},         {"done", STYLE_GREEN},
+        {"failed", STYLE_RED},     {"unhealthy", STYLE_RED},   {"failing", STYLE_RED},      {"error", STYLE_RED},
+        {"blocked", STYLE_RED},    {"starting", STYLE_YELLOW}, {"preparing", STYLE_YELLOW}, {"stopping", STYLE_YELLOW},
+        {"waiting", STYLE_YELLOW}, {"warning", STYLE_YELLOW},  {"unknown", STYLE_YELLOW},   {"stopped", STYLE_DIM},
+        {"absent", STYLE_DIM},     {"none", STYLE_DIM},        {"pending", STYLE_DIM},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(styles); i++)

@@ -50,7 +50,8 @@ ssize_t upgrade_parse(const char *s, size_t n, const char *protocol, struct upgr
         out->length = told;
     }
     value = header(head, "Upgrade", &value_n);
-    out->upgraded = out->status == 101 && value && value_n == strlen(protocol) && !strncasecmp(value, protocol, value_n);
+    out->upgraded =
+        out->status == 101 && value && value_n == strlen(protocol) && !strncasecmp(value, protocol, value_n);
     return (ssize_t)length;
 }
 
@@ -128,11 +129,12 @@ int upgrade_open(struct client *c, const char *path, const char *protocol, const
 {
     OWN(fd) int s = -1;
     OWN(str) char *content = json_to_text(body);
-    OWN(str) char *head = content ? text_format("POST %s HTTP/1.1\r\nHost: vmsd\r\nConnection: Upgrade\r\nUpgrade: %s\r\n"
-                                                "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-                                                path, protocol, strlen(content))
-                                  : NULL;
+    OWN(str) char *head = NULL;
 
+    if (content)
+        head = text_format("POST %s HTTP/1.1\r\nHost: vmsd\r\nConnection: Upgrade\r\nUpgrade: %s\r\n"
+                           "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                           path, protocol, strlen(content));
     if (!head)
         return vm_no_memory(e);
     if (dial(c, &s, e) < 0)

@@ -24,7 +24,7 @@ static int tell_refused(struct progress *p, const char *guest, const struct vm_e
 
 static int settle(struct cli *cli, struct watched *w, struct transfer *t, struct progress *p, struct vm_err *e)
 {
-    if (progress_interrupted(p)) {
+    if (progress_interrupted()) {
         stream_records_end(&w->records, NULL);
         return 0;
     }
@@ -50,8 +50,8 @@ static int ask_all(struct cli *cli, const char *method, const char *tail, const 
         w[i] = (struct watched){.records = {.record = progress_record, .arg = p}, .guest = json_str(guest, "name", "")};
         if (!(w[i].path = client_path("/v1/guests/", w[i].guest, tail)))
             return vm_no_memory(e);
-        t[i] = (struct transfer){
-            .method = method, .path = w[i].path, .sink = stream_records_sink, .arg = &w[i].records};
+        t[i] =
+            (struct transfer){.method = method, .path = w[i].path, .sink = stream_records_sink, .arg = &w[i].records};
     }
     return client_run(&cli->client, t, i, progress_tick, p, e);
 }

@@ -40,8 +40,9 @@ END_TEST
 START_TEST(test_human)
 {
     char out[HUMAN_MAX];
-    OWN(json) json_t *v = json_pack("{s:i,s:f,s:f,s:s,s:n,s:[s,s],s:f}", "int", 1536, "f", 3.25, "s", 12.345, "t",
-                                    "2026-11-20T09:48:00.250Z", "null", "list", "a", "b", "long", 3725.0);
+    OWN(json)
+    json_t *v = json_pack("{s:i,s:f,s:f,s:s,s:n,s:[s,s],s:f}", "int", 1536, "f", 3.25, "s", 12.345, "t",
+                          "2026-11-20T09:48:00.250Z", "null", "list", "a", "b", "long", 3725.0);
 
     ck_assert_str_eq(human_size(json_object_get(v, "int"), out), "1.5K");
     ck_assert_str_eq(human_size(json_object_get(v, "null"), out), "-");
@@ -189,7 +190,8 @@ START_TEST(test_parse)
 
     /* The same letter means what its command says; behind the guest's name nothing is vmctl's. */
     ck_assert_int_eq(parse(&cli, "vmctl exec -it -e A=1 db -- ls -t --help", &e), 0);
-    ck_assert(cli_has(&cli, OPT_TTY) && cli_has(&cli, OPT_STDIN) && !cli_has(&cli, OPT_TAG) && !cli_has(&cli, OPT_HELP));
+    ck_assert(cli_has(&cli, OPT_TTY) && cli_has(&cli, OPT_STDIN) && !cli_has(&cli, OPT_TAG) &&
+              !cli_has(&cli, OPT_HELP));
     ck_assert_uint_eq(cli.n_args, 5);
     ck_assert_str_eq(cli.args[4], "--help");
     cli_done(&cli);
@@ -207,9 +209,9 @@ END_TEST
 START_TEST(test_parse_refuses)
 {
     static const char *const lines[] = {
-        "vmctl",        "vmctl nothing", "vmctl ls --nothing", "vmctl ls -o xml", "vmctl shell",     "vmctl shell a b",
-        "vmctl volume", "vmctl logs -n", "vmctl rm -t",        "vmctl exec",      "vmctl exec db",   "vmctl -o json shell db",
-        "vmctl image zz",
+        "vmctl",           "vmctl nothing",          "vmctl ls --nothing", "vmctl ls -o xml", "vmctl shell",
+        "vmctl shell a b", "vmctl volume",           "vmctl logs -n",      "vmctl rm -t",     "vmctl exec",
+        "vmctl exec db",   "vmctl -o json shell db", "vmctl image zz",
     };
 
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
@@ -319,8 +321,12 @@ START_TEST(test_P1_shown)
     check_shown("\033[3\n", "\\x1B[3\n");
     check_shown("é日本\xf0\x9f\x98\x80", "é日本\xf0\x9f\x98\x80");
     check_shown("\xc3", "\\xC3");
-    check_shown("\xc2\x9b" "31m", "\\xC2\\x9B31m");
-    check_shown("\xe2\x80\xae" "x", "\\xE2\\x80\\xAEx");
+    check_shown("\xc2\x9b"
+                "31m",
+                "\\xC2\\x9B31m");
+    check_shown("\xe2\x80\xae"
+                "x",
+                "\\xE2\\x80\\xAEx");
     check_shown("\033[0000000000000000000000000000000000000000m", "\\x1B[0000000000000000000000000000000000000000m");
 }
 END_TEST
@@ -420,8 +426,11 @@ START_TEST(test_upgrade_head)
     static const char good[] = "HTTP/1.1 101 Switching Protocols\r\nUPGRADE: VMSD-exec\r\n\r\nearly";
     static const char refused[] = "HTTP/1.1 404 Not Found\r\nX: 1\r\nContent-Length: 12\r\n\r\n";
     static const char *const bad[] = {
-        "HTTP/1.0 101 x\r\n\r\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 1011 x\r\n\r\n",
-        "HTTP/1.1 400 x\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 400 x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "HTTP/1.0 101 x\r\n\r\n",
+        "SSH-2.0-x\r\n\r\n",
+        "HTTP/1.1 1011 x\r\n\r\n",
+        "HTTP/1.1 400 x\r\nContent-Length: -1\r\n\r\n",
+        "HTTP/1.1 400 x\r\nContent-Length: 99999999999999999999\r\n\r\n",
     };
     struct upgrade_head h;
 

@@ -759,6 +759,23 @@ PY
     has "look with vmctl show db"
 }
 
+@test "live view: more guests than rows, and a terminal that changes its size" {
+    scenario many
+    export NO_COLOR=1
+    run on_pty --screen --size 80x12 -- "$VMCTL" start --all
+    [ "$status" -eq 0 ]
+    [ "$(grep -c "start done" <<<"$output")" -eq 60 ]
+    lacks "more"; lacks "half of it"
+    run on_pty --size 80x12 -- "$VMCTL" start --all
+    has "… and"
+    specs db
+    scenario slow
+    run on_pty --size 80x12 --do 1:resize:12x5 --do 2:type:$'\x03' -- "$VMCTL" apply --yes
+    has "image debian"
+    has "db  imag…" # eleven cells of twelve
+    has $'\033[3A' # the line of 26 cells now fills three rows
+}
+
 @test "live view: Ctrl-C takes it away and says that the work goes on" {
     specs db
     scenario slow
