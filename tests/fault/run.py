@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Runs the fault tests, each in namespaces of its own, some side by side.
+
+  run.py --build DIR [--seed N] [--case GLOB]… [--long] [--lanes N] [--keep] [--list]"""
+
+import argparse
+import ctypes
+import fnmatch
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+GROUPS = ("steps", "random", "syscalls", "signals", "store", "limits", "world")
+CGROUPS = "/sys/fs/cgroup"
+IMAGES = "/var/tmp/vmsd-test/images"
+SKIPPED = 77
+
+# Inside the new namespaces: /sys and the cgroups as they look from there. The shell is process 1 and reaps.
+INSIDE = """
+set -eu
+ip link set lo up
+umount -l /sys; mount -t sysfs sysfs /sys
+if [ "$FAULT_V2" = 1 ]; then
+  mount -t cgroup2 cgroup2 /sys/fs/cgroup; mkdir -p /sys/fs/cgroup/test; echo 0 > /sys/fs/cgroup/test/cgroup.procs
+else
+  mount -t tmpfs tmpfs /sys/fs/cgroup
+  for c in cpu cpuacct memory devices freezer blkio pids; do
+    mkdir /sys/fs/cgroup/$c; mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c || rmdir /sys/fs/cgroup/$c
+  done
+  mkdir /sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+  mkdir /sys/fs/cgroup/unified; mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+fi
+"$@" && rc=0 || rc=$?
+exit $rc
+"""
+
+
+def cases():
+    found = {}
+    for group in GROUPS:
+        if os.path.exists(f"{HERE}/cases_{group}.py"):
+            for name, fn in importlib.import_module(f"cases_{group}").CASES.items():
+                found[name] = fn
+    return found
+
+
+def cgroup_dirs(name):
+    v2 = os.path.exists(f"{CGROUPS}/cgroup.controllers")
+    roots = [CGROUPS] if v2 else [f"{CGROUPS}/{d}" for d in os.listdir(CGROUPS) if d != "cpuset"]
+    return v2, [f"{r}/{name}" for r in roots if os.path.isdir(r)]
+
+
+def cgroup_remove(top):
+    for d, _, _ in os.walk(top, topdown=False):
+        for _ in range(100):
+            try:
+                os.rmdir(d)
+                break
+            except OSError:
+                time.sleep(0.02)
+
+
+class Lane:
+    """One case that runs."""
+
+    def __init__(self, a, name):
+        self.name, self.began = name, time.monotonic()
+        self.work = tempfile.mkdtemp(prefix="vmsd-fault-", dir="/var/tmp")
+        self.v2, self.groups = cgroup_dirs(os.path.basename(self.work))
+        self.out = open(f"{self.work}/out", "w+")
+        for g in self.groups:
+            os.makedirs(g, exist_ok=True)
+        env = dict(os.environ, FAULT_IMAGES=IMAGES, FAULT_V2=str(int(self.v2)), PYTHONUNBUFFERED="1")
+        argv = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--cgroup",
+                "--propagation", "private", "bash", "-c", INSIDE, "fault", sys.executable, os.path.abspath(__file__),
+                "--inside", self.work, "--build", a.build, "--seed", str(a.seed), "--case", name]
+        self.p = subprocess.Popen(argv + ["--long"] * a.long, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.out,
+                                  env=env, preexec_fn=self.enter)
+
+    def enter(self):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing outlives the runner
+        for g in self.groups:
+            with open(f"{g}/cgroup.procs", "w") as f:
+                f.write("0")
+
+    def done(self, keep):
+        rc = self.p.returncode
+        for g in self.groups:
+            cgroup_remove(g)
+        self.out.seek(0)
+        text = self.out.read()
+        self.out.close()
+        verdict = {0: "ok", SKIPPED: "skipped"}.get(rc, "FAILED")
+        print(f"{verdict:8}{self.name}  {time.monotonic() - self.began:.0f} s  {text.splitlines()[-1] if text else ''}",
+              flush=True)
+        if verdict == "FAILED":
+            print("    " + text.replace("\n", "\n    "), f"kept: {self.work}", flush=True)
+        elif not keep:
+            shutil.rmtree(self.work, ignore_errors=True)
+        return verdict
+
+
+def inside(a):
+    from harness import Host, Wrong
+    host = Host(a.build, a.inside, f"{a.seed}:{a.case[0]}")
+    host.long = a.long
+    try:
+        print(cases()[a.case[0]](host) or "")
+        return 0
+    except Wrong as e:
+        print(f"{e}\n--- log of vmsd:\n{host.log_tail(40)}")
+        return 1
+    finally:
+        host.end()
+
+
+def prepare(a):
+    """The image is built once, by its own test; a later run finds it in the cache."""
+    builder = f"{a.build}/tests/test_images_debian"
+    if os.path.exists(builder):
+        subprocess.run([builder], stdout=subprocess.DEVNULL, cwd=f"{HERE}/..", check=False)
+    if os.geteuid() != 0:
+        return "needs root"
+    if not os.path.isdir(IMAGES) or not any(len(d) == 64 for d in os.listdir(IMAGES)):
+        return f"no image in {IMAGES}: run test_images_debian first"
+    missing = [p for p in ("systemd-nspawn", "nft", "ip", "unshare") if not shutil.which(p)]
+    return f"{missing[0]} is missing" if missing else None
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--build", required=True)
+    p.add_argument("--seed", type=int, default=int(time.time()) % 100000)
+    p.add_argument("--case", action="append", default=[])
+    p.add_argument("--long", action="store_true")
+    p.add_argument("--lanes", type=int, default=3)
+    p.add_argument("--keep", action="store_true")
+    p.add_argument("--list", action="store_true")
+    p.add_argument("--inside")
+    a = p.parse_args()
+    a.build = os.path.abspath(a.build)
+    if a.inside:
+        return inside(a)
+    todo = [c for c in cases() if not a.case or any(fnmatch.fnmatch(c, g) for g in a.case)]
+    if a.list:
+        print("\n".join(todo))
+        return 0
+    why = prepare(a)
+    if why:
+        print(f"skipped: {why}")
+        return SKIPPED
+    print(f"seed {a.seed}: {len(todo)} cases", flush=True)
+    lanes, verdicts = [], []
+    while todo or lanes:
+        while todo and len(lanes) < a.lanes:
+            lanes.append(Lane(a, todo.pop(0)))
+        time.sleep(0.1)
+        for lane in [x for x in lanes if x.p.poll() is not None]:
+            lanes.remove(lane)
+            verdicts.append(lane.done(a.keep))
+    failed = verdicts.count("FAILED")
+    print(f"seed {a.seed}: {len(verdicts)} cases, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
