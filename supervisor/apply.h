@@ -36,6 +36,7 @@ struct planned {
     struct net_nic *nics; size_t n_nics;
     char *purge;                  /* volumes, a line each; or NULL */
     bool start;                   /* nothing changes, but it should run and does not */
+    bool dormant;                 /* new, and not to be started before somebody asks */
 };
 
 void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb);

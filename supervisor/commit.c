@@ -34,6 +34,8 @@ static int commit_guest(struct store *s, const struct applying *a, struct planne
         return 0;
     if (store_put_spec(s, p->name, p->text, a->bundle->sha256, &p->id, &p->slot, e) < 0)
         return -1;
+    if (p->dormant && store_put_wish(s, p->id, false, e) < 0)
+        return -1;
     if (p->change->class == PLAN_REBUILD && store_put_rebuilding(s, p->id, true, e) < 0)
         return -1;
     if (p->change->first_script == 0 && store_put_scripts(s, p->id, 0, "", e) < 0)
@@ -97,7 +99,7 @@ static void tell_down(struct report *x, const struct guest *g)
 {
     OWN(json) json_t *line = json_pack("{ss ss ss}", "type", "guest", "guest", g->name, "state", "done");
 
-    json_put_str(line, "text", "stopped by hand: the change is put on it when it is started");
+    json_put_str(line, "text", "it is down by wish: the change is put on it when it is started");
     report_line(x, line);
 }
 
@@ -127,6 +129,8 @@ static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
         return -1;
     } else {
         adopt_nics(g, p);
+        if (p->dormant)
+            g->up = false;
         g->rebuilding |= p->change->class == PLAN_REBUILD;
         g->generation++;
         x->changed += p->change->class != PLAN_NONE;

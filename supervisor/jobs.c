@@ -254,9 +254,9 @@ static enum ready dependency(struct guest *g, const char *name)
         return guest_is_up(d) && health_of(d) == HEALTH_HEALTHY && !d->next ? READY : WAITS;
     if (guest_is_up(d) && (health_of(d) == HEALTH_HEALTHY || health_of(d) == HEALTH_NONE))
         return READY;
-    if (guest_is_up(d) && health_of(d) == HEALTH_STARTING)
+    if (guest_is_up(d) && d->health && health_of(d) == HEALTH_STARTING)
         return WAITS;
-    return BLOCKED;
+    return BLOCKED; /* down, unhealthy, or its job failed before anybody looked at its health */
 }
 
 static void tell_waiting(struct job *j, const char *name)

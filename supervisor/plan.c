@@ -137,7 +137,10 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
         p->start = true;
         return 0;
     }
+    if (g && !g->up && !g->removing && !strcmp(g->text, a->texts[i]))
+        return 0; /* written already; it is put on it when somebody starts it */
     p = planned_new(a, want->name);
+    p->dormant = !g && !want->autostart;
     guest_set_text(&p->text, a->texts[i]);
     if (plan_guest(&have, want, &p->change, e) < 0)
         return -1;

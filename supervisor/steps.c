@@ -377,6 +377,10 @@ static int do_stop(struct job *j, struct vm_err *e)
     struct drv_exit how;
 
     job_feed(j, EV_STOP);
+    if (!j->image) { /* never made, so never started: maybe of a kind that no driver here can run */
+        job_on_loop(j, set_down, NULL);
+        return 0;
+    }
     if (!j->driver && !(j->driver = driver_for(j->spec, e)))
         return -1;
     if (kill_it(j, j->spec->stop_timeout_ms, e) < 0)
