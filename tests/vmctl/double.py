@@ -139,7 +139,7 @@ def work(name, verb="create"):
         yield {"type": "output", "guest": name, "step": script, "text": " of it\n"}
     if kind == "hostile":
         yield {"type": "output", "guest": name, "step": script, "text": EVIL}
-    yield None
+    yield from [None] * 4  # long enough to be drawn, also on a busy machine
     if kind in ("failing", "hostile"):
         why = EVIL if kind == "hostile" else "scripts/postgres.sh: exit status 7"
         yield step(name, script, "failed", "scripts/postgres.sh", 2.5)
