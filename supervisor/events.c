@@ -8,7 +8,7 @@
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
 
-enum { RING = 1024, WRITE_AFTER_MS = 1000, ID_GAP = 1000 };
+enum { RING = 1024, WRITE_AFTER_MS = 1000, ID_GAP = 1000, PAGE = 200, PAGE_BYTES = HTTP_STREAM_BACKLOG / 4 };
 
 struct event {
     int64_t id, at;
@@ -16,11 +16,19 @@ struct event {
     char *body;
 };
 
+/* Whoever asks: given first what the store has, page by page as the reader takes it, then the ring, then what comes. */
 struct listener {
     struct listener *next;
     struct events *events;
-    struct http_stream *stream;
-    char *guest; /* NULL: all */
+    struct http_request *request; /* without follow: answered when all is there, in one piece */
+    struct http_stream *stream;   /* with follow */
+    char *guest;                  /* NULL: all */
+    int64_t seen, upto;           /* the last id that was given or passed over; how far the store shall be read */
+    bool live, busy;              /* in the list of those who hear what comes; a worker reads a page */
+    unsigned rows;                /* of the page */
+    struct text lines;
+    int rc;
+    struct vm_err err;
 };
 
 struct events {
@@ -60,12 +68,15 @@ static void write_free(struct write_out *o)
 static void write_done(void *arg, bool cancelled)
 {
     struct write_out *o = arg;
+    struct events *v = o->events;
 
-    o->events->writing = false;
+    v->writing = false;
+    if (cancelled || o->rc < 0)
+        v->written = o->n ? o->v[0].id - 1 : v->written; /* again with those that follow, or at the end */
+    else if (v->written < v->last)
+        loop_timer_set(v->timer, WRITE_AFTER_MS, WRITE_AFTER_MS / 2);
     if (o->rc < 0 && !cancelled)
         log_warn(NULL, "events are not kept: %s, continuing", o->err.text);
-    if (o->events->written < o->events->last && !cancelled)
-        loop_timer_set(o->events->timer, WRITE_AFTER_MS, WRITE_AFTER_MS / 2);
     write_free(o);
 }
 
@@ -146,7 +157,9 @@ static bool listener_wants(const struct listener *l, const char *guest)
 
 static void listener_give(struct listener *l, const char *body)
 {
-    if (http_stream_write(l->stream, body, strlen(body)))
+    if (!l->stream)
+        text_addf(&l->lines, "%s\n", body);
+    else if (http_stream_write(l->stream, body, strlen(body)))
         http_stream_write(l->stream, "\n", 1);
 }
 
@@ -183,7 +196,10 @@ void events_add(struct world *w, const char *guest, const char *type, json_t *bo
         if (listener_wants(l, guest))
             listener_give(l, slot->body);
     }
-    loop_timer_set(v->timer, WRITE_AFTER_MS, WRITE_AFTER_MS / 2);
+    if (v->last - v->written > RING / 2) /* sooner than the ring comes round */
+        write_soon(v);
+    else
+        loop_timer_set(v->timer, WRITE_AFTER_MS, WRITE_AFTER_MS / 2);
 }
 
 json_t *events_recent(struct world *w, const char *guest, size_t max)
@@ -200,127 +216,148 @@ json_t *events_recent(struct world *w, const char *guest, size_t max)
     return list;
 }
 
+static void listener_free(struct listener *l)
+{
+    text_done(l->lines);
+    free(l->guest);
+    free(l);
+}
+
 static void listener_gone(void *arg)
 {
     struct listener *l = arg;
 
-    for (struct listener **p = &l->events->listeners; *p; p = &(*p)->next) {
+    for (struct listener **p = &l->events->listeners; l->live && *p; p = &(*p)->next) {
         if (*p == l) {
             *p = l->next;
             break;
         }
     }
-    free(l->guest);
-    free(l);
+    l->stream = NULL;
+    if (!l->busy)
+        listener_free(l);
 }
 
-/* Older events than the ring holds come from the store, on a worker. */
-struct history {
-    struct events *events;
-    struct http_request *request;
-    struct text lines;
-    char *guest;
-    int64_t since, upto;
-    bool follow;
-    struct vm_err err;
-    int rc;
-};
-
-static int history_each(const struct store_event *ev, void *arg)
+static void listener_abort(void *arg)
 {
-    struct history *h = arg;
+    ((struct listener *)arg)->request = NULL; /* while a worker reads: without, the request is answered at once */
+}
+
+static int page_each(const struct store_event *ev, void *arg)
+{
+    struct listener *l = arg;
     OWN(json) json_t *j = NULL;
 
-    if (ev->id > h->upto)
+    if (ev->id > l->upto)
         return -1;
-    if (h->guest) {
+    l->rows++;
+    l->seen = ev->id;
+    if (l->guest) {
         const char *name = (j = json_loads(ev->body, 0, NULL)) ? json_str(j, "guest", "") : "";
 
-        if (strcmp(name, h->guest))
+        if (strcmp(name, l->guest))
             return 0;
     }
-    text_addf(&h->lines, "%s\n", ev->body);
+    text_addf(&l->lines, "%s\n", ev->body);
     return 0;
 }
 
-static void history_run(void *arg)
+static void page_run(void *arg)
 {
-    struct history *h = arg;
+    struct listener *l = arg;
 
-    if (h->since < h->upto)
-        h->rc = store_events(h->events->w->store, h->since, 20000, history_each, h, &h->err);
+    l->rows = 0;
+    l->rc = store_events(l->events->w->store, l->seen, PAGE, page_each, l, &l->err);
+    if (l->rc == 0 && l->rows < PAGE)
+        l->seen = l->upto;
 }
 
-static void history_reply(struct history *h)
-{
-    struct events *v = h->events;
-    struct listener *l = calloc(1, sizeof *l);
-    int64_t from = h->upto + 1 > v->first ? h->upto + 1 : v->first;
+static void listener_go_on(void *arg);
 
-    if (!l) {
-        vm_no_memory(&h->err);
-        http_reply_error(h->request, &h->err);
+static void page_done(void *arg, bool cancelled)
+{
+    struct listener *l = arg;
+
+    l->busy = false;
+    if (cancelled || l->lines.failed)
+        l->rc = vm_fail(&l->err, VM_E_UNAVAILABLE, "vmsd is ending or out of memory");
+    if (l->rc < 0 && l->stream) {
+        http_stream_end(l->stream); /* its reader may come again, with the last id that it got */
+    } else if (l->rc < 0 && l->request) {
+        http_reply_error(l->request, &l->err);
+        listener_free(l);
+    } else if (l->stream) {
+        if (l->lines.len && !http_stream_write(l->stream, l->lines.s, l->lines.len))
+            return; /* it hears of that by itself */
+        l->lines.len = 0;
+        listener_go_on(l);
+    } else if (l->request) {
+        listener_go_on(l);
+    } else {
+        listener_free(l);
+    }
+}
+
+/* Gives what there is beyond `seen`, as fast as it is taken. */
+static void listener_go_on(void *arg)
+{
+    struct listener *l = arg;
+    struct events *v = l->events;
+
+    if (l->stream)
+        http_stream_on_drain(l->stream, NULL, NULL);
+    for (; l->seen < v->last; l->seen++) {
+        const struct event *ev = &v->ring[(l->seen + 1) % RING];
+
+        if (l->stream && http_stream_backlog(l->stream) > PAGE_BYTES) {
+            http_stream_on_drain(l->stream, listener_go_on, l);
+            return;
+        }
+        if (l->seen < v->first - 1) {
+            l->busy = true;
+            l->upto = v->first - 1;
+            if (loop_work(v->w->loop, (struct loop_job){page_run, page_done, l}, &l->err) < 0)
+                page_done(l, true);
+            return;
+        }
+        if (listener_wants(l, ev->guest))
+            listener_give(l, ev->body);
+    }
+    if (l->request) {
+        http_reply_text(l->request, 200, "application/x-ndjson", l->lines.s ? l->lines.s : "", l->lines.len);
+        listener_free(l);
         return;
     }
-    *l = (struct listener){.events = v, .guest = TAKE(h->guest), .next = v->listeners};
+    l->live = true;
+    l->next = v->listeners;
     v->listeners = l;
-    if (!(l->stream = http_reply_stream(h->request, 200, "application/x-ndjson", listener_gone, l))) {
-        listener_gone(l);
-        return;
-    }
-    if (h->lines.len)
-        http_stream_write(l->stream, h->lines.s, h->lines.len);
-    for (int64_t id = from; id <= v->last; id++)
-        if (id > h->since && listener_wants(l, v->ring[id % RING].guest))
-            listener_give(l, v->ring[id % RING].body);
-    if (!h->follow)
-        http_stream_end(l->stream);
-}
-
-static void history_done(void *arg, bool cancelled)
-{
-    struct history *h = arg;
-
-    if (cancelled || h->lines.failed)
-        h->rc = vm_fail(&h->err, VM_E_UNAVAILABLE, "vmsd is ending or out of memory");
-    if (h->request && h->rc < 0)
-        http_reply_error(h->request, &h->err);
-    else if (h->request)
-        history_reply(h);
-    text_done(h->lines);
-    free(h->guest);
-    free(h);
-}
-
-static void history_abort(void *arg)
-{
-    ((struct history *)arg)->request = NULL;
 }
 
 void events_serve(struct http_request *r, struct world *w)
 {
     const char *since = http_query(r, "since"), *guest = http_query(r, "guest");
-    struct history *h = calloc(1, sizeof *h);
+    struct listener *l = NULL;
     uint64_t from = 0;
     struct vm_err e = {0};
 
-    if (!h || (since && !text_to_u64(since, &from)) || from > INT64_MAX) {
-        vm_fail(&e, VM_E_INVALID, "since: '%.40s' is not the id of an event", since ? since : "");
+    if ((since && !text_to_u64(since, &from)) || from > INT64_MAX)
+        vm_fail(&e, VM_E_INVALID, "since: '%.40s' is not the id of an event", since);
+    else if (!(l = calloc(1, sizeof *l)))
+        vm_no_memory(&e);
+    if (!l) {
         http_reply_error(r, &e);
-        free(h);
         return;
     }
-    h->events = w->events;
-    h->request = r;
-    h->since = (int64_t)from;
-    h->upto = w->events->first - 1; /* what the ring holds is taken from the ring */
-    h->follow = http_query(r, "follow") != NULL;
-    http_on_abort(r, history_abort, h);
+    l->events = w->events;
+    l->seen = (int64_t)from;
     if (guest)
-        guest_set_text(&h->guest, guest);
-    if (loop_work(w->loop, (struct loop_job){history_run, history_done, h}, &e) < 0) {
-        http_reply_error(r, &e);
-        free(h->guest);
-        free(h);
+        guest_set_text(&l->guest, guest);
+    if (!http_query(r, "follow")) {
+        l->request = r;
+        http_on_abort(r, listener_abort, l);
+    } else if (!(l->stream = http_reply_stream(r, 200, "application/x-ndjson", listener_gone, l))) {
+        listener_free(l);
+        return;
     }
+    listener_go_on(l);
 }

@@ -251,32 +251,77 @@ static void begin(struct http_raw *raw, int fd, const void *early, size_t n, voi
         rewatch(x);
 }
 
-static int build_request(const json_t *body, struct strv *q, struct vm_err *e)
+static bool given(const json_t *v)
 {
-    const json_t *argv = json_object_get(body, "argv"), *tty = json_object_get(body, "tty"), *v;
-    json_t *env = json_object_get(body, "env");
-    const char *cwd = json_str(body, "cwd", NULL), *user = json_str(body, "user", NULL), *key;
+    return v && !json_is_null(v);
+}
+
+static int add_argv(struct strv *q, const json_t *argv, struct vm_err *e)
+{
+    const json_t *v;
     size_t i;
 
     if (json_array_size(argv) == 0 || json_array_size(argv) > ARGS_MAX)
         return vm_fail(e, VM_E_INVALID, "argv: expected 1 to %d strings", ARGS_MAX);
-    strv_add(q, "op=exec");
     json_array_foreach (argv, i, v) {
         if (!json_is_string(v))
             return vm_fail(e, VM_E_INVALID, "argv[%zu]: expected a string", i);
         strv_addf(q, "arg=%s", json_string_value(v));
     }
-    json_object_foreach (env, key, v)
-        if (json_is_string(v))
-            strv_addf(q, "env=%s=%s", key, json_string_value(v));
-    if (cwd)
-        strv_addf(q, "cwd=%s", cwd);
-    if (user)
-        strv_addf(q, "user=%s", user);
-    if (json_is_object(tty))
-        strv_addf(q, "pty=%ux%u", (unsigned)json_int(tty, "rows", 24) & 0xffff, (unsigned)json_int(tty, "cols", 80) & 0xffff);
-    else if (json_flag(body, "stdin", false))
+    return 0;
+}
+
+static int add_env(struct strv *q, json_t *env, struct vm_err *e)
+{
+    const char *key;
+    json_t *v;
+
+    if (given(env) && !json_is_object(env))
+        return vm_fail(e, VM_E_INVALID, "env: expected an object");
+    json_object_foreach (env, key, v) {
+        if (!*key || strchr(key, '=') || !json_is_string(v))
+            return vm_fail(e, VM_E_INVALID, "env: '%.40s': expected a name without '=', and a string", key);
+        strv_addf(q, "env=%s=%s", key, json_string_value(v));
+    }
+    return 0;
+}
+
+static int add_word(struct strv *q, const char *key, const json_t *v, struct vm_err *e)
+{
+    if (given(v) && !json_is_string(v))
+        return vm_fail(e, VM_E_INVALID, "%s: expected a string", key);
+    if (given(v))
+        strv_addf(q, "%s=%s", key, json_string_value(v));
+    return 0;
+}
+
+static int add_input(struct strv *q, const json_t *input, const json_t *tty, struct vm_err *e)
+{
+    int64_t rows = json_int(tty, "rows", 24), cols = json_int(tty, "cols", 80);
+
+    if (given(input) && !json_is_boolean(input))
+        return vm_fail(e, VM_E_INVALID, "stdin: expected true or false");
+    if (given(tty) && (!json_is_object(tty) || rows < 0 || rows > UINT16_MAX || cols < 0 || cols > UINT16_MAX))
+        return vm_fail(e, VM_E_INVALID, "tty: expected an object with rows and cols from 0 to %d", UINT16_MAX);
+    if (given(tty))
+        strv_addf(q, "pty=%dx%d", (int)rows, (int)cols);
+    else if (json_is_true(input))
         strv_add(q, "stdin=1");
+    return 0;
+}
+
+static int build_request(json_t *body, struct strv *q, struct vm_err *e)
+{
+    json_t *argv = NULL, *env = NULL, *cwd = NULL, *user = NULL, *input = NULL, *tty = NULL;
+    json_error_t why;
+
+    if (json_unpack_ex(body, &why, JSON_STRICT, "{s:o, s?o, s?o, s?o, s?o, s?o}", "argv", &argv, "env", &env, "cwd", &cwd,
+                       "user", &user, "stdin", &input, "tty", &tty) < 0)
+        return vm_fail(e, VM_E_INVALID, "the request: %.150s", why.text);
+    strv_add(q, "op=exec");
+    if (add_argv(q, argv, e) < 0 || add_env(q, env, e) < 0 || add_word(q, "cwd", cwd, e) < 0 ||
+        add_word(q, "user", user, e) < 0 || add_input(q, input, tty, e) < 0)
+        return -1;
     return q->failed ? vm_no_memory(e) : 0;
 }
 

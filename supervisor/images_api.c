@@ -111,10 +111,26 @@ void volumes_list(struct http_request *r, void *arg)
     api_work(r, (struct api_work){.w = arg, .run = volumes_run});
 }
 
+static bool is_listed(const json_t *volumes, const char *name)
+{
+    const json_t *v;
+    size_t i;
+
+    json_array_foreach (volumes, i, v)
+        if (!strcmp(json_str(v, "name", ""), name))
+            return true;
+    return false;
+}
+
 static int volume_remove_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
+    OWN(json) json_t *volumes = NULL;
     OWN(strv) struct strv gone = {0};
 
+    if (volume_list(x->w->images, &volumes, e) < 0)
+        return -1;
+    if (!is_listed(volumes, x->text))
+        return vm_fail(e, VM_E_ABSENT, "there is no volume '%.64s'", x->text);
     if (volume_remove(x->w->images, x->text, e) < 0)
         return -1;
     strv_add(&gone, x->text);

@@ -17,12 +17,13 @@ struct logs {
     struct http_stream *stream;   /* while it is followed */
     struct loop_timer *timer;
     char *dir;
-    bool install, follow, gone, busy; /* busy: a worker reads */
+    bool install, follow, busy;   /* busy: a worker reads */
     int64_t script;               /* 0: all */
     uint64_t lines;               /* 0: all */
     char last[32];                /* the file that is followed … */
     off_t at;                     /* … and how far it has been read */
     struct text out;
+    size_t sent;                  /* of out, to the stream */
     int rc;
     struct vm_err err;
 };
@@ -127,27 +128,36 @@ static void logs_free(struct logs *l)
     free(l);
 }
 
+/* The next piece, when the reader has taken the one before; after the last, a look at the file for more. */
+static void push(void *arg)
+{
+    struct logs *l = arg;
+    size_t left = l->out.len - l->sent, n = left < PIECE_MAX ? left : PIECE_MAX;
+
+    if (n) {
+        l->sent += n;
+        http_stream_on_drain(l->stream, push, l);
+        http_stream_write(l->stream, l->out.s + l->sent - n, n);
+        return;
+    }
+    http_stream_on_drain(l->stream, NULL, NULL);
+    text_done(l->out);
+    l->out = (struct text){0};
+    l->sent = 0;
+    loop_timer_set(l->timer, FOLLOW_MS, FOLLOW_MS / 4);
+}
+
 static void more_done(void *arg, bool cancelled)
 {
     struct logs *l = arg;
 
     l->busy = false;
-    if (l->gone) {
+    if (!l->stream)
         logs_free(l);
-        return;
-    }
-    if (cancelled) {
-        http_stream_end(l->stream); /* gone frees l */
-        return;
-    }
-    if (l->out.len)
-        http_stream_write(l->stream, l->out.s, l->out.len);
-    text_done(l->out);
-    l->out = (struct text){0};
-    if (!l->gone)
-        loop_timer_set(l->timer, FOLLOW_MS, FOLLOW_MS / 4);
+    else if (cancelled || l->out.failed)
+        http_stream_end(l->stream); /* gone comes, and frees */
     else
-        logs_free(l);
+        push(l);
 }
 
 static void more(void *arg)
@@ -163,7 +173,6 @@ static void gone(void *arg)
 {
     struct logs *l = arg;
 
-    l->gone = true;
     l->stream = NULL;
     if (!l->busy)
         logs_free(l);
