@@ -58,7 +58,7 @@ static int commit(struct store *s, void *arg, struct vm_err *e)
             return -1;
     }
     for (size_t i = 0; i < a->gone_networks.n; i++)
-        if (store_drop_network(s, a->gone_networks.v[i], e) < 0)
+        if (store_put_network_removing(s, a->gone_networks.v[i], e) < 0)
             return -1;
     for (size_t i = 0; i < a->n_planned; i++)
         if (commit_guest(s, a, &a->planned[i], e) < 0)

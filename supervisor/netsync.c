@@ -1,7 +1,7 @@
 /* The firewall, the relays and the names follow the world. One change of the firewall at a time, each from the world as
  * it is then: whoever asks while one is under way is served by the next. */
+#include "job.h"
 #include "latch.h"
-#include "world.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,7 +22,8 @@ struct netsync {
     struct world *w;
     struct asker *waiting, *served; /* for the next change; of the one under way */
     bool running, absent, none;   /* none: no network is left, so no table of ours either */
-    struct strv gone, bridges;    /* networks that left; their bridges, to be removed now */
+    struct strv gone, bridges;    /* networks that left; those to be removed now: name and bridge in turn */
+    struct strv links;            /* that the last check found, sorted */
     char *rules;
     struct loop_timer *check;
     struct vm_err err;
@@ -63,8 +64,11 @@ static void sync_run(void *arg)
     struct netsync *s = arg;
 
     s->rc = s->none ? net_rules_remove(&s->err) : net_rules_apply(s->rules, &s->err);
-    for (size_t i = 0; i < s->bridges.n && s->rc == 0; i++)
-        s->rc = net_bridge_remove(s->bridges.v[i], &s->err);
+    for (size_t i = 0; i + 1 < s->bridges.n && s->rc == 0; i += 2) {
+        s->rc = net_bridge_remove(s->bridges.v[i + 1], &s->err);
+        if (s->rc == 0)
+            s->rc = store_drop_network(s->w->store, s->bridges.v[i], &s->err);
+    }
 }
 
 /* Bridges of networks that left and that no guest is on any more. */
@@ -78,12 +82,8 @@ static void take_bridges(struct netsync *s)
         for (size_t k = 0; k < s->w->n_guests && !used; k++)
             for (size_t m = 0; m < s->w->guests[k]->n_nics; m++)
                 used |= !strcmp(s->w->guests[k]->nics[m].network, s->gone.v[i]);
-        if (!used) {
-            strv_add(&s->bridges, s->gone.v[i + 1]);
-        } else {
-            strv_add(&kept, s->gone.v[i]);
-            strv_add(&kept, s->gone.v[i + 1]);
-        }
+        strv_add(used ? &kept : &s->bridges, s->gone.v[i]);
+        strv_add(used ? &kept : &s->bridges, s->gone.v[i + 1]);
     }
     strv_done(s->gone);
     s->gone = kept;
@@ -153,6 +153,11 @@ static void sync_done(void *arg, bool cancelled)
         loop_timer_set(s->check, CHECK_EVERY_MS, CHECK_EVERY_MS / 2);
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 /* Somebody else's firewall may flush everything: our table must be back within seconds. */
 static void check_run(void *arg)
 {
@@ -160,6 +165,31 @@ static void check_run(void *arg)
     bool present = true;
 
     s->absent = net_rules_check(&present, NULL) == 0 && !present;
+    strv_done(s->links);
+    s->links = (struct strv){0};
+    if (net_links(&s->links, NULL) == 0 && s->links.n)
+        qsort(s->links.v, s->links.n, sizeof *s->links.v, by_text);
+}
+
+/* Somebody removed a running guest's link: it gets it again, and nothing else of it is touched. */
+static void mend_links(struct netsync *s)
+{
+    for (size_t i = 0; i < s->w->n_guests; i++) {
+        struct guest *g = s->w->guests[i];
+        bool whole = true;
+        struct job *j;
+
+        for (size_t k = 0; k < g->n_nics; k++) {
+            const char *name = g->nics[k].ifname;
+
+            whole &= s->links.n && bsearch(&name, s->links.v, s->links.n, sizeof *s->links.v, by_text);
+        }
+        if (whole || !guest_is_up(g) || g->job || g->next || !(j = job_new(g, JOB_CONVERGE)))
+            continue;
+        events_add(s->w, g->name, "link-lost", NULL, "somebody removed its link; it is put back");
+        j->quiet = true;
+        job_submit(j);
+    }
 }
 
 static void check_done(void *arg, bool cancelled)
@@ -169,6 +199,7 @@ static void check_done(void *arg, bool cancelled)
     s->running = false;
     if (cancelled)
         return;
+    mend_links(s);
     if (s->absent) {
         events_add(s->w, NULL, "firewall-lost", NULL, "somebody removed our rules; they are put back");
         netsync_ask(s->w, NULL, NULL);
@@ -214,6 +245,7 @@ void netsync_close(struct world *w)
     free(s->rules);
     strv_done(s->gone);
     strv_done(s->bridges);
+    strv_done(s->links);
     free(s);
     w->netsync = NULL;
 }

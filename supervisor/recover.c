@@ -15,8 +15,14 @@ struct load {
 static int load_network(const struct store_network *n, void *arg)
 {
     struct load *l = arg;
+    struct network_spec *going = NULL;
 
-    return world_put_network(l->w, n->spec, &l->err) < 0 ? vm_context(&l->err, "network '%s' of the store", n->name) : 0;
+    if (!n->removing)
+        return world_put_network(l->w, n->spec, &l->err) < 0 ? vm_context(&l->err, "network '%s' of the store", n->name) : 0;
+    if (network_spec_load(n->spec, &going, NULL) == 0)
+        netsync_forget(l->w, going);
+    network_spec_free(going);
+    return 0;
 }
 
 /* One row that cannot be read costs one guest, not all of them. */
@@ -127,14 +133,7 @@ static void resume(struct guest *g)
     job_submit(j);
 }
 
-static bool bridge_wanted(struct world *w, const char *bridge)
-{
-    for (size_t i = 0; i < w->n_networks; i++)
-        if (!strcmp(w->networks[i]->bridge, bridge))
-            return true;
-    return false;
-}
-
+/* Only what an intent of ours names: links of ids that this store does not know are somebody else's. */
 static int sweep_link(struct world *w, const char *link, struct vm_err *e)
 {
     struct guest *g;
@@ -142,12 +141,12 @@ static int sweep_link(struct world *w, const char *link, struct vm_err *e)
     uint32_t id;
 
     if (!net_ifname_parse(link, &id, &nic))
-        return bridge_wanted(w, link) ? 0 : net_bridge_remove(link, e);
+        return 0;
     g = world_guest_by_id(w, id);
-    return g && (guest_is_up(g) || g->cut) ? 0 : net_link_remove(link, e);
+    return !g || guest_is_up(g) || g->cut ? 0 : net_link_remove(link, e);
 }
 
-/* Links of ours by name that the store does not know, or whose guest does not run, are left over from a crash. */
+/* Links of guests that do not run are left over from a crash. */
 static void sweep_links(struct world *w)
 {
     OWN(strv) struct strv links = {0};

@@ -55,10 +55,11 @@ int store_put_restarts(struct store *s, uint32_t id, unsigned restarts, struct v
 int store_put_error(struct store *s, uint32_t id, const char *error, struct vm_err *e);
 int store_drop_guest(struct store *s, uint32_t id, struct vm_err *e);
 
-struct store_network { const char *name, *spec; };
+struct store_network { const char *name, *spec; bool removing; };
 int store_networks(struct store *s, int (*each)(const struct store_network *n, void *arg), void *arg, struct vm_err *e);
 int store_put_network(struct store *s, const char *name, const char *spec, struct vm_err *e);
-int store_drop_network(struct store *s, const char *name, struct vm_err *e);
+int store_put_network_removing(struct store *s, const char *name, struct vm_err *e);
+int store_drop_network(struct store *s, const char *name, struct vm_err *e); /* one that was put back meanwhile stays */
 
 /* Addresses given to guests; they stay with the guest over rebuilds. */
 struct store_nic { uint32_t guest; unsigned index; const char *network, *address, *address6, *mac; };

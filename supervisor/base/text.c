@@ -41,7 +41,7 @@ void text_add(struct text *t, const char *s)
     text_add_bytes(t, s, strlen(s));
 }
 
-static void text_addv(struct text *t, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void text_addv(struct text *t, const char *fmt, va_list ap)
 {
     va_list again;
     int n;

@@ -121,7 +121,7 @@ int store_networks(struct store *s, int (*each)(const struct store_network *n, v
     int rc;
 
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
-        struct store_network n = {.name = store_text(q, 0), .spec = store_text(q, 1)};
+        struct store_network n = {store_text(q, 0), store_text(q, 1), sqlite3_column_int(q, 2)};
 
         if (each(&n, arg) < 0)
             break;
@@ -132,6 +132,11 @@ int store_networks(struct store *s, int (*each)(const struct store_network *n, v
 int store_put_network(struct store *s, const char *name, const char *spec, struct vm_err *e)
 {
     return STORE_RUN(s, Q_NETWORK_PUT, e, "ss", name, spec);
+}
+
+int store_put_network_removing(struct store *s, const char *name, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_NETWORK_REMOVING, e, "s", name);
 }
 
 int store_drop_network(struct store *s, const char *name, struct vm_err *e)

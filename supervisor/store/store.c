@@ -19,7 +19,7 @@ static const char schema[] =
     " scripts_done INTEGER NOT NULL DEFAULT 0, script_digests TEXT NOT NULL DEFAULT '',"
     " generation INTEGER NOT NULL DEFAULT 1, restarts INTEGER NOT NULL DEFAULT 0,"
     " applied_at INTEGER NOT NULL DEFAULT 0, provisioned_at INTEGER NOT NULL DEFAULT 0, error TEXT) STRICT;"
-    "CREATE TABLE network (name TEXT PRIMARY KEY, spec TEXT NOT NULL) STRICT;"
+    "CREATE TABLE network (name TEXT PRIMARY KEY, spec TEXT NOT NULL, removing INTEGER NOT NULL DEFAULT 0) STRICT;"
     "CREATE TABLE nic (guest INTEGER NOT NULL REFERENCES guest ON DELETE CASCADE, nic INTEGER NOT NULL,"
     " network TEXT NOT NULL, address TEXT, address6 TEXT, mac TEXT, PRIMARY KEY (guest, nic)) STRICT;"
     "CREATE TABLE job (id INTEGER PRIMARY KEY AUTOINCREMENT, guest INTEGER NOT NULL, name TEXT NOT NULL,"

@@ -30,9 +30,11 @@
     X(GUEST_RESTARTS, "UPDATE guest SET restarts = ?2 WHERE id = ?1") \
     X(GUEST_ERROR, "UPDATE guest SET error = ?2 WHERE id = ?1") \
     X(GUEST_DROP, "DELETE FROM guest WHERE id = ?1") \
-    X(NETWORKS, "SELECT name, spec FROM network ORDER BY name") \
-    X(NETWORK_PUT, "INSERT INTO network (name, spec) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET spec = ?2") \
-    X(NETWORK_DROP, "DELETE FROM network WHERE name = ?1") \
+    X(NETWORKS, "SELECT name, spec, removing FROM network ORDER BY name") \
+    X(NETWORK_PUT, "INSERT INTO network (name, spec) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET spec = ?2, " \
+                   "removing = 0") \
+    X(NETWORK_REMOVING, "UPDATE network SET removing = 1 WHERE name = ?1") \
+    X(NETWORK_DROP, "DELETE FROM network WHERE name = ?1 AND removing = 1") \
     X(NICS, "SELECT guest, nic, network, address, address6, mac FROM nic ORDER BY guest, nic") \
     X(NIC_PUT, "INSERT OR REPLACE INTO nic (guest, nic, network, address, address6, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6)") \
     X(NIC_DROP, "DELETE FROM nic WHERE guest = ?1 AND nic >= ?2") \
