@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""check_docs.py VMCTL SOURCE: is what the documentation says there? Links, vmctl's commands, specs, tested threats."""
+import functools
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+
+VMCTL, ROOT = sys.argv[1], pathlib.Path(sys.argv[2])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+SPEC_PAGES = {"README.md", "tutorial.md", "howto.md"}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.*)$", re.M)
+# What whole specs of the pages may refer to, so that each validates by itself.
+AROUND = """\
+{kind: network, name: services, subnet: 10.20.0.0/24}
+---
+{kind: network, name: lab, subnet: 10.77.0.0/24}
+"""
+NEIGHBOURS = ("db", "dns", "rss", "wiki")
+cases, bad = 0, []
+
+
+def check(ok, page, what):
+    global cases
+    cases += 1
+    if not ok:
+        bad.append(f"{page.relative_to(ROOT)}: {what}")
+
+
+def blocks(page):
+    return FENCE.findall(page.read_text())
+
+
+def anchors(text):
+    """As GitHub makes them: lower case, punctuation dropped, spaces to hyphens."""
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in HEADING.findall(FENCE.sub("", text))}
+
+
+def check_links(page):
+    for link in LINK.findall(FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        check(target.exists(), page, f"link to {link}: there is no {name}")
+        if anchor and target.suffix == ".md" and target.exists():
+            check(anchor in anchors(target.read_text()), page, f"link to {link}: no such heading")
+
+
+@functools.cache
+def help_of(*command):
+    """None: there is no such command."""
+    p = subprocess.run([VMCTL, *command, "--help"], capture_output=True, text=True)
+    return p.stdout if p.returncode == 0 and f"Usage: vmctl {' '.join(command)} " in p.stdout else None
+
+
+def check_command(page, line, words):
+    while words and words[0] in ("--socket", "-o"):
+        words = words[2:]
+    n = 2 if len(words) > 1 and help_of(*words[:2]) else 1
+    text = help_of(*words[:n])
+    check(text, page, f"'{line}': vmctl has no such command")
+    if not text:
+        return
+    options = set(re.findall(r"^ +(-\w), ", text, re.M)) | set(re.findall(r"--[\w-]+", text))
+    for word in words[n:]:
+        if word == "--":
+            break
+        if word.startswith("-") and word != "-":
+            check(word.split("=")[0] in options, page, f"'{line}': {words[0]} has no option {word}")
+
+
+def check_commands(page):
+    code = [line for _, body in blocks(page) for line in body.splitlines()]
+    code += re.findall(r"`((?:sudo )?(?:build/)?vmctl [a-z][^`]*)`", FENCE.sub("", page.read_text()))
+    for line in code:
+        for part in re.split(r"[|;&]", re.sub(r"^\$ ", "", line.split(" #")[0])):
+            m = re.match(r"\s*(?:sudo )?(?:build/)?vmctl +(.*)", part)
+            if m and re.match(r"[-a-z]", m[1]):
+                check_command(page, line.strip(), shlex.split(m[1]))
+
+
+def place(top, body):
+    """Files that a spec names, made so that only its fields matter."""
+    for path in re.findall(r"\b(?:scripts|files)/[\w./-]+", body):
+        file = top / path
+        if file.is_dir():
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("#!/bin/sh\n")
+        file.chmod(0o755)
+
+
+def check_specs(page):
+    for kind, body in blocks(page):
+        if kind != "yaml" or not re.search(r"^kind:", body, re.M):
+            continue
+        own = set(re.findall(r"^name: *(\S+)", body, re.M))
+        with tempfile.TemporaryDirectory() as made:
+            top = pathlib.Path(made)
+            (top / "spec.yaml").write_text(body)
+            around = [d for d in AROUND.split("---\n") if not any(f"name: {n}," in d for n in own)]
+            around += [f"{{kind: container, name: {n}, image: debian-12}}\n" for n in NEIGHBOURS if n not in own]
+            (top / "around.yaml").write_text("---\n".join(around))
+            place(top, body)
+            p = subprocess.run([VMCTL, "validate", made], capture_output=True, text=True)
+            check(p.returncode == 0, page, f"a spec ({', '.join(own)}) is wrong: {p.stderr or p.stdout}")
+
+
+def check_threats(page):
+    """A row that names tests must name tests that are there."""
+    p = subprocess.run([sys.executable, ROOT / "scripts/threats"], capture_output=True, text=True, check=True)
+    there = set(re.findall(r"`([^`]+)`", p.stdout))
+    for line in page.read_text().splitlines():
+        if re.match(r"\| [A-Z]\d+ \|", line):
+            for name in re.findall(r"`((?:test|pass|fail)_\w+)`", line):
+                check(name in there, page, f"{name} is no test any more; run scripts/threats --table")
+
+
+for page in PAGES:
+    check_links(page)
+    check_commands(page)
+    if page.name in SPEC_PAGES:
+        check_specs(page)
+check_threats(ROOT / "docs/testing.md")
+for line in bad:
+    print(line)
+print(f"{cases} checks, {len(bad)} failed")
+sys.exit(1 if bad else 0)
