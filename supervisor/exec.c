@@ -315,8 +315,8 @@ static int build_request(json_t *body, struct strv *q, struct vm_err *e)
     json_t *argv = NULL, *env = NULL, *cwd = NULL, *user = NULL, *input = NULL, *tty = NULL;
     json_error_t why;
 
-    if (json_unpack_ex(body, &why, JSON_STRICT, "{s:o, s?o, s?o, s?o, s?o, s?o}", "argv", &argv, "env", &env, "cwd", &cwd,
-                       "user", &user, "stdin", &input, "tty", &tty) < 0)
+    if (json_unpack_ex(body, &why, JSON_STRICT, "{s:o, s?o, s?o, s?o, s?o, s?o}", "argv", &argv, "env", &env, "cwd",
+                       &cwd, "user", &user, "stdin", &input, "tty", &tty) < 0)
         return vm_fail(e, VM_E_INVALID, "the request: %.150s", why.text);
     strv_add(q, "op=exec");
     if (add_argv(q, argv, e) < 0 || add_env(q, env, e) < 0 || add_word(q, "cwd", cwd, e) < 0 ||
