@@ -1,5 +1,7 @@
 #include "apply.h"
 
+#include "bundles.h"
+
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,7 @@ static void applying_free(struct applying *a)
     strv_done(a->networks);
     strv_done(a->gone_networks);
     strv_done(a->orphans);
+    strv_done(a->bundles);
     free(a->base);
     free(a->tar);
     free(a);
@@ -67,24 +70,6 @@ static int read_guest(struct applying *a, size_t i, struct vm_err *e)
     return a->texts[i] ? 0 : vm_no_memory(e);
 }
 
-static int keep_bundle(struct applying *a, struct vm_err *e)
-{
-    OWN(fd) int state = path_open_host(a->w->options->state_dir, O_RDONLY | O_DIRECTORY, e);
-    OWN(fd) int dir = state < 0 ? -1 : path_mkdirs(state, "bundles", 0700, e);
-    OWN(str) char *tar = NULL;
-    char name[80];
-    size_t n;
-
-    if (dir < 0)
-        return -1;
-    snprintf(name, sizeof name, "%.64s.tar", a->bundle->sha256);
-    if (path_exists(dir, name))
-        return 0;
-    if (bundle_to_tar(a->bundle, &tar, &n, e) < 0)
-        return -1;
-    return path_write(dir, name, tar, n, 0600, e);
-}
-
 static void read_run(void *arg)
 {
     struct applying *a = arg;
@@ -102,8 +87,6 @@ static void read_run(void *arg)
         a->rc = vm_no_memory(&a->err);
     for (size_t i = 0; a->rc == 0 && i < a->set->n_guests; i++)
         a->rc = read_guest(a, i, &a->err);
-    if (a->rc == 0 && a->trouble.n == 0 && a->verb == APPLY_APPLY)
-        a->rc = keep_bundle(a, &a->err);
 }
 
 static json_t *issues_json(const struct applying *a)
@@ -241,6 +224,7 @@ static void lane_next(struct world *w)
     if (a->rc == 0 && a->verb == APPLY_APPLY && bad_specs(a)) {
         refuse(a);
     } else if (a->rc == 0 && a->verb == APPLY_APPLY) {
+        bundles_in_use(w, &a->bundles);
         if (loop_work(w->loop, (struct loop_job){commit_run, commit_done, a}, &a->err) == 0)
             return;
         a->rc = -1;

@@ -24,6 +24,7 @@ struct applying {
     struct planned *planned; size_t n_planned;
     struct strv networks, gone_networks; /* texts to store; names that nobody uses any more */
     struct strv orphans;
+    struct strv bundles;          /* that guests use until the world has followed the commit */
     int rc;
     struct vm_err err;
 };

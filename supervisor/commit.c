@@ -1,6 +1,8 @@
 /* From plan to jobs: first the intent is written, all of it or nothing, then the world follows. */
 #include "apply.h"
 
+#include "bundles.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <vmsd/log.h>
@@ -66,10 +68,20 @@ static int commit(struct store *s, void *arg, struct vm_err *e)
     return store_audit(s, a->uid, a->pid, "apply", a->bundle->sha256, NULL, e);
 }
 
+/* The files are there before a row names them. One apply commits at a time, so nothing that is just kept is swept up. */
 void apply_commit(struct applying *a)
 {
-    if (a->n_planned || a->networks.n || a->gone_networks.n)
+    bool files = false;
+    struct vm_err e;
+
+    for (size_t i = 0; i < a->n_planned; i++)
+        files |= a->planned[i].text != NULL;
+    if (files)
+        a->rc = bundle_keep(a->w->options->state_dir, a->bundle, &a->err);
+    if (a->rc == 0 && (a->n_planned || a->networks.n || a->gone_networks.n))
         a->rc = store_transaction(a->w->store, commit, a, &a->err);
+    if (a->rc == 0 && bundles_sweep(a->w, &a->bundles, &e) < 0)
+        log_warn(NULL, "old bundles: %s, continuing", e.text);
 }
 
 static void adopt_nics(struct guest *g, struct planned *p)

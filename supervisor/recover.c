@@ -1,5 +1,6 @@
 /* What vmsd does when it starts: it reads its intent, looks at what runs, and makes the two one again. A guest that runs
  * is never touched for it. */
+#include "bundles.h"
 #include "job.h"
 
 #include <stdlib.h>
@@ -161,10 +162,20 @@ static void sweep_links(struct world *w)
             log_warn(NULL, "remove '%s': %s, continuing", links.v[i], e.text);
 }
 
+static void sweep_bundles(struct world *w)
+{
+    OWN(strv) struct strv none = {0};
+    struct vm_err e = {0};
+
+    if (bundles_sweep(w, &none, &e) < 0)
+        log_warn(NULL, "old bundles: %s, continuing", e.text);
+}
+
 int recover(struct world *w, struct vm_err *e)
 {
     if (load(w, e) < 0)
         return -1;
+    sweep_bundles(w);
     for (size_t i = 0; i < w->n_guests; i++)
         adopt(w->guests[i]);
     sweep_links(w);
