@@ -46,7 +46,7 @@ static void leave(struct guest *g)
     health_stop(g);
     agent_close(g->agent);
     g->agent = NULL;
-    g->hosts_sum[0] = '\0';
+    g->hosts_sum[0] = g->resolv_sum[0] = '\0';
     g->up_since = 0;
     g->started_at = 0;
 }
@@ -316,7 +316,7 @@ static void agent_down(void *arg, const char *why)
     g->agent_waiter = (struct agent_waiter){0};
     agent_close(g->agent);
     g->agent = NULL;
-    g->hosts_sum[0] = '\0';
+    g->hosts_sum[0] = g->resolv_sum[0] = '\0';
     if (x.fn)
         x.fn(g, false, why, x.arg);
     if (guest_is_up(g) && !g->job && !g->w->stopping) {

@@ -389,28 +389,29 @@ static void pushed(const struct agent_result *r, void *arg)
 {
     (void)arg;
     if (!r->ok)
-        log_debug(NULL, "/etc/hosts of a guest: %s", r->error);
+        log_debug(NULL, "names of a guest: %s", r->error);
 }
 
-static void push_to(struct guest *g)
+/* Writes a file of names into the guest, unless it is what was written last. Takes the text. */
+static void push_file(struct guest *g, const char *path, char *take_text, char last[static HASH_HEX])
 {
-    OWN(str) char *hosts = names_hosts(g->w, g);
+    OWN(str) char *text = take_text;
     OWN(strv) struct strv q = {0};
     struct agent_stream *s = NULL;
     char sum[HASH_HEX];
 
-    if (!hosts)
+    if (!text)
         return;
-    hash_bytes(hosts, strlen(hosts), sum);
-    if (!strcmp(sum, g->hosts_sum))
+    hash_bytes(text, strlen(text), sum);
+    if (!strcmp(sum, last))
         return;
     strv_add(&q, "op=put");
-    strv_add(&q, "path=/etc/hosts");
+    strv_addf(&q, "path=%s", path);
     strv_add(&q, "mode=644");
     if (q.failed || agent_request(g->agent, &q, (struct agent_stream_events){.end = pushed, .arg = g}, &s, NULL) < 0)
         return;
-    if (agent_stream_write(s, hosts, strlen(hosts)) == 0) {
-        memcpy(g->hosts_sum, sum, sizeof sum);
+    if (agent_stream_write(s, text, strlen(text)) == 0) {
+        memcpy(last, sum, sizeof sum);
         agent_stream_eof(s);
     } else {
         agent_stream_cancel(s);
@@ -422,7 +423,9 @@ void names_push(struct world *w)
     for (size_t i = 0; i < w->n_guests; i++) {
         struct guest *g = w->guests[i];
 
-        if (g->n_nics && guest_is_up(g) && agent_is_up(g->agent) && !w->stopping)
-            push_to(g);
+        if (g->n_nics && guest_is_up(g) && agent_is_up(g->agent) && !w->stopping) {
+            push_file(g, "/etc/hosts", names_hosts(w, g), g->hosts_sum);
+            push_file(g, "/etc/resolv.conf", names_resolv(w, g), g->resolv_sum);
+        }
     }
 }

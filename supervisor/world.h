@@ -59,7 +59,7 @@ struct guest {
 
     struct agent *agent;         /* session, or NULL */
     struct agent_waiter agent_waiter; /* a job that waits for the session */
-    char hosts_sum[65];          /* of the /etc/hosts that it was last given */
+    char hosts_sum[65], resolv_sum[65]; /* of the /etc/hosts and /etc/resolv.conf that it was last given */
     struct health *health;
     struct usage *usage;
     struct job *job;             /* that works on it now */
