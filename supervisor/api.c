@@ -325,6 +325,7 @@ static json_t *host_json(struct world *w)
     sysinfo(&si);
     drv_host_probe(&facts);
     json_put_str(o, "version", VMSD_VERSION);
+    json_put_int(o, "pid", getpid());
     json_put_str(o, "hostname", host);
     json_put_str(o, "kernel", kernel.release);
     json_put_int(o, "cpus", sysconf(_SC_NPROCESSORS_ONLN));

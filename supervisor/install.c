@@ -9,7 +9,6 @@
 #include <vmsd/clock.h>
 #include <vmsd/path.h>
 
-#define CREDENTIALS "/run/vmsd/credentials"
 #define BUNDLE_DIR "/var/lib/vmsd/bundle"
 enum { PUT_MS = 60000 };
 
@@ -117,10 +116,10 @@ static int put_secrets(struct job *j, struct vm_err *e)
 {
     if (!j->spec->n_secrets)
         return 0;
-    if (simple(j, "mkdir", CREDENTIALS, "0700", e) < 0)
+    if (simple(j, "mkdir", CREDENTIALS_DIR, "0700", e) < 0)
         return -1;
     for (size_t i = 0; i < j->spec->n_secrets; i++) {
-        OWN(str) char *path = text_format(CREDENTIALS "/%s", j->spec->secrets[i].name);
+        OWN(str) char *path = text_format(CREDENTIALS_DIR "/%s", j->spec->secrets[i].name);
         struct secret s = {0};
         int rc;
 
@@ -218,7 +217,7 @@ static void script_request(struct job *j, const struct spec_script *s, struct st
     strv_add(q, "cwd=" BUNDLE_DIR);
     strv_add(q, "merge=1");
     strv_add(q, "env=DEBIAN_FRONTEND=noninteractive");
-    strv_add(q, "env=CREDENTIALS_DIRECTORY=" CREDENTIALS);
+    strv_add(q, "env=CREDENTIALS_DIRECTORY=" CREDENTIALS_DIR);
     for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
         const char *v = fact(facts[i], j);
 

@@ -16,6 +16,8 @@
 #include <vmsd/spec.h>
 #include <vmsd/store.h>
 
+#define CREDENTIALS_DIR "/run/vmsd/credentials" /* in a guest: its secrets, in memory */
+
 struct options {
     const char *socket, *state_dir, *run_dir, *agent, *keeper, *unpacker;
     struct strv recipes;         /* directories of image recipes */
