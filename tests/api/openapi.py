@@ -188,7 +188,7 @@ install: [scripts/hello.sh]
 health: [{exec: ['true'], every: 1s}]
 restart: {policy: no}
 """,
-    "paper.yaml": rig.paper("paper", "restart: {policy: no}\ndepends_on: [probe]\n"),
+    "paper.yaml": rig.paper("paper", "depends_on: [probe]\n"),
     "files/motd": "hello\n",
     "scripts/hello.sh": ("#!/bin/sh\necho hello from the script\n", 0o755),
 }

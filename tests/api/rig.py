@@ -85,8 +85,9 @@ def tar(files):
 
 
 def paper(name, more=""):
-    """A guest that exists and never runs: its image is nowhere."""
-    return f"kind: container\nname: {name}\nimage: {{directory: /nowhere/{'x' * 180}}}\n{more}"
+    """A guest that exists and never runs: its image is nowhere. A test that counts jobs is over before its next try."""
+    return (f"kind: container\nname: {name}\nimage: {{directory: /nowhere/{'x' * 180}}}\n"
+            f"restart: {{policy: no, backoff: 1h..1h}}\n{more}")
 
 
 class Connection(http.client.HTTPConnection):
@@ -124,7 +125,7 @@ class Daemon:
         self.socket = f"{run or self.dir + '/run'}/vmsd.sock"
         self.log = f"{self.dir}/log"
         self.process = None
-        os.makedirs(self.dir, 0o755, exist_ok=True)
+        os.makedirs(f"{self.dir}/run", 0o755, exist_ok=True)
 
     def spawn(self, env=None, **popen):
         """Without waiting for it."""
