@@ -37,6 +37,7 @@ struct planned {
     struct net_nic *nics; size_t n_nics;
     char *purge;                  /* volumes, a line each; or NULL */
     bool start;                   /* nothing changes, but it should run and does not */
+    bool afresh;                  /* a secret changed: every script runs again */
     bool dormant;                 /* new, and not to be started before somebody asks */
 };
 

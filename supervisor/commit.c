@@ -40,7 +40,7 @@ static int commit_guest(struct store *s, const struct applying *a, struct planne
         return -1;
     if (p->change->class == PLAN_REBUILD && store_put_rebuilding(s, p->id, true, e) < 0)
         return -1;
-    if (p->change->first_script == 0 && store_put_scripts(s, p->id, 0, "", e) < 0)
+    if (p->afresh && store_put_scripts(s, p->id, 0, "", e) < 0)
         return -1;
     return commit_nics(s, p, e);
 }
@@ -146,7 +146,7 @@ static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
         g->rebuilding |= p->change->class == PLAN_REBUILD;
         g->generation++;
         x->changed += p->change->class != PLAN_NONE;
-        if (p->change->first_script == 0)
+        if (p->afresh)
             g->scripts_done = 0;
     }
     if (!g)

@@ -9,16 +9,25 @@ static bool selected(const struct applying *a, const char *name, const struct sp
     return select_match(&a->select, name, tags);
 }
 
-/* A change of a secret alone runs every script again: they are what brings a secret to where it is used. */
-static void count_secrets(struct plan_change *c, const struct guest_spec *want)
+static bool same_secrets(const struct guest_spec *a, const struct guest_spec *b)
 {
-    for (size_t i = 0; i < c->n_fields && want->n_install; i++) {
-        if (strncmp(c->fields[i].field, "secrets", 7) || c->class < PLAN_LIVE)
-            continue;
-        if (c->class < PLAN_SCRIPTS)
-            c->class = PLAN_SCRIPTS;
-        c->first_script = 0;
-    }
+    json_t *x = json_object_get(a->json, "secrets"), *y = json_object_get(b->json, "secrets");
+
+    return x == y || (x && y && json_equal(x, y));
+}
+
+/* A change of a secret alone runs every script again: they are what brings a secret to where it is used. Once that is
+ * written, an apply after a failed script goes on from that script. */
+static void count_secrets(struct planned *p, const struct guest *g, const struct guest_spec *want)
+{
+    struct plan_change *c = p->change;
+
+    p->afresh = g && want->n_install && !same_secrets(g->spec, want);
+    if (!p->afresh)
+        return;
+    c->first_script = 0;
+    if (c->class < PLAN_SCRIPTS)
+        c->class = PLAN_SCRIPTS;
 }
 
 /* Addresses that are taken, by guests of the world and by what this bundle asks for. */
@@ -144,7 +153,7 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     guest_set_text(&p->text, a->texts[i]);
     if (plan_guest(&have, want, &p->change, e) < 0)
         return -1;
-    count_secrets(p->change, want);
+    count_secrets(p, g, want);
     if (g && g->rebuilding && p->change->class < PLAN_REBUILD)
         p->change->class = PLAN_REBUILD;
     if (p->change->class == PLAN_NONE)
