@@ -63,10 +63,23 @@ static void finish(struct report *x)
         report_free(x);
 }
 
-/* After the stack of the call that ended the last job has gone: the stream's end may call back. */
+static void in_force(const struct vm_err *e, void *arg)
+{
+    if (e)
+        report_error(arg, NULL, e->text);
+    finish(arg);
+}
+
+/* After the stack of the call that ended the last job has gone: the stream's end may call back. What was changed is
+ * done when the firewall says so too, and when bridges that nobody needs are gone. */
 static void finish_later(void *arg)
 {
-    finish(arg);
+    struct report *x = arg;
+
+    if (x->changed && !x->w->stopping)
+        netsync_ask(x->w, in_force, x);
+    else
+        finish(x);
 }
 
 static void on_ended(struct watcher *watcher, struct job *j)
