@@ -101,7 +101,7 @@ static void submit(struct report *x, struct guest *g, const struct planned *p, e
         report_error(x, g->name, "no memory");
         return;
     }
-    j->class = p->change ? p->change->class : PLAN_LIVE;
+    j->class = p->change && p->change->class != PLAN_NONE ? p->change->class : PLAN_LIVE;
     j->restart = j->class == PLAN_RESTART || j->class == PLAN_REBUILD;
     j->wait_health = verb == JOB_CONVERGE;
     report_submit(x, j);

@@ -156,7 +156,7 @@ static void judge_space(const struct doctor_facts *f, json_t *list)
     if (!f->disk_total)
         say(list, WARNING, "disk space", "see that it exists and can be read", "%s cannot be asked", f->state_dir);
     else
-        say(list, tight ? WARNING : OK, "disk space", "free some (vmctl images gc), or give the file system more",
+        say(list, tight ? WARNING : OK, "disk space", "free some (vmctl image gc), or give the file system more",
             "%s of %s free in %s; disks of guests are sparse and grow into it", free_text, total_text, f->state_dir);
     if (few_files)
         say(list, WARNING, "inodes", "remove files, or make the file system anew with more inodes",

@@ -350,9 +350,11 @@ int job_install(struct job *j, struct vm_err *e)
 
         snprintf(name, sizeof name, "install:%02u", i + 1);
         j->script_index = i;
+        j->step_about = j->spec->install[i].script;
         if (job_step(j, name, one_script, e) < 0 || record(j, i + 1, e) < 0)
             return -1;
     }
+    j->step_about = NULL;
     if (simple(j, "remove", BUNDLE_DIR, NULL, e) < 0)
         return -1;
     return put_files(j, true, e);

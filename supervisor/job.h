@@ -14,6 +14,7 @@ enum job_state { JOB_QUEUED, JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB
 struct watcher {
     void (*line)(struct watcher *x, json_t *line); /* borrowed */
     void (*ended)(struct watcher *x, struct job *j);
+    bool (*lags)(const struct watcher *x); /* nobody reads, or not fast enough: output may be left out */
 };
 
 struct job {
@@ -32,6 +33,7 @@ struct job {
     int64_t began, created_at;     /* monotonic; wall */
     const char *step;              /* that runs, static or in step_text */
     char step_text[24];
+    const char *step_about;        /* more about it, the path of a script; or NULL */
     unsigned script_index;         /* of the install script that runs */
     struct vm_err err;
 
@@ -40,7 +42,7 @@ struct job {
     char *text, *bundle, *applied, *digests, *run_dir, *log_dir, *purge, *image;
     uint32_t slot;
     unsigned scripts_done;
-    int64_t provisioned_at;
+    int64_t provisioned_at, applied_at;
     struct net_nic *nics; size_t n_nics;
     struct network_spec **networks; /* one for each nic, own copies */
     bool running, rebuilding;

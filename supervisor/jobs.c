@@ -92,6 +92,7 @@ int job_copy(struct job *j, struct guest *g, struct vm_err *e)
     j->slot = g->slot;
     j->scripts_done = g->scripts_done;
     j->provisioned_at = g->provisioned_at;
+    j->applied_at = g->applied_at;
     j->running = guest_is_up(g);
     j->rebuilding = g->rebuilding;
     j->proc = g->proc;
@@ -429,6 +430,7 @@ int job_step(struct job *j, const char *name, int (*act)(struct job *j, struct v
     json_put_str(line, "guest", j->name);
     json_put_str(line, "step", name);
     json_put_str(line, "state", "started");
+    json_put_str(line, "text", j->step_about);
     job_tell(j, json_copy(line));
     rc = store_step_begin(j->w->store, j->id, name, e); /* not written: not done */
     if (rc == 0)
@@ -439,7 +441,8 @@ int job_step(struct job *j, const char *name, int (*act)(struct job *j, struct v
         rc = -1;
     json_put_str(line, "state", rc < 0 ? "failed" : "done");
     json_put(line, "duration", json_real((double)(now_ms() - began) / 1000));
-    json_put_str(line, "text", rc < 0 ? e->text : NULL);
+    if (rc < 0)
+        json_put_str(line, "text", e->text);
     job_tell(j, line);
     return rc;
 }

@@ -82,6 +82,7 @@ static int mark_cut(uint32_t guest, const char *step, void *arg)
     if (g) {
         log_warn(g->name, "vmsd ended in step %s, continuing from there", step ? step : "(none)");
         g->cut = true;
+        g->cut_stopping |= step && !strcmp(step, "stop");
     }
     return 0;
 }
@@ -130,6 +131,7 @@ static void resume(struct guest *g)
     if (!(j = job_new(g, verb)))
         return;
     j->patient = true;
+    j->restart = g->cut_stopping; /* it may look up and be on its way down */
     j->quiet = up && !g->cut && !guest_changed(g);
     job_submit(j);
 }

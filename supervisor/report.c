@@ -29,6 +29,15 @@ void report_line(struct report *x, json_t *line)
     http_stream_write(x->stream, "\n", 1);
 }
 
+enum { LAG = 256 << 10 };
+
+static bool lags(const struct watcher *watcher)
+{
+    const struct report *x = (const struct report *)watcher;
+
+    return !x->stream || http_stream_backlog(x->stream) > LAG;
+}
+
 static void on_line(struct watcher *watcher, json_t *line)
 {
     report_line((struct report *)watcher, line);
@@ -105,7 +114,7 @@ struct report *report_new(struct world *w)
 
     if (!x)
         return NULL;
-    x->watcher = (struct watcher){on_line, on_ended};
+    x->watcher = (struct watcher){on_line, on_ended, lags};
     x->w = w;
     x->began = now_ms();
     return x;

@@ -20,6 +20,7 @@ struct script_log {
     size_t head;          /* bytes taken into the head so far */
     char *tail;           /* ring, once the head is full */
     size_t tail_at, tail_total;
+    size_t untold;        /* bytes that the watcher was not told of, for it lagged */
     bool writing;
 };
 
@@ -87,11 +88,20 @@ static void tail_add(struct script_log *l, const char *p, size_t n)
     }
 }
 
+/* A script may print faster than its watcher reads: then that one is told less, rather than cut off. */
 static void tell(struct script_log *l, const char *p, size_t n)
 {
     OWN(text) struct text shown = {0};
-    json_t *line = json_object();
+    json_t *line;
 
+    if (l->j->watcher->lags(l->j->watcher)) {
+        l->untold += n;
+        return;
+    }
+    if (l->untold)
+        text_addf(&shown, "\n[vmsd: %zu bytes left out]\n", l->untold);
+    l->untold = 0;
+    line = json_object();
     text_add_visible(&shown, p, n, "\n\t");
     json_put_str(line, "type", "output");
     json_put_str(line, "guest", l->j->name);

@@ -158,6 +158,29 @@ static int kill_it(struct job *j, int64_t grace_ms, struct vm_err *e)
     return j->driver->stop(j->guest_id, j->run_dir, &j->proc, deadline_in(grace_ms), e);
 }
 
+#define START_NOTE "spec"
+
+/* What it is started by, as long as it runs: an apply that was cut off or failed may want something else by now. */
+static int note_start(struct job *j, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(j->run_dir, O_RDONLY | O_DIRECTORY, e);
+
+    return dir < 0 ? -1 : path_write(dir, START_NOTE, j->text, strlen(j->text), 0600, e);
+}
+
+/* Does it run by a spec that differs in what only a restart changes? */
+static bool started_otherwise(const struct job *j)
+{
+    OWN(fd) int dir = path_open_host(j->run_dir, O_RDONLY | O_DIRECTORY, NULL);
+    OWN(plan_change) struct plan_change *c = NULL;
+    OWN(str) char *note = NULL;
+    struct plan_actual have = {.name = j->name, .applied = j->applied, .scripts_done = j->spec->n_install};
+
+    if (dir >= 0 && path_read(dir, START_NOTE, SPEC_BYTES_MAX, &note, NULL, NULL) == 0)
+        have.applied = note;
+    return have.applied && plan_guest(&have, j->spec, &c, NULL) == 0 && c->class >= PLAN_RESTART;
+}
+
 static int do_start(struct job *j, struct vm_err *e)
 {
     struct drv_guest view;
@@ -167,6 +190,8 @@ static int do_start(struct job *j, struct vm_err *e)
     /* A crash of vmsd between the start and its record: what runs is not ours to keep half-made. */
     if (j->driver->adopt(j->guest_id, j->run_dir, &j->proc, NULL) == 0 && kill_it(j, KILL_MS, e) < 0)
         return vm_context(e, "stop what an interrupted start left");
+    if (note_start(j, e) < 0)
+        return -1;
     job_feed(j, EV_SPAWN);
     job_borrow(j, &view);
     if (j->driver->start(&view, deadline_in(START_MS), &j->proc, e) < 0)
@@ -281,7 +306,7 @@ static void set_applied(struct guest *g, void *arg)
     const struct job *j = arg;
 
     guest_set_text(&g->applied, j->text);
-    g->applied_at = wall_ms();
+    g->applied_at = j->applied_at;
     if (j->provisioned_at)
         g->provisioned_at = j->provisioned_at;
     health_start(g);
@@ -290,13 +315,14 @@ static void set_applied(struct guest *g, void *arg)
 
 static int settle(struct job *j, struct vm_err *e)
 {
-    int64_t now = wall_ms();
     bool fresh = j->provisioned_at == 0;
 
-    if (store_put_applied(j->w->store, j->guest_id, j->text, now, fresh, e) < 0)
+    if (fresh || !j->applied || strcmp(j->applied, j->text))
+        j->applied_at = wall_ms(); /* a mere restart applies nothing */
+    if (store_put_applied(j->w->store, j->guest_id, j->text, j->applied_at, fresh, e) < 0)
         return -1;
     if (fresh)
-        j->provisioned_at = now;
+        j->provisioned_at = j->applied_at;
     job_on_loop(j, set_applied, j);
     return 0;
 }
@@ -420,7 +446,7 @@ static int converge(struct job *j, struct vm_err *e)
         job_on_loop(j, follow_health, NULL);
         return 0;
     }
-    if (j->running && (j->restart || j->rebuilding) && job_step(j, "stop", do_stop, e) < 0)
+    if (j->running && (j->restart || j->rebuilding || started_otherwise(j)) && job_step(j, "stop", do_stop, e) < 0)
         return -1;
     if (bring_up(j, e) < 0 || job_step(j, "files", job_files, e) < 0 || job_install(j, e) < 0 || settle(j, e) < 0)
         return -1;
@@ -460,7 +486,7 @@ int job_story(struct job *j, struct vm_err *e)
     struct vm_err ignored;
     int rc;
 
-    if (store_job_begin(j->w->store, j->guest_id, j->name, job_verb_name(j->verb), &j->id, e) < 0)
+    if (j->id == 0 && store_job_begin(j->w->store, j->guest_id, j->name, job_verb_name(j->verb), &j->id, e) < 0)
         return -1;
     switch (j->verb) {
     case JOB_STOP:

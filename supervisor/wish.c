@@ -11,7 +11,7 @@ struct wish {
     uint32_t id;
     char *name, *purge;
     bool wait;
-    int64_t uid, pid;
+    int64_t uid, pid, job; /* job: its id, written with the wish */
     int rc;
     struct vm_err err;
 };
@@ -32,6 +32,8 @@ static int write_wish(struct store *s, void *arg, struct vm_err *e)
         return -1;
     }
     if (x->verb == WISH_REBUILD && store_put_rebuilding(s, x->id, true, e) < 0)
+        return -1;
+    if (store_job_begin(s, x->id, x->name, verb_names[x->verb], &x->job, e) < 0)
         return -1;
     return store_audit(s, x->uid, x->pid, verb_names[x->verb], x->name, NULL, e);
 }
@@ -61,6 +63,7 @@ static struct job *fulfil(struct wish *x, struct guest *g)
         g->provisioned_at = 0;
     g->backoff = (struct life_backoff){0}; /* a person asked: count anew */
     guest_set_text(&g->purge, x->purge);
+    j->id = x->job;
     j->class = classes[x->verb];
     j->restart = x->verb == WISH_RESTART || x->verb == WISH_REBUILD;
     j->wait_health = verb == JOB_CONVERGE;

@@ -44,7 +44,7 @@ struct guest {
     unsigned scripts_done, generation, restarts;
     int64_t applied_at, provisioned_at;
     bool up, removing, rebuilding; /* the user's wishes, as stored */
-    bool cut;                    /* vmsd ended while a job worked on it */
+    bool cut, cut_stopping;      /* vmsd ended while a job worked on it; while it was being stopped */
     bool resting;                /* ended, and its policy says: not again by itself */
 
     enum life_state state;

@@ -94,7 +94,7 @@ json_t *store_scripts(struct store *s, uint32_t guest, struct vm_err *e)
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
         json_t *j = json_object();
 
-        json_put_int(j, "index", sqlite3_column_int64(q, 0));
+        json_put_int(j, "index", sqlite3_column_int64(q, 0) + 1); /* as in install:01 */
         json_put_str(j, "script", store_text(q, 1));
         json_put_str(j, "state", store_text(q, 2));
         json_put_int(j, "exit_code", sqlite3_column_int64(q, 3));
