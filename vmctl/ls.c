@@ -33,6 +33,15 @@ static void add_row(struct table *t, const json_t *g, int64_t now)
     table_add(t, human_ago(json_object_get(g, "applied_at"), now, a));
 }
 
+/* A guest may run and be healthy although what was asked of it last failed: the table alone would hide that. */
+static void print_error(const json_t *g)
+{
+    const char *name = json_str(g, "name", ""), *error = json_str(g, "error", NULL);
+
+    if (error)
+        term_say("%s: %s; see vmctl show %s", name, error, name);
+}
+
 int cmd_ls(struct cli *cli)
 {
     OWN(json) json_t *guests = NULL;
@@ -51,5 +60,9 @@ int cmd_ls(struct cli *cli)
     }
     json_array_foreach(guests, i, guest)
         add_row(&t, guest, now);
-    return cli_written(table_print(&t));
+    if (cli_written(table_print(&t)))
+        return 1;
+    json_array_foreach(guests, i, guest)
+        print_error(guest);
+    return 0;
 }

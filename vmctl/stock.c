@@ -34,7 +34,7 @@ int cmd_image_ls(struct cli *cli)
         OWN(str) char *used = human_list(json_object_get(image, "used_by"));
         char s[HUMAN_MAX];
 
-        table_add(&t, json_str(image, "id", NULL));
+        table_addf(&t, "%.12s", json_str(image, "id", ""));
         table_add(&t, json_str(image, "name", NULL));
         table_add(&t, json_str(image, "kind", NULL));
         table_add(&t, human_size(json_object_get(image, "bytes"), s));

@@ -1,0 +1,307 @@
+/* The store: intent survives, all or nothing, and what is damaged or newer is left untouched. */
+#include <check.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vmsd/json.h>
+#include <vmsd/path.h>
+#include <vmsd/store.h>
+#include <vmsd/text.h>
+
+static char dir[64];
+static struct vm_err e;
+
+static void set_up(void)
+{
+    snprintf(dir, sizeof dir, "/tmp/vmsd-store-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    e = (struct vm_err){0};
+}
+
+static void tear_down(void)
+{
+    char command[100];
+
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static struct store *open_store(void)
+{
+    struct store *s = NULL;
+
+    ck_assert_msg(store_open(dir, &s, &e) == 0, "%s", e.text);
+    return s;
+}
+
+struct found {
+    int n;
+    struct store_guest last;
+    char spec[100], name[40];
+};
+
+static int keep(const struct store_guest *g, void *arg)
+{
+    struct found *f = arg;
+
+    f->n++;
+    f->last = *g;
+    snprintf(f->spec, sizeof f->spec, "%s", g->spec);
+    snprintf(f->name, sizeof f->name, "%s", g->name);
+    return 0;
+}
+
+static struct found guests(struct store *s)
+{
+    struct found f = {0};
+
+    ck_assert_int_eq(store_guests(s, keep, &f, &e), 0);
+    return f;
+}
+
+START_TEST(intent_outlives_the_process)
+{
+    struct store *s = open_store();
+    uint32_t id, slot, again, slot2;
+
+    ck_assert_int_eq(store_put_spec(s, "db", "{\"a\":1}", "b1", &id, &slot, &e), 0);
+    ck_assert_int_eq(store_put_wish(s, id, false, &e), 0);
+    ck_assert_int_eq(store_put_scripts(s, id, 2, "x\ny\n", &e), 0);
+    store_close(s);
+    s = open_store();
+    struct found f = guests(s);
+    ck_assert_int_eq(f.n, 1);
+    ck_assert_str_eq(f.name, "db");
+    ck_assert(!f.last.up);
+    ck_assert_uint_eq(f.last.scripts_done, 2);
+    ck_assert_int_eq(store_put_spec(s, "db", "{\"a\":2}", "b2", &again, &slot2, &e), 0);
+    ck_assert_uint_eq(again, id);
+    ck_assert_uint_eq(slot2, slot);
+    f = guests(s);
+    ck_assert_str_eq(f.spec, "{\"a\":2}");
+    ck_assert_uint_eq(f.last.generation, 2);
+    ck_assert(!f.last.up); /* a changed spec is no wish to run */
+    store_close(s);
+}
+END_TEST
+
+START_TEST(ids_are_never_given_twice_slots_are)
+{
+    struct store *s = open_store();
+    uint32_t a, b, c, slot_a, slot_b, slot_c;
+
+    ck_assert_int_eq(store_put_spec(s, "a", "{}", "b", &a, &slot_a, &e), 0);
+    ck_assert_int_eq(store_put_spec(s, "b", "{}", "b", &b, &slot_b, &e), 0);
+    ck_assert_uint_ne(slot_a, slot_b);
+    ck_assert_int_eq(store_drop_guest(s, b, &e), 0);
+    ck_assert_int_eq(store_drop_guest(s, a, &e), 0);
+    ck_assert_int_eq(store_put_spec(s, "c", "{}", "b", &c, &slot_c, &e), 0);
+    ck_assert_uint_gt(c, b);
+    ck_assert_uint_eq(slot_c, 0);
+    store_close(s);
+}
+END_TEST
+
+static int half(struct store *s, void *arg, struct vm_err *why)
+{
+    uint32_t id, slot;
+
+    (void)arg;
+    if (store_put_spec(s, "one", "{}", "b", &id, &slot, why) < 0)
+        return -1;
+    return vm_fail(why, VM_E_CONFLICT, "changed my mind");
+}
+
+START_TEST(a_transaction_is_all_or_nothing)
+{
+    struct store *s = open_store();
+
+    ck_assert_int_eq(store_transaction(s, half, NULL, &e), -1);
+    ck_assert_str_eq(e.text, "changed my mind");
+    ck_assert_int_eq(guests(s).n, 0);
+    store_close(s);
+}
+END_TEST
+
+static int count_cut(uint32_t guest, const char *step, void *arg)
+{
+    ck_assert_uint_eq(guest, 7);
+    ck_assert_str_eq(step, "start");
+    (*(int *)arg)++;
+    return 0;
+}
+
+START_TEST(test_G1_cut_off_jobs_are_told_once)
+{
+    struct store *s = open_store();
+    int64_t job, done;
+    int n = 0;
+
+    ck_assert_int_eq(store_job_begin(s, 7, "db", "converge", &job, &e), 0);
+    ck_assert_int_eq(store_step_begin(s, job, "image", &e), 0);
+    ck_assert_int_eq(store_step_end(s, job, "image", NULL, &e), 0);
+    ck_assert_int_eq(store_step_begin(s, job, "start", &e), 0);
+    ck_assert_int_eq(store_job_begin(s, 8, "dns", "stop", &done, &e), 0);
+    ck_assert_int_eq(store_job_end(s, done, NULL, &e), 0);
+    store_close(s);
+    s = open_store();
+    ck_assert_int_eq(store_jobs_cut(s, count_cut, &n, &e), 0);
+    ck_assert_int_eq(n, 1);
+    ck_assert_int_eq(store_jobs_cut(s, count_cut, &n, &e), 0);
+    ck_assert_int_eq(n, 1);
+    OWN(json) json_t *jobs = store_jobs(s, job, 1, &e);
+    ck_assert_str_eq(json_str(json_array_get(jobs, 0), "state", ""), "failed");
+    store_close(s);
+}
+END_TEST
+
+START_TEST(test_G7_a_newer_store_is_left_untouched)
+{
+    char file[100], sql[] = "PRAGMA user_version = 99";
+    struct store *s = open_store();
+    sqlite3 *db;
+    struct stat a, b;
+
+    store_close(s);
+    snprintf(file, sizeof file, "%s/vmsd.db", dir);
+    ck_assert_int_eq(sqlite3_open(file, &db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    ck_assert_int_eq(stat(file, &a), 0);
+    s = NULL;
+    ck_assert_int_eq(store_open(dir, &s, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_CONFLICT);
+    ck_assert_ptr_nonnull(strstr(e.text, "newer vmsd"));
+    ck_assert_int_eq(stat(file, &b), 0);
+    ck_assert_int_eq(a.st_size, b.st_size);
+    ck_assert_int_eq(a.st_mtim.tv_nsec, b.st_mtim.tv_nsec);
+}
+END_TEST
+
+START_TEST(test_G10_rubbish_is_told_and_left_alone)
+{
+    char file[100];
+    struct store *s = NULL;
+    struct stat st;
+    int fd;
+
+    snprintf(file, sizeof file, "%s/vmsd.db", dir);
+    fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    for (int i = 0; i < 1000; i++)
+        ck_assert_int_eq(write(fd, "this is no database ", 20), 20);
+    close(fd);
+    ck_assert_int_eq(store_open(dir, &s, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_BACKEND);
+    ck_assert_int_eq(stat(file, &st), 0);
+    ck_assert_int_eq(st.st_size, 20000);
+}
+END_TEST
+
+START_TEST(test_A8_nobody_else_reads_it)
+{
+    char file[100];
+    struct stat st;
+
+    umask(0);
+    store_close(open_store());
+    snprintf(file, sizeof file, "%s/vmsd.db", dir);
+    ck_assert_int_eq(stat(file, &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0600);
+}
+END_TEST
+
+START_TEST(test_H1_kill_loses_nothing_that_was_told)
+{
+    for (int round = 0; round < 20; round++) {
+        int line[2], told = 0, got;
+        pid_t pid;
+
+        ck_assert_int_eq(pipe(line), 0);
+        if ((pid = fork()) == 0) {
+            struct store *s = open_store();
+            uint32_t id, slot;
+
+            for (int i = 0;; i++) {
+                char name[40];
+
+                snprintf(name, sizeof name, "g%d-%d", round, i);
+                if (store_put_spec(s, name, "{}", "b", &id, &slot, &e) < 0 || write(line[1], &i, sizeof i) < 0)
+                    _exit(1);
+            }
+        }
+        close(line[1]);
+        for (int i = 0; i < 1 + round % 5; i++)
+            ck_assert_int_eq(read(line[0], &told, sizeof told), sizeof told);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        while (read(line[0], &got, sizeof got) == sizeof got)
+            told = got;
+        close(line[0]);
+        struct store *s = open_store();
+        char name[40];
+        uint32_t id, slot, before = (uint32_t)guests(s).n;
+        snprintf(name, sizeof name, "g%d-%d", round, told);
+        ck_assert_int_eq(store_put_spec(s, name, "{}", "b", &id, &slot, &e), 0);
+        ck_assert_uint_eq((uint32_t)guests(s).n, before); /* it was there already */
+        store_close(s);
+    }
+}
+END_TEST
+
+START_TEST(history)
+{
+    struct store *s = open_store();
+    uint32_t id, slot;
+
+    ck_assert_int_eq(store_put_spec(s, "db", "{}", "b", &id, &slot, &e), 0);
+    struct store_sample v[] = {{id, 60000, 12.5, 1, 2, 3, 4}, {id + 9, 60000, 1, 1, 1, 1, 1}, {id, 120000, NAN, -1, 2, 3, 4}};
+    ck_assert_msg(store_put_samples(s, v, 3, &e) == 0, "%s", e.text); /* one guest of them is gone already */
+    OWN(json) json_t *samples = store_samples(s, id, 0, &e);
+    ck_assert_uint_eq(json_array_size(samples), 2);
+    ck_assert(json_is_null(json_object_get(json_array_get(samples, 1), "memory_bytes")));
+    struct store_event ev[] = {{1001, 5, "{\"a\":1}"}, {1002, 6, "{}"}};
+    ck_assert_int_eq(store_put_events(s, ev, 2, &e), 0);
+    ck_assert_int_eq(store_event_last(s), 1002);
+    ck_assert_int_eq(store_put_script(s, id, &(struct store_script){.index = 0, .script = "a.sh", .state = "done"}, &e), 0);
+    OWN(json) json_t *scripts = store_scripts(s, id, &e);
+    ck_assert_int_eq(json_int(json_array_get(scripts, 0), "index", 0), 1);
+    ck_assert_int_eq(store_audit(s, 0, 1, "apply", "x", NULL, &e), 0);
+    ck_assert_int_eq(store_drop_guest(s, id, &e), 0);
+    json_decref(samples);
+    samples = store_samples(s, id, 0, &e);
+    ck_assert_uint_eq(json_array_size(samples), 0);
+    store_close(s);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("store");
+    TCase *t = tcase_create("store");
+    SRunner *r;
+    int failed;
+
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, intent_outlives_the_process);
+    tcase_add_test(t, ids_are_never_given_twice_slots_are);
+    tcase_add_test(t, a_transaction_is_all_or_nothing);
+    tcase_add_test(t, test_G1_cut_off_jobs_are_told_once);
+    tcase_add_test(t, test_G7_a_newer_store_is_left_untouched);
+    tcase_add_test(t, test_G10_rubbish_is_told_and_left_alone);
+    tcase_add_test(t, test_A8_nobody_else_reads_it);
+    tcase_add_test(t, test_H1_kill_loses_nothing_that_was_told);
+    tcase_add_test(t, history);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
