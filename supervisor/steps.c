@@ -16,6 +16,7 @@ enum {
     KILL_MS = 10000,
     HEALTH_LOOK_MS = 200,
     HEALTH_SLACK_MS = 10000,
+    START_NOTE_MAX = 4 << 20,
 };
 
 static void tell_output(const char *text, void *arg)
@@ -176,7 +177,7 @@ static bool started_otherwise(const struct job *j)
     OWN(str) char *note = NULL;
     struct plan_actual have = {.name = j->name, .applied = j->applied, .scripts_done = j->spec->n_install};
 
-    if (dir >= 0 && path_read(dir, START_NOTE, SPEC_BYTES_MAX, &note, NULL, NULL) == 0)
+    if (dir >= 0 && path_read(dir, START_NOTE, START_NOTE_MAX, &note, NULL, NULL) == 0)
         have.applied = note;
     return have.applied && plan_guest(&have, j->spec, &c, NULL) == 0 && c->class >= PLAN_RESTART;
 }
@@ -440,13 +441,15 @@ static int bring_up(struct job *j, struct vm_err *e)
 
 static int converge(struct job *j, struct vm_err *e)
 {
-    if (j->quiet && j->running) { /* adopted: nothing of it changes, we only need to hear it again */
+    bool otherwise = j->running && started_otherwise(j);
+
+    if (j->quiet && j->running && !otherwise) { /* adopted: nothing of it changes, we only need to hear it again */
         if (mend_nics(j, e) < 0 || job_step(j, "agent", do_agent, e) < 0)
             return -1;
         job_on_loop(j, follow_health, NULL);
         return 0;
     }
-    if (j->running && (j->restart || j->rebuilding || started_otherwise(j)) && job_step(j, "stop", do_stop, e) < 0)
+    if (j->running && (j->restart || j->rebuilding || otherwise) && job_step(j, "stop", do_stop, e) < 0)
         return -1;
     if (bring_up(j, e) < 0 || job_step(j, "files", job_files, e) < 0 || job_install(j, e) < 0 || settle(j, e) < 0)
         return -1;

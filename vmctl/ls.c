@@ -4,6 +4,7 @@
 #include "human.h"
 #include "select.h"
 #include "table.h"
+#include "term.h"
 
 static const struct table_column columns[] = {
     {"NAME", .least = 6},    {"KIND", .least = 4},   {"STATE", .coloured = true},   {"HEALTH", .coloured = true},
