@@ -357,8 +357,23 @@ class Host:
                 wrong.append(f"I7: {name}: {bad}")
         up = {rows[n][0]: (n, rows[n][1]) for n in want - down if n in rows}
         ids = {r[0] for r in rows.values()}
-        wrong += self.wrong_processes(up) + self.wrong_kernel(up, nets) + self.wrong_files(ids, set(up), volumes)
+        wrong += self.wrong_insides(up) + self.wrong_processes(up) + self.wrong_kernel(up, nets) + self.wrong_files(ids, set(up), volumes)
         wrong += self.wrong_store() + self.wrong_secrets()
+        return wrong
+
+    def wrong_insides(self, up):
+        """What only a start puts on: does it run by the spec that it has?"""
+        wrong = []
+        for gid, (name, spec) in up.items():
+            pids = [int(self.keeper_state(gid).get(who, "0 0").split()[0]) for who in ("nspawn", "leader")]
+            want = {m["target"] for key in ("binds", "volumes") for m in spec.get(key, [])}
+            have = {line.split()[4] for line in read(f"/proc/{pids[1]}/mountinfo").splitlines()}
+            have = {t for t in have if t.startswith(("/srv/", "/var/lib/"))}
+            if have != want:
+                wrong.append(f"I1: {name} has mounts on {sorted(have)}, should have {sorted(want)}")
+            flagged = "--no-new-privileges=yes" in read(f"/proc/{pids[0]}/cmdline").split("\0")
+            if flagged != spec.get("security", {}).get("no_new_privileges", True):
+                wrong.append(f"I1: {name} was started with other privileges than its spec says")
         return wrong
 
     def wrong_processes(self, up):
@@ -473,11 +488,11 @@ class Host:
                 pass
         return []
 
-    def bundles_kept(self):
-        return {b[:-4] for b in os.listdir(f"{self.state}/bundles")}
-
-    def bundles_used(self):
-        return {b for (b,) in self.sql("SELECT DISTINCT bundle FROM guest")}
+    def nothing_kept(self):
+        used = {f"{b}.tar" for (b,) in self.sql("SELECT DISTINCT bundle FROM guest")}
+        kept = set(os.listdir(f"{self.state}/bundles"))
+        if kept != used:
+            raise Wrong(f"I4: bundles kept {sorted(kept - used)}, missing {sorted(used - kept)}")
 
     def clear(self):
         """Everything is taken away, the ordinary way; after it nothing may be left."""
@@ -524,6 +539,7 @@ binds:
   - {{source: {work}/bind, target: {target}, read_only: true}}
 secrets:
   - {{name: key, file: {work}/secret}}
+restart: {{policy: on-failure}}
 install:
   - scripts/one.sh
   - {{script: scripts/two.sh, env: {{V: "{version}"}}}}
