@@ -20,7 +20,8 @@ import time
 import traceback
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VMSD = os.path.join(os.environ.get("VMSD_BUILD", os.path.join(SOURCE, "build")), "vmsd")
+BUILD = os.environ.get("VMSD_BUILD") or next((a[8:] for a in sys.argv if a.startswith("--build=")), f"{SOURCE}/build")
+VMSD = f"{BUILD}/vmsd"
 KEPT = os.environ.get("VMSD_TEST_STATE", "/var/tmp/vmsd-test")  # where the tests of images/ keep what they built
 HERE = "/tmp/vmsd-api"                                          # a tmpfs that nobody else sees
 VMSD_GID, READ_GID, NOBODY = 64001, 64002, 65534
@@ -43,7 +44,7 @@ def enter():
             skip("unshare is not installed")
         os.execvp("unshare", ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
                               "--propagation", "private", "sh", "-c", '"$@"; exit $?', "sh",
-                              sys.executable, "-u", *sys.argv, "--inside"])
+                              sys.executable, "-uB", *sys.argv, "--inside"])
     for command in (["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/tmp"],
                     ["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"], ["ip", "link", "set", "lo", "up"]):
         subprocess.run(command, check=True)
@@ -131,11 +132,11 @@ class Daemon:
         """Without waiting for it."""
         options = {"ASAN_OPTIONS": f"log_path={self.dir}/sanitizer:verify_asan_link_order=0:detect_leaks=1",
                    "UBSAN_OPTIONS": f"log_path={self.dir}/sanitizer:print_stacktrace=1"}
-        popen.setdefault("stdin", subprocess.DEVNULL)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [VMSD, "--socket", self.socket, "--state", self.state, "--images", f"{SOURCE}/images"],
-                env={**os.environ, **options, **(env or {})}, stdout=log, stderr=log, **popen)
+                env={**os.environ, **options, **(env or {})},
+                **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **popen})
         return self
 
     def start(self, **more):
@@ -220,13 +221,6 @@ class Daemon:
         assert a.status == 200, a
         return a.lines()
 
-    def quiet(self):
-        """Waits until no job works or waits."""
-        deadline = time.monotonic() + 60
-        while any(g["state"] in ("preparing", "starting", "stopping") for g in self.get("/v1/guests").json()["guests"]):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
 
 def drain(s):
     data = b""
@@ -244,7 +238,8 @@ def far_guest_ids(daemon):
     """Control groups are shared with the whole host: our guests get ids that nobody else's have."""
     daemon.start().end()
     with contextlib.closing(sqlite3.connect(f"{daemon.state}/vmsd.db")) as db:
-        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('guest', ?)", (10_000_000 + time.time_ns() % 10**8,))
+        first = 10_000_000 + time.time_ns() % 10**8
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('guest', ?)", (first,))
         db.commit()
 
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -B
 """Who may do what (B1): each route of docs/openapi.json and each method, for each kind of peer, on objects that are
 there and that are not. What the document does not grant is refused, in the same words whatever there is."""
 import json
@@ -142,8 +142,8 @@ def test_A1_nobody_without_the_group():
 
         assert rig.as_user(NOBODY, VMSD_GID, [], connect) == "PermissionError"
         os.chmod(lone.socket, 0o777)
-        got = rig.as_user(NOBODY, VMSD_GID, [], lambda: lone.raw(wire("GET", "/v1/guests", more="Connection: close\r\n"))
-                          .decode())
+        request = wire("GET", "/v1/guests", more="Connection: close\r\n")
+        got = rig.as_user(NOBODY, VMSD_GID, [], lambda: lone.raw(request).decode())
         assert got.startswith("HTTP/1.1 403 ") and "guests" not in got, got
         lone.end()
     finally:
