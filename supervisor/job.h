@@ -29,6 +29,7 @@ struct job {
     bool wait_health, unhealthy;   /* unhealthy: all was done, but it did not become healthy */
     enum plan_class class;         /* for show */
     struct watcher *watcher;       /* or NULL */
+    bool ran;                      /* or at least began to */
     int64_t id;                    /* of the row in the store, 0 before it runs */
     int64_t began, created_at;     /* monotonic; wall */
     const char *step;              /* that runs, static or in step_text */

@@ -179,9 +179,45 @@ static void tell_end(struct job *j)
         j->watcher->ended(j->watcher, j);
 }
 
+/* The row of a wish whose job never ran: a job that runs ends its own. */
+struct unrun {
+    struct store *store;
+    int64_t id;
+    char *why;
+};
+
+static void unrun_write(void *arg)
+{
+    const struct unrun *x = arg;
+
+    store_job_end(x->store, x->id, x->why, NULL);
+}
+
+static void unrun_done(void *arg, bool cancelled)
+{
+    struct unrun *x = arg;
+
+    (void)cancelled; /* stays open, and its guest is looked at after the next start */
+    free(x->why);
+    free(x);
+}
+
+static void end_row(struct job *j, const char *why)
+{
+    struct unrun *x = j->id && !j->ran ? calloc(1, sizeof *x) : NULL;
+
+    if (!x)
+        return;
+    *x = (struct unrun){.store = j->w->store, .id = j->id};
+    guest_set_text(&x->why, why);
+    if (loop_work(j->w->loop, (struct loop_job){unrun_write, unrun_done, x}, NULL) < 0)
+        unrun_done(x, true);
+}
+
 static void end_job(struct guest *g, struct job *j, enum job_state how)
 {
     j->state = how;
+    end_row(j, j->err.text);
     if (how == JOB_FAILED)
         events_add(g->w, g->name, "job-failed", NULL, "%s", j->err.text);
     else if (how == JOB_DONE && !j->quiet)
@@ -194,6 +230,7 @@ static void run_job(void *arg)
 {
     struct job *j = arg;
 
+    j->ran = true;
     if (job_story(j, &j->err) < 0 && j->err.code == VM_E_OK)
         vm_fail(&j->err, VM_E_SYSTEM, "it failed without a reason");
 }
@@ -351,6 +388,7 @@ void job_submit(struct job *j)
     if (old && old->verb == j->verb && !old->watcher) { /* one that waits unwatched is taken up into this one */
         j->restart |= old->restart;
         g->next = NULL;
+        end_row(old, "taken up into a later one");
         job_free(old);
     } else if (old) {
         jobs_cancel_waiting(g);

@@ -69,12 +69,12 @@ int store_drop_nics(struct store *s, uint32_t guest, unsigned from, struct vm_er
 
 /* Jobs and their steps: written before the act and after it. */
 int store_job_begin(struct store *s, uint32_t guest, const char *name, const char *verb, int64_t *job, struct vm_err *e);
-/* error NULL: done. Jobs of that guest that were cut off before end with it, as "interrupted". */
+/* error NULL: done. Jobs of that guest that were interrupted end with it. */
 int store_job_end(struct store *s, int64_t job, const char *error, struct vm_err *e);
 int store_step_begin(struct store *s, int64_t job, const char *step, struct vm_err *e);
 int store_step_end(struct store *s, int64_t job, const char *step, const char *error, struct vm_err *e);
-/* Guests with a job that did not end (cut off by a crash), and the step that it was in. It stays open until another one
- * has gone on from there, so that a crash in between forgets nothing. Jobs of guests that are no more end here. */
+/* Guests with a job that did not end (cut off by a crash), and the step that it was in. It stays open, as interrupted,
+ * until another one has gone on from there, so that a crash in between forgets nothing. Jobs of guests that are no more end here. */
 int store_jobs_cut(struct store *s, int (*each)(uint32_t guest, const char *step, void *arg), void *arg, struct vm_err *e);
 json_t *store_jobs(struct store *s, int64_t id, unsigned limit, struct vm_err *e); /* id 0: the newest; array */
 

@@ -37,7 +37,8 @@ int store_jobs_cut(struct store *s, int (*each)(uint32_t guest, const char *step
     int rc;
 
     while ((rc = sqlite3_step(q)) == SQLITE_ROW)
-        if (each((uint32_t)sqlite3_column_int64(q, 0), store_text(q, 1), arg) < 0)
+        /* A restart that was written, and not yet begun, is cut off in what would be its first step. */
+        if (each((uint32_t)sqlite3_column_int64(q, 0), sqlite3_column_int(q, 2) ? "stop" : store_text(q, 1), arg) < 0)
             break;
     if (store_done(s, q, rc, e) < 0)
         return -1;

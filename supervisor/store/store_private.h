@@ -40,14 +40,15 @@
     X(NIC_PUT, "INSERT OR REPLACE INTO nic (guest, nic, network, address, address6, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6)") \
     X(NIC_DROP, "DELETE FROM nic WHERE guest = ?1 AND nic >= ?2") \
     X(JOB_BEGIN, "INSERT INTO job (guest, name, verb, created_at) VALUES (?1, ?2, ?3, ?4)") \
-    X(JOB_END, "UPDATE job SET ended_at = ?2, error = CASE id WHEN ?1 THEN ?3 ELSE " JOB_CUT " END " \
-               "WHERE ended_at IS NULL AND guest = (SELECT guest FROM job WHERE id = ?1)") \
+    X(JOB_END, "UPDATE job SET ended_at = ?2, error = CASE id WHEN ?1 THEN ?3 ELSE error END WHERE id = ?1 OR " \
+               "(ended_at IS NULL AND error IS NOT NULL AND guest = (SELECT guest FROM job WHERE id = ?1))") \
     X(STEP_BEGIN, "INSERT OR REPLACE INTO step (job, step, started_at) VALUES (?1, ?2, ?3)") \
     X(STEP_END, "UPDATE step SET ended_at = ?3, error = ?4 WHERE job = ?1 AND step = ?2") \
     X(JOBS_CUT, "SELECT guest, (SELECT step FROM step WHERE job = job.id AND ended_at IS NULL ORDER BY started_at DESC " \
-                "LIMIT 1) FROM job WHERE ended_at IS NULL ORDER BY id") \
-    X(JOBS_CUT_END, "UPDATE job SET ended_at = ?1, error = " JOB_CUT " WHERE ended_at IS NULL AND guest NOT IN " \
-                    "(SELECT id FROM guest)") \
+                "LIMIT 1), verb = 'restart' AND NOT EXISTS (SELECT 1 FROM step WHERE job = job.id) " \
+                "FROM job WHERE ended_at IS NULL ORDER BY id") \
+    X(JOBS_CUT_END, "UPDATE job SET error = " JOB_CUT ", ended_at = CASE WHEN guest IN (SELECT id FROM guest) THEN " \
+                    "NULL ELSE ?1 END WHERE ended_at IS NULL") \
     X(JOBS, "SELECT id, name, verb, created_at, ended_at, error, (SELECT group_concat(step, ' ') FROM step WHERE " \
             "job = job.id AND ended_at IS NULL) FROM job WHERE ?1 IN (0, id) ORDER BY id DESC LIMIT ?2") \
     X(JOBS_PRUNE, "DELETE FROM job WHERE id <= ?1 - 2000 AND ended_at IS NOT NULL") \
