@@ -45,3 +45,13 @@ serve() {
         systemctl restart "$unit"
     fi
 }
+
+# listening PORT: waits until something listens there, at most 20 seconds.
+listening() {
+    tries=100
+    until ss -Htln "sport = :$1" | grep -q .; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || { echo "nothing listens on port $1" >&2; return 1; }
+        sleep 0.2
+    done
+}

@@ -20,6 +20,7 @@ chown -R prosody:prosody $data/tls
 sed "s/@DOMAIN@/$domain/" files/xmpp/prosody.cfg.lua | put /etc/prosody/prosody.cfg.lua 0640 root:prosody
 sed "s/@DOMAIN@/$domain/" files/xmpp/check-xmpp | put /usr/local/sbin/check-xmpp 0755 root:root
 serve prosody /etc/prosody/prosody.cfg.lua $data/tls
+listening 5222 # systemd calls it started before it is
 
 # A login proves the password. Only where that fails it is set: it goes in by standard input, twice as prosodyctl asks.
 for user in $USERS; do
