@@ -11,7 +11,7 @@ bats_require_minimum_version 1.5.0
 SOURCE=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 : "${VMSD_BUILD:=$SOURCE/build}" "${VMSD_CACHE:=/var/tmp/vmsd-test}"
 CGROUPS="cpu cpuacct memory blkio pids systemd unified"
-export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
+export ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=4 UBSAN_OPTIONS=print_stacktrace=1
 
 vmctl() { timeout --foreground "${VMCTL_SECONDS:-60}" "$VMSD_BUILD/vmctl" "$@" 3>&-; }
 api() { curl -sS --max-time 20 --unix-socket "$VMSD_SOCKET" "$@"; }
@@ -105,7 +105,7 @@ image_cached() {
 # spec FILE <<EOF: writes a file of the spec directory of this test.
 spec() { mkdir -p "$(dirname "$W/specs/$1")" && cat >"$W/specs/$1"; }
 script() { spec "$1"; chmod +x "$W/specs/$1"; }
-apply() { vmctl apply -y "$@" "$W/specs"; }
+apply() { vmctl apply -y "$W/specs" "$@"; }
 plan() { vmctl plan -o json "$W/specs" "$@"; }
 new_specs() { rm -rf "$W/specs"; mkdir "$W/specs"; }
 
@@ -152,6 +152,9 @@ guest_processes() {
 remove_all() {
     [ -z "$(get guests | jq -r '.guests[].name')" ] || vmctl rm --purge '*'
 }
+
+# After each test but the last, which looks at what is left.
+leave_clean() { [ "$BATS_TEST_NUMBER" = "${#BATS_TEST_NAMES[@]}" ] || remove_all >/dev/null; }
 
 # After the last test of a file: every guest goes, and with it all that the kernel and the disk had of it (I4).
 audit() {

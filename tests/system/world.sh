@@ -18,6 +18,9 @@ exec unshare -n -m -C --propagation private bash -euc '
             *) mount -t cgroup -o "$name" cgroup "$root" ;;
         esac
     done
-    mount --bind "$cache/images" "$dir/state/images"
+    for image in "$cache"/images/*; do
+        mkdir "$dir/state/images/${image##*/}"
+        mount --bind "$image" "$dir/state/images/${image##*/}"
+    done
     touch "$dir/ready"
     exec sleep infinity' - "$@"
