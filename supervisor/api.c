@@ -88,6 +88,18 @@ void api_work(struct http_request *r, struct api_work x)
         work_done(own, true);
 }
 
+static void reply_text(struct http_request *r, const char *type, const struct text *t)
+{
+    struct vm_err e = {0};
+
+    if (!t->failed) {
+        http_reply_text(r, 200, type, t->s ? t->s : "", t->len);
+        return;
+    }
+    vm_no_memory(&e);
+    http_reply_error(r, &e);
+}
+
 static void guests_get(struct http_request *r, void *arg)
 {
     struct world *w = arg;
@@ -100,8 +112,7 @@ static void guests_get(struct http_request *r, void *arg)
         text_add(&t, guest_show(w->guests[i]));
     }
     text_add(&t, "]}\n");
-    if (!t.failed)
-        http_reply_text(r, 200, "application/json", t.s, t.len);
+    reply_text(r, "application/json", &t);
 }
 
 static int guest_run(struct api_work *x, json_t **body, struct vm_err *e)
@@ -304,7 +315,7 @@ static void names_get(struct http_request *r, void *arg)
         }
     }
     json_decref(list);
-    http_reply_text(r, 200, "text/plain; charset=utf-8", t.s ? t.s : "", t.len);
+    reply_text(r, "text/plain; charset=utf-8", &t);
 }
 
 static json_t *host_json(struct world *w)
@@ -365,10 +376,10 @@ static void doctor_get(struct http_request *r, void *arg)
 
 static void metrics_get(struct http_request *r, void *arg)
 {
-    OWN(str) char *text = metrics_text(arg);
+    OWN(str) char *s = metrics_text(arg);
+    struct text t = {.s = s, .len = s ? strlen(s) : 0, .failed = !s};
 
-    if (text)
-        http_reply_text(r, 200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text, strlen(text));
+    reply_text(r, "application/openmetrics-text; version=1.0.0; charset=utf-8", &t);
 }
 
 enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 64 << 20, SMALL = 64 << 10 };

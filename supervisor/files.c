@@ -65,9 +65,13 @@ static void call_abort(void *arg)
 static struct call *call_new(struct http_request *r, struct guest *g, void (*reply)(struct call *c))
 {
     struct call *c = calloc(1, sizeof *c);
+    struct vm_err e = {0};
 
-    if (!c)
+    if (!c) {
+        vm_no_memory(&e);
+        http_reply_error(r, &e);
         return NULL;
+    }
     c->w = g->w;
     c->id = g->id;
     c->request = r;
