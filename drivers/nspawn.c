@@ -233,8 +233,7 @@ static int nspawn_adopt(uint32_t id, const char *run_dir, struct drv_proc *out, 
     struct state s;
     struct vm_err why;
 
-    (void)id;
-    if (keeper_state(run_dir, &s, e) < 0)
+    if (keeper_state(run_dir, &s, NULL) < 0 && nspawn_find(id, run_dir, &s, e) < 0)
         return -1;
     if ((keeper = keeper_proc_open(&s, &s.keeper, &why)) < 0) {
         if (e)

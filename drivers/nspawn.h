@@ -55,6 +55,9 @@ int nspawn_agent(const struct drv_guest *g, const struct drv_proc *p, struct dea
 /* agent_filter.c: the system calls that the agent and what it runs may not make. out->filter is yours. */
 int agent_filter_make(struct sock_fprog *out, struct vm_err *e);
 
+/* nspawn_find.c: what runs without a state file is found by its cgroup, and gets a new one. ABSENT: nothing. */
+int nspawn_find(uint32_t id, const char *run_dir, struct state *out, struct vm_err *e);
+
 /* nspawn_grow.c */
 int nspawn_grow(const struct drv_guest *g, const struct drv_proc *p, const char *source, struct vm_err *e);
 

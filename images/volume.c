@@ -78,8 +78,10 @@ int volume_ensure(struct image_store *s, const struct spec_volume *v, const char
         return -1;
     snprintf(what, sizeof what, "volume '%s'", v->name);
     OWN(fd) int dir = path_mkdirs(s->volumes, v->name, 0700, e);
-    if (dir < 0 || volume_make(s, dir, v, what, e) < 0 || note_write(dir, v, guest, e) < 0)
+    if (dir < 0 || volume_make(s, dir, v, what, e) < 0 || note_write(dir, v, guest, e) < 0) {
+        unlinkat(s->volumes, v->name, AT_REMOVEDIR); /* while it is empty: nobody would list it, so nobody remove it */
         return store_full(s, what, e);
+    }
     memcpy(out, path, IMAGE_PATH);
     *grown = !v->directory && disk_outgrown(dir, DISK_FILE);
     return 0;

@@ -1,0 +1,93 @@
+/* A guest whose state file is gone, because somebody wiped the runtime directory: its cgroup still knows the keeper, and
+ * the kernel who is whose child. */
+#include "nspawn.h"
+
+#include "cgroup.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vmsd/path.h>
+
+enum { LIST_MAX = 64 << 10 };
+
+static char *proc_read(const char *path)
+{
+    OWN(str) char *text = NULL;
+    OWN(fd) int fd = path_open_host(path, O_RDONLY, NULL);
+
+    return fd < 0 || path_read_fd(fd, path, LIST_MAX, &text, NULL, NULL) < 0 ? NULL : TAKE(text);
+}
+
+/* The only process of the group, or 0. */
+static pid_t only_process(const char *group)
+{
+    char path[CGROUP_PATH + 32], *end;
+    OWN(str) char *text = NULL;
+    long pid;
+
+    snprintf(path, sizeof path, "%s/cgroup.procs", group);
+    if (!*group || !(text = proc_read(path)))
+        return 0;
+    pid = strtol(text, &end, 10);
+    return pid > 0 && !strcmp(end, "\n") ? (pid_t)pid : 0;
+}
+
+static bool is_init(pid_t pid)
+{
+    char path[40], *line, *end;
+    OWN(str) char *text = NULL;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    if (!(text = proc_read(path)) || !(line = strstr(text, "\nNSpid:")) || !(end = strchr(line + 1, '\n')))
+        return false;
+    return end[-1] == '1' && end[-2] == '\t';
+}
+
+/* The child that is init of a pid namespace of its own, or 0. */
+static pid_t init_child(pid_t parent)
+{
+    char path[64];
+    OWN(str) char *text = NULL;
+    char *rest, *word;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
+    if (parent <= 0 || !(text = proc_read(path)))
+        return 0;
+    for (rest = text; (word = strsep(&rest, " "));)
+        if (atoi(word) > 0 && is_init(atoi(word)))
+            return atoi(word);
+    return 0;
+}
+
+static void fill(struct state_proc *out, pid_t pid)
+{
+    struct proc_id id;
+
+    if (pid > 0 && proc_id_of(pid, &id, NULL) == 0)
+        *out = (struct state_proc){id.pid, id.start};
+}
+
+int nspawn_find(uint32_t id, const char *run_dir, struct state *out, struct vm_err *e)
+{
+    struct state s = {.phase = PHASE_STARTING};
+    struct proc_id keeper;
+    struct cgroup c;
+    OWN(fd) int run = -1;
+    pid_t pid;
+
+    cgroup_of(id, &c);
+    if (!(pid = only_process(c.keeper)) || proc_id_of(pid, &keeper, NULL) < 0)
+        return vm_fail(e, VM_E_ABSENT, "nothing runs for %s", run_dir);
+    fill(&s.keeper, pid);
+    memcpy(s.boot, keeper.boot, sizeof s.boot);
+    fill(&s.nspawn, init_child(pid));
+    fill(&s.leader, init_child(s.nspawn.pid));
+    if (s.leader.pid)
+        s.phase = PHASE_BOOTED; /* or nearly so: its agent will tell */
+    if ((run = path_mkdirs_host(run_dir, 0700, e)) < 0)
+        return -1;
+    state_write(run, &s);
+    *out = s;
+    return 0;
+}
