@@ -291,6 +291,25 @@ int net_links(struct strv *out, struct vm_err *e)
     return out->failed ? vm_no_memory(e) : 0;
 }
 
+int net_ports(struct strv *out, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(nl_cache) struct nl_cache *all = NULL;
+    uint32_t id;
+    unsigned nic;
+    int rc;
+    if (nl_dial(NETLINK_ROUTE, &s, e) < 0)
+        return -1;
+    if ((rc = rtnl_link_alloc_cache(s, AF_UNSPEC, &all)) < 0)
+        return nl_fail(e, rc, "list interfaces");
+    for (struct nl_object *o = nl_cache_get_first(all); o; o = nl_cache_get_next(o)) {
+        const char *name = rtnl_link_get_name((struct rtnl_link *)o);
+        if (name && net_ifname_parse(name, &id, &nic) && rtnl_link_get_master((struct rtnl_link *)o))
+            strv_add(out, name);
+    }
+    return out->failed ? vm_no_memory(e) : 0;
+}
+
 int net_stats(const char *ifname, struct net_stats *out, struct vm_err *e)
 {
     OWN(nl_sock) struct nl_sock *s = NULL;

@@ -23,7 +23,7 @@ struct netsync {
     struct asker *waiting, *served; /* for the next change; of the one under way */
     bool running, absent, none;   /* none: no network is left, so no table of ours either */
     struct strv gone, bridges;    /* networks that left; those to be removed now: name and bridge in turn */
-    struct strv links;            /* that the last check found, sorted */
+    struct strv links;            /* of guests, on their bridge, that the last check found; sorted */
     char *rules;
     struct loop_timer *check;
     struct vm_err err;
@@ -167,11 +167,11 @@ static void check_run(void *arg)
     s->absent = net_rules_check(&present, NULL) == 0 && !present;
     strv_done(s->links);
     s->links = (struct strv){0};
-    if (net_links(&s->links, NULL) == 0 && s->links.n)
+    if (net_ports(&s->links, NULL) == 0 && s->links.n)
         qsort(s->links.v, s->links.n, sizeof *s->links.v, by_text);
 }
 
-/* Somebody removed a running guest's link: it gets it again, and nothing else of it is touched. */
+/* Somebody removed a running guest's link, or the bridge under it: it gets it again, and nothing else of it is touched. */
 static void mend_links(struct netsync *s)
 {
     for (size_t i = 0; i < s->w->n_guests; i++) {

@@ -227,15 +227,18 @@ static int do_boot(struct job *j, struct vm_err *e)
     return 0;
 }
 
-/* A running guest whose links are gone (removed by hand, or vmsd was killed before it made them) gets them again. */
+/* A running guest whose links or bridges are gone (removed by hand, or vmsd was killed before it made them) gets them
+ * again. */
 static int mend_nics(struct job *j, struct vm_err *e)
 {
-    struct net_stats unused;
+    OWN(strv) struct strv ports = {0};
+    bool whole = true;
 
+    if (j->n_nics && net_ports(&ports, e) < 0)
+        return -1;
     for (size_t i = 0; i < j->n_nics; i++)
-        if (net_stats(j->nics[i].ifname, &unused, NULL) < 0)
-            return attach_nics(j, e);
-    return 0;
+        whole &= strv_has(&ports, j->nics[i].ifname);
+    return whole ? 0 : do_network(j, e) < 0 ? -1 : attach_nics(j, e);
 }
 
 /* Puts on a running guest what can be changed while it runs. */

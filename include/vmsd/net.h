@@ -54,6 +54,7 @@ int net_tap_open(const struct net_nic *nic, const struct network_spec *n, int *o
 int net_link_remove(const char *ifname, struct vm_err *e); /* absent is success */
 /* Names of all interfaces that are ours by prefix (ports and bridges); yours. */
 int net_links(struct strv *out, struct vm_err *e);
+int net_ports(struct strv *out, struct vm_err *e); /* those of guests alone, and only while they are on a bridge */
 int net_rate_limit(const char *ifname, uint64_t rx, uint64_t tx, struct vm_err *e); /* bytes/s of the guest; 0: none */
 
 struct net_stats { uint64_t rx_bytes, tx_bytes, rx_packets, tx_packets, rx_drops, tx_drops; }; /* as the guest sees it */
