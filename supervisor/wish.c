@@ -1,6 +1,7 @@
 /* start, stop, restart, rebuild, remove: the wish is written, then a job fulfils it. */
 #include "wish.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,10 @@ static void wish_run(void *arg)
     struct wish *x = arg;
 
     x->rc = store_transaction(x->w->store, write_wish, x, &x->err);
+    if (x->rc < 0 && x->err.sys == ENOSPC && (x->verb == WISH_STOP || x->verb == WISH_REMOVE)) {
+        store_use_reserve(x->w->store);
+        x->rc = store_transaction(x->w->store, write_wish, x, &x->err);
+    }
 }
 
 static struct job *fulfil(struct wish *x, struct guest *g)

@@ -18,6 +18,10 @@ struct store;
 int store_open(const char *state, struct store **out, struct vm_err *e);
 void store_close(struct store *s);
 
+/* Gives up the few MiB that are kept for a full disk (a write failed with sys ENOSPC), so that guests can still be
+ * stopped and removed. They are kept again as soon as there is room. */
+void store_use_reserve(struct store *s);
+
 /* Several writes as one: all or nothing. run's -1 rolls back and is returned. */
 int store_transaction(struct store *s, int (*run)(struct store *s, void *arg, struct vm_err *e), void *arg,
                       struct vm_err *e);

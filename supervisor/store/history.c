@@ -173,6 +173,7 @@ static int put_samples(struct store *s, void *arg, struct vm_err *e)
 
 int store_put_samples(struct store *s, const struct store_sample *v, size_t n, struct vm_err *e)
 {
+    store_fill_reserve(s);
     return n ? store_transaction(s, put_samples, &(struct batch){.samples = v, .n = n}, e) : 0;
 }
 

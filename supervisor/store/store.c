@@ -1,5 +1,6 @@
 #include "store_private.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
@@ -10,7 +11,7 @@
 #include <vmsd/path.h>
 #include <vmsd/text.h>
 
-enum { STORE_SCHEMA = 1, STORE_BUSY_MS = 5000 };
+enum { STORE_SCHEMA = 1, STORE_BUSY_MS = 5000, STORE_RESERVE = 4 << 20 };
 
 static const char schema[] =
     "CREATE TABLE guest (id INTEGER PRIMARY KEY AUTOINCREMENT, slot INTEGER NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
@@ -44,8 +45,12 @@ static int store_fail(sqlite3 *db, int rc, struct vm_err *e)
     if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
         return vm_fail(e, VM_E_BACKEND, "the store is damaged: %s; move it away and apply again, guests keep running",
                        sqlite3_errmsg(db));
-    if (rc == SQLITE_FULL)
-        return vm_fail(e, VM_E_SYSTEM, "the store cannot grow: no space left on its disk");
+    if (rc == SQLITE_FULL) {
+        vm_fail(e, VM_E_SYSTEM, "the store cannot grow: no space left on its disk");
+        if (e)
+            e->sys = ENOSPC;
+        return -1;
+    }
     return vm_fail(e, VM_E_SYSTEM, "store: %s", sqlite3_errmsg(db));
 }
 
@@ -142,6 +147,22 @@ static int set_up(struct store *s, struct vm_err *e)
     return 0;
 }
 
+/* Blocks, not a hole. A disk that is full already gives none, and then there is none to give back. */
+void store_fill_reserve(struct store *s)
+{
+    struct stat st;
+
+    if (s->reserve >= 0 && fstat(s->reserve, &st) == 0 && st.st_size < STORE_RESERVE &&
+        posix_fallocate(s->reserve, 0, STORE_RESERVE))
+        store_use_reserve(s);
+}
+
+void store_use_reserve(struct store *s)
+{
+    if (s->reserve >= 0 && ftruncate(s->reserve, 0) < 0)
+        errno = 0; /* nothing was there to be had */
+}
+
 OWN_DEFINE(store, struct store *, store_close)
 
 int store_open(const char *state, struct store **out, struct vm_err *e)
@@ -154,12 +175,15 @@ int store_open(const char *state, struct store **out, struct vm_err *e)
 
     if (!s || !file)
         return vm_no_memory(e);
+    s->reserve = -1;
     pthread_mutexattr_init(&kind);
     pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&s->lock, &kind);
     pthread_mutexattr_destroy(&kind);
     if ((dir = path_mkdirs_host(state, 0700, e)) < 0)
         return -1;
+    s->reserve = path_open(dir, "reserve", PATH_BENEATH, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, NULL);
+    store_fill_reserve(s);
     /* Made here, so that no mask of the environment can make it readable to others. */
     if ((fd = path_open(dir, "vmsd.db", PATH_BENEATH, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, e)) < 0)
         return -1;
@@ -179,6 +203,7 @@ void store_close(struct store *s)
     for (size_t i = 0; i < Q_COUNT; i++)
         sqlite3_finalize(s->q[i]);
     sqlite3_close(s->db);
+    fd_drop(s->reserve);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }

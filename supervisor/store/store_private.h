@@ -73,8 +73,11 @@ enum store_query { STORE_SQL(X) Q_COUNT };
 struct store {
     sqlite3 *db;
     sqlite3_stmt *q[Q_COUNT];
+    int reserve;          /* fd of a file that only holds space */
     pthread_mutex_t lock; /* recursive: a transaction holds it over its writes */
 };
+
+void store_fill_reserve(struct store *s);
 
 /* Locks, binds by fmt and returns the statement ready to step: 'i' int64_t, 's' const char * or NULL, 'd' double or
  * NAN. Every store_bind is followed by one store_done. */
