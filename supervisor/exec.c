@@ -68,7 +68,8 @@ static void hang_up(struct exec *x)
 {
     if (x->stream) { /* its end comes back and frees x */
         x->ended = true;
-        loop_watch_set(x->watch, 0);
+        loop_watch_free(x->watch); /* a broken connection wakes its watch whatever that waits for */
+        x->watch = NULL;
         agent_stream_cancel(x->stream);
         return;
     }
