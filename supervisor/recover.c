@@ -2,6 +2,7 @@
  * is never touched for it. */
 #include "bundles.h"
 #include "job.h"
+#include "manifest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -175,6 +176,7 @@ static void sweep_bundles(struct world *w)
 
 int recover(struct world *w, struct vm_err *e)
 {
+    manifests_restore(w);
     if (load(w, e) < 0)
         return -1;
     sweep_bundles(w);

@@ -1,6 +1,7 @@
 /* The story of one guest, from image to health, step by step. Every step may be done again. Workers only. */
 #include "job.h"
 #include "latch.h"
+#include "manifest.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -191,7 +192,7 @@ static int do_start(struct job *j, struct vm_err *e)
     /* A crash of vmsd between the start and its record: what runs is not ours to keep half-made. */
     if (j->driver->adopt(j->guest_id, j->run_dir, &j->proc, NULL) == 0 && kill_it(j, KILL_MS, e) < 0)
         return vm_context(e, "stop what an interrupted start left");
-    if (note_start(j, e) < 0)
+    if (note_start(j, e) < 0 || manifest_write(j, false, e) < 0)
         return -1;
     job_feed(j, EV_SPAWN);
     job_borrow(j, &view);
@@ -328,7 +329,7 @@ static int settle(struct job *j, struct vm_err *e)
     if (fresh)
         j->provisioned_at = j->applied_at;
     job_on_loop(j, set_applied, j);
-    return 0;
+    return manifest_write(j, true, e);
 }
 
 static void follow_health(struct guest *g, void *arg)
@@ -416,6 +417,8 @@ static int do_stop(struct job *j, struct vm_err *e)
     if (kill_it(j, j->spec->stop_timeout_ms, e) < 0)
         return -1;
     j->driver->reap(j->guest_id, j->run_dir, &how, NULL);
+    if (j->verb == JOB_STOP)
+        manifest_write(j, j->applied && !strcmp(j->applied, j->text), NULL);
     j->running = false;
     job_on_loop(j, set_down, NULL);
     return 0;

@@ -49,6 +49,9 @@ int store_guests(struct store *s, int (*each)(const struct store_guest *g, void 
 /* Creates (id and slot are found) or changes the desired spec; a new guest is wished up. */
 int store_put_spec(struct store *s, const char *name, const char *spec, const char *bundle, uint32_t *id, uint32_t *slot,
                    struct vm_err *e);
+/* A guest that the store has lost, under its old id. */
+int store_restore_guest(struct store *s, const struct store_guest *g, struct vm_err *e);
+int store_skip_id(struct store *s, uint32_t id, struct vm_err *e); /* no new guest gets an id up to this one */
 int store_put_wish(struct store *s, uint32_t id, bool up, struct vm_err *e);
 int store_put_removing(struct store *s, uint32_t id, const char *purge, struct vm_err *e);
 int store_put_rebuilding(struct store *s, uint32_t id, bool rebuilding, struct vm_err *e); /* true forgets the scripts */
@@ -62,6 +65,7 @@ int store_drop_guest(struct store *s, uint32_t id, struct vm_err *e);
 struct store_network { const char *name, *spec; bool removing; };
 int store_networks(struct store *s, int (*each)(const struct store_network *n, void *arg), void *arg, struct vm_err *e);
 int store_put_network(struct store *s, const char *name, const char *spec, struct vm_err *e);
+int store_restore_network(struct store *s, const char *name, const char *spec, struct vm_err *e); /* unless it is there */
 int store_put_network_removing(struct store *s, const char *name, struct vm_err *e);
 int store_drop_network(struct store *s, const char *name, struct vm_err *e); /* one that was put back meanwhile stays */
 

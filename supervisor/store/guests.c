@@ -70,6 +70,18 @@ int store_put_spec(struct store *s, const char *name, const char *spec, const ch
     return 0;
 }
 
+int store_restore_guest(struct store *s, const struct store_guest *g, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_GUEST_RESTORE, e, "iisssssiisii", (int64_t)g->id, (int64_t)g->slot, g->name, g->spec, g->bundle,
+                     g->applied, g->image, (int64_t)g->up, (int64_t)g->scripts_done, g->script_digests, g->applied_at,
+                     g->provisioned_at);
+}
+
+int store_skip_id(struct store *s, uint32_t id, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_GUEST_SKIP_INIT, e, "") < 0 ? -1 : STORE_RUN(s, Q_GUEST_SKIP, e, "i", (int64_t)id);
+}
+
 int store_put_wish(struct store *s, uint32_t id, bool up, struct vm_err *e)
 {
     return STORE_RUN(s, Q_GUEST_WISH, e, "ii", (int64_t)id, (int64_t)up);
@@ -132,6 +144,11 @@ int store_networks(struct store *s, int (*each)(const struct store_network *n, v
 int store_put_network(struct store *s, const char *name, const char *spec, struct vm_err *e)
 {
     return STORE_RUN(s, Q_NETWORK_PUT, e, "ss", name, spec);
+}
+
+int store_restore_network(struct store *s, const char *name, const char *spec, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_NETWORK_RESTORE, e, "ss", name, spec);
 }
 
 int store_put_network_removing(struct store *s, const char *name, struct vm_err *e)

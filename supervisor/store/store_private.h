@@ -16,6 +16,11 @@
     X(GUEST_ID, "SELECT id, slot FROM guest WHERE name = ?1") \
     X(GUEST_SLOT, "SELECT min(n) FROM (SELECT 0 AS n UNION ALL SELECT slot + 1 FROM guest) " \
                   "WHERE n NOT IN (SELECT slot FROM guest)") \
+    X(GUEST_RESTORE, "INSERT INTO guest (id, slot, name, spec, bundle, applied, image, up, scripts_done, script_digests, " \
+                     "applied_at, provisioned_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)") \
+    X(GUEST_SKIP_INIT, "INSERT INTO sqlite_sequence (name, seq) SELECT 'guest', 0 WHERE NOT EXISTS " \
+                       "(SELECT 1 FROM sqlite_sequence WHERE name = 'guest')") \
+    X(GUEST_SKIP, "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'guest'") \
     X(GUEST_NEW, "INSERT INTO guest (slot, name, spec, bundle) VALUES (?1, ?2, ?3, ?4)") \
     X(GUEST_SPEC, "UPDATE guest SET spec = ?2, bundle = ?3, generation = generation + 1, removing = 0, purge = NULL " \
                   "WHERE id = ?1") \
@@ -34,6 +39,7 @@
     X(NETWORKS, "SELECT name, spec, removing FROM network ORDER BY name") \
     X(NETWORK_PUT, "INSERT INTO network (name, spec) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET spec = ?2, " \
                    "removing = 0") \
+    X(NETWORK_RESTORE, "INSERT OR IGNORE INTO network (name, spec) VALUES (?1, ?2)") \
     X(NETWORK_REMOVING, "UPDATE network SET removing = 1 WHERE name = ?1") \
     X(NETWORK_DROP, "DELETE FROM network WHERE name = ?1 AND removing = 1") \
     X(NICS, "SELECT guest, nic, network, address, address6, mac FROM nic ORDER BY guest, nic") \
