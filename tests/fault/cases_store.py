@@ -8,7 +8,7 @@ import signal
 import sqlite3
 
 from cases_steps import BYSTANDER, begin, with_rich
-from harness import Wrong, proc, procs, read
+from harness import Wrong, network, proc, procs, small
 
 
 def sums(host):
@@ -115,25 +115,44 @@ def wal_cut(host):
     host.start()
     host.apply(with_rich(host))
     alive.check("applied again")
+    host.audit(with_rich(host), volumes=("data",), still=still)
 
 
 def lost(host):
-    """The store is gone while guests run: they go on, and what is applied anew takes nothing of theirs."""
+    """The store is gone while guests run: they go on, and come back from their manifests, a stopped one as stopped."""
+    files = with_rich(host) | {"down.yaml": small("down")}
+    host.start()
+    host.apply(files)
+    host.wish("down", "stop").all()
+    still = host.still(BYSTANDER, "rich")
+    host.kill()
+    alive = Alive(host)
+    for f in glob.glob(f"{host.state}/vmsd.db*"):
+        os.unlink(f)
+    host.start()
+    host.audit(files, down=("down",), volumes=("data",), still=still)
+    alive.check("started without its store")
+
+
+def lost_with_manifest(host):
+    """Nothing tells any more what a root disk was for: it stays, and nobody else gets it."""
     _, still = begin(host, "live")
     host.kill()
     alive = Alive(host)
     roots = {p: os.stat(p).st_ino for p in glob.glob(f"{host.state}/guests/*/root.img")}
-    for f in glob.glob(f"{host.state}/vmsd.db*"):
+    for f in glob.glob(f"{host.state}/vmsd.db*") + glob.glob(f"{host.state}/guests/*/manifest.json"):
         os.unlink(f)
     host.start()
     alive.check("started without its store")
-    s = host.apply_stream(with_rich(host))
-    s.all()
-    alive.check(f"applied again, {s.lines[-1]}")
+    host.apply_stream({"net.yaml": network(), "other.yaml": small("other")}).all()
+    if host.guests()["other"]["state"] != "running":
+        raise Wrong("beside strangers nothing can be started")
     for p, ino in roots.items():
         if not os.path.exists(p) or os.stat(p).st_ino != ino:
             raise Wrong(f"I8: {p} was removed")
-    return str(s.result)
+    for pid, start in alive.pids:
+        if not proc(pid) or proc(pid).start != start:
+            raise Wrong(f"process {pid} of a guest that nobody knows was killed")
 
 
 def run_wiped(host):
@@ -148,4 +167,5 @@ def run_wiped(host):
 
 
 CASES = {"G7_newer_schema": newer_schema, "G10_damaged": damaged, "G10_wal_cut": wal_cut, "G10_lost": lost,
+         "G10_lost_with_manifests": lost_with_manifest,
          "G11_run_wiped": run_wiped}
