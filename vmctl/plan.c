@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <string.h>
+#include <vmsd/spec.h>
 #include "cli.h"
 #include "human.h"
 #include "issues.h"
@@ -49,24 +50,27 @@ static void add_visible(struct text *out, const char *s)
     text_add_visible(out, s, strlen(s), NULL);
 }
 
-/* Sizes are bytes in the canonical spec; people wrote them with a unit. */
+/* As a spec would say it. */
 static void add_value(struct text *out, const char *field, const json_t *v)
 {
-    size_t n = strlen(field);
-    char human[HUMAN_MAX];
+    OWN(str) char *s = v && !json_is_null(v) ? spec_value_text(field, v) : strdup("(none)");
 
-    if (!v || json_is_null(v)) {
-        text_add(out, "(none)");
-    } else if (json_is_integer(v) &&
-               (!strcmp(field, "memory") || !strcmp(field, "disk") || (n > 5 && !strcmp(field + n - 5, ".size")))) {
-        text_add(out, human_size(v, human));
-    } else {
-        OWN(str) char *s = human_value(v);
+    if (s)
+        add_visible(out, s);
+    out->failed |= !s;
+}
 
-        if (s)
-            add_visible(out, s);
-        out->failed |= !s;
-    }
+/* A sum tells that something else changed: what that is depends on whose sum it is. */
+static bool add_sum(struct text *out, const char *field)
+{
+    const char *end = strrchr(field, '.');
+
+    if (!end || strcmp(end, ".digest") != 0)
+        return false;
+    text_add(out, "    ");
+    text_add_visible(out, field, (size_t)(end - field), NULL);
+    text_add(out, !strncmp(field, "install[", 8) ? ": script, inputs or environment changed\n" : ": content changed\n");
+    return true;
 }
 
 static void add_fields(struct text *out, const json_t *fields)
@@ -77,6 +81,8 @@ static void add_fields(struct text *out, const json_t *fields)
     json_array_foreach(fields, i, f) {
         const char *field = json_str(f, "field", "");
 
+        if (add_sum(out, field))
+            continue;
         text_add(out, "    ");
         add_visible(out, field);
         text_add(out, ": ");

@@ -1,6 +1,7 @@
 /* vmctl show: why is it not healthy? on one screen. */
 #include <string.h>
 #include <vmsd/clock.h>
+#include <vmsd/spec.h>
 #include "cli.h"
 #include "human.h"
 #include "select.h"
@@ -210,6 +211,7 @@ static void show_spec(struct page *p, json_t *spec)
         return;
     heading(p, "Spec");
     json_object_foreach(spec, key, v) {
+        OWN(str) char *said = NULL;
         bool skip =
             json_is_null(v) || (json_is_array(v) && !json_array_size(v)) || (json_is_object(v) && !json_object_size(v));
 
@@ -217,15 +219,8 @@ static void show_spec(struct page *p, json_t *spec)
             skip |= !strcmp(key, elsewhere[i]);
         if (skip)
             continue;
-        if (json_is_integer(v) && (!strcmp(key, "memory") || !strcmp(key, "disk"))) {
-            char size[HUMAN_MAX];
-
-            row(p, key, human_size(v, size));
-        } else {
-            OWN(str) char *s = human_value(v);
-
-            row(p, key, s);
-        }
+        said = spec_value_text(key, v);
+        row(p, key, said);
     }
 }
 

@@ -137,6 +137,10 @@ OWN_DEFINE(network_spec, struct network_spec *, network_spec_free)
 int spec_template(const char *text, size_t n, const char *(*lookup)(const char *name, void *arg), void *arg, char **out,
                   struct vm_err *e);
 
+/* A value of the canonical spec as one would write it: "512M", "[core, data]", "{host: 8080, guest: 80}". field: as the
+ * plan names it, "health[0].every"; an unknown one is written as it is. Yours; NULL: no memory. */
+char *spec_value_text(const char *field, const json_t *v);
+
 json_t *spec_schema(void);         /* JSON Schema, draft 2020-12, from the field table; yours */
 char *spec_reference(void);        /* Markdown reference of all fields, from the same table; yours */
 

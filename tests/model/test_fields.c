@@ -276,6 +276,68 @@ START_TEST(test_template)
 }
 END_TEST
 
+/* What is written for people can be read again, and means the same. */
+START_TEST(test_written_values_read_again)
+{
+    OWN(guest_spec) struct guest_spec *g = help_guest(
+        "kind: container\nname: a\nimage: {tar: /srv/a.tar, sha256: "
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855}\nmemory: 1536M\ncpus: 0.5\ntags: [x, y-1]\n"
+        "ports: [{host: \"[::1]:80\", guest: 80}, {host: 8080, guest: 81, proto: udp}]\n"
+        "allow: {from: [\"tag:x\", host], tcp: [80, 90-91], icmp: true}\n"
+        "env: {A: 'two words, and \"more\": {}', B: '', C: '-', D: 'a: b', E: 'true', F: 12}\n"
+        "install: [scripts/base.sh, {script: scripts/base.sh, args: [--x, '#'], timeout: 90s, inputs: files/web}]\n"
+        "health: [{exec: [a b], every: 1500ms, start_period: 0s}, {http: {body: 'x, y'}}, {units: true}]\n"
+        "volumes: {name: v, target: /v, size: 20G}\nfiles: {source: files/site.conf, target: /etc/s, mode: \"0600\"}\n"
+        "restart: {backoff: 250ms..1h, give_up: never}\nlimits: {net: {rx: 1M}}\nstop_timeout: 90s\n");
+    OWN(text) struct text again = {0};
+    OWN(guest_spec) struct guest_spec *back = NULL;
+    const char *key;
+    json_t *v;
+
+    json_object_foreach(g->json, key, v) {
+        OWN(str) char *said = spec_value_text(key, v);
+
+        text_addf(&again, "%s: %s\n", key, said);
+    }
+    back = help_guest(again.s);
+    ck_assert_msg(json_equal(g->json, back->json), "%s", again.s);
+}
+END_TEST
+
+START_TEST(test_values_of_fields_by_name)
+{
+    static const struct {
+        const char *field, *json, *text;
+    } rows[] = {
+        {"memory", "536870912", "512M"},
+        {"health[3].every", "90000", "90s"},
+        {"health[3].start_period", "0", "0s"},
+        {"volumes[a.b].size", "1073741824", "1G"},
+        {"files[/etc/x.conf].mode", "\"0600\"", "0600"},
+        {"env.MEMORY", "\"two words\"", "two words"},
+        {"install[0].env.timeout", "\"5\"", "5"},
+        {"restart.backoff", "[1000, 60000]", "1s..1m"},
+        {"restart.give_up", "[10, 600000]", "10/10m"},
+        {"network", "[{\"name\": \"lab\"}]", "lab"},
+        {"network", "[{\"name\": \"a\", \"address\": \"10.0.0.1\"}, {\"name\": \"b\"}]", "[{name: a, address: 10.0.0.1}, b]"},
+        {"tags", "[]", "[]"},
+        {"secrets[pw]", "{\"digest\": \"00\", \"file\": \"/pw\", \"name\": \"pw\"}", "{name: pw, file: /pw}"},
+        {"subnet", "\"10.0.0.0/24\"", "10.0.0.0/24"},
+        {"of.another.version", "{\"a\": [1, \"b c\", null]}", "{a: [1, \"b c\", null]}"},
+        {"memory", "\"not what it should be\"", "not what it should be"},
+        {"health[", "5", "5"},
+        {"", "true", "true"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        OWN(json) json_t *v = json_loads(rows[i].json, JSON_DECODE_ANY, NULL);
+        OWN(str) char *said = spec_value_text(rows[i].field, v);
+
+        ck_assert_str_eq(said, rows[i].text);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fields");
@@ -283,6 +345,8 @@ int main(void)
     SRunner *r = srunner_create(s);
     int failed;
 
+    tcase_add_test(t, test_written_values_read_again);
+    tcase_add_test(t, test_values_of_fields_by_name);
     tcase_add_test(t, test_documented);
     tcase_add_test(t, test_defaults_are_valid);
     tcase_add_test(t, test_examples_are_valid);

@@ -308,7 +308,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     has "db                rebuild  throws its root away; volumes stay"
     has "image: debian-11 -> debian-12"
     has "memory: 256M -> 384M"
-    has 'tags: (none) -> ["core","data"]'
+    has 'tags: (none) -> [core, data]'
     has "runs: scripts/base.sh, scripts/postgres.sh"
     has "dns               live     no downtime"
     has "rss               restart  restarts the guest"
