@@ -164,7 +164,7 @@ audit() {
     vmctl apply -y --prune "$W/specs"
     for v in $(get volumes | jq -r '.volumes[].name'); do vmctl volume rm "$v"; done
     equal "$(get guests)" '{"guests":[]}'
-    within 5 nothing_left || { nothing_left; return 1; }
+    within 5 nothing_left >/dev/null || { nothing_left; return 1; }
     vmsd_stop || return 1
     found=$(grep -E 'AddressSanitizer|LeakSanitizer|runtime error|does not fit state' "$W/log") || true
     equal "$found" ""
@@ -174,7 +174,7 @@ nothing_left() {
     local bad=
     found() { [ -z "$2" ] || { echo "left: $1: $2"; bad=1; }; }
     found process "$(guest_processes)"
-    found mount "$(grep -F "$W/" "/proc/$(vmsd_pid)/mountinfo" | grep -v "$W/state/images")"
+    found mount "$(grep -F "$W/" "/proc/$(vmsd_pid)/mountinfo" | grep -vE "$W/state(/images/.*)? ")"
     found loop "$(losetup -l -n -O NAME,BACK-FILE | grep -F "$W/")"
     found cgroup "$(find "/sys/fs/cgroup/"*"/${W##*/}/vmsd" -mindepth 1 -type d 2>/dev/null)"
     found link "$(inside ip -o link | grep -vE '^[0-9]+: lo:')"
