@@ -5,9 +5,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/magic.h>
+#include <linux/sched.h>
 #include <math.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -131,21 +134,35 @@ int cgroup_keeper_open(const struct cgroup *c, int *fd, struct vm_err *e)
     return 0;
 }
 
-int cgroup_agent(const struct cgroup *c, struct strv *join, struct vm_err *e)
+int cgroup_agent(const struct cgroup *c, int *born, struct strv *join, struct vm_err *e)
 {
     char dir[CGROUP_PATH + 24];
+    int fd = -1;
 
     /* Only leaves may hold processes in v2; in v1 any group may, but name=systemd is left to the guest's init. */
-    if (*c->guest) {
-        snprintf(dir, sizeof dir, "%s/agent", c->guest);
-        if (!dir_make(dir))
-            return vm_fail_sys(e, "make %s", dir);
-        strv_add(join, dir);
-    }
     for (int i = 0; i < V1_COUNT; i++)
         if (i != V1_SYSTEMD && *c->v1[i])
-            strv_add(join, c->v1[i]);
-    return join->failed ? vm_no_memory(e) : 0;
+            strv_addf(join, "%s/tasks", c->v1[i]);
+    if (join->failed)
+        return vm_no_memory(e);
+    if (*c->guest) {
+        snprintf(dir, sizeof dir, "%s/agent", c->guest);
+        if ((fd = path_mkdirs_host(dir, 0755, e)) < 0)
+            return -1;
+    }
+    *born = fd;
+    return 0;
+}
+
+pid_t cgroup_fork(int group)
+{
+    struct clone_args args = {.exit_signal = SIGCHLD};
+
+    if (group >= 0) {
+        args.flags = CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)group;
+    }
+    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 
 /* ---- limits ---- */

@@ -32,8 +32,12 @@ void cgroup_of(uint32_t id, struct cgroup *out);
 int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e);
 /* An fd of the keeper's group, to be born in; -1 without error where there is none. */
 int cgroup_keeper_open(const struct cgroup *c, int *fd, struct vm_err *e);
-/* The directory whose processes are charged to the guest but are not its payload; made when missing. Appends to join. */
-int cgroup_agent(const struct cgroup *c, struct strv *join, struct vm_err *e);
+/* Where processes are charged to the guest but are not its payload: an fd of a group to be born in (v2; made when missing;
+ * -1 where there is none), and files that a process without threads writes "0" to (v1; appended to join). */
+int cgroup_agent(const struct cgroup *c, int *born, struct strv *join, struct vm_err *e);
+/* fork, into the group of that fd, unless it is -1. Moving a process there later has every fork on the host wait, and the
+ * move for all CPUs: 10 ms and more. The child may only do what is safe after fork. */
+pid_t cgroup_fork(int group);
 /* Puts limits in force. devices: block devices of the guest, for I/O. */
 int cgroup_limits(const struct cgroup *c, const struct guest_spec *s, const dev_t *devices, size_t n_devices,
                   struct vm_err *e);

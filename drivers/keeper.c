@@ -195,13 +195,15 @@ __attribute__((noreturn)) static void child_fail(const char *what)
     _exit(1);
 }
 
+/* By tasks, of which a process without threads has but one: cgroup.procs would have every fork on the host wait for the
+ * move, and the move for all CPUs, 10 ms and more. */
 static void cgroups_join(void)
 {
     for (size_t i = 0; i < keeper.plan.n_cgroups; i++) {
         char path[512];
         int fd;
 
-        snprintf(path, sizeof path, "%s/cgroup.procs", keeper.plan.cgroups[i]);
+        snprintf(path, sizeof path, "%s/tasks", keeper.plan.cgroups[i]);
         if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0 || write(fd, "0", 1) != 1)
             child_fail(path);
         close(fd);

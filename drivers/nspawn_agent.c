@@ -27,7 +27,7 @@ enum { ENTER_NS = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CL
 struct entry {
     int leader;      /* pidfd */
     int sock;        /* the agent's end */
-    int groups[GROUPS_MAX_JOIN]; size_t n_groups; /* cgroup.procs, open for writing */
+    int groups[GROUPS_MAX_JOIN]; size_t n_groups; /* to write "0" to */
     uint64_t caps;   /* bounding set of the guest's init */
     bool no_new_privs;
     int report;      /* "step\0" and errno on failure; nothing, closed by exec, on success */
@@ -153,20 +153,16 @@ static int bounding_read(pid_t pid, uint64_t *caps, struct vm_err *e)
     return 0;
 }
 
-static int groups_open(uint32_t id, struct entry *x, struct vm_err *e)
+static int groups_open(uint32_t id, struct entry *x, int *born, struct vm_err *e)
 {
     OWN(strv) struct strv join = {0};
     struct cgroup c;
 
     cgroup_of(id, &c);
-    if (cgroup_agent(&c, &join, e) < 0)
+    if (cgroup_agent(&c, born, &join, e) < 0)
         return -1;
     for (size_t i = 0; i < join.n && i < GROUPS_MAX_JOIN; i++) {
-        OWN(str) char *path = text_format("%s/cgroup.procs", join.v[i]);
-
-        if (!path)
-            return vm_no_memory(e);
-        if ((x->groups[x->n_groups] = path_open_host(path, O_WRONLY, e)) < 0)
+        if ((x->groups[x->n_groups] = path_open_host(join.v[i], O_WRONLY, e)) < 0)
             return -1;
         x->n_groups++;
     }
@@ -193,9 +189,9 @@ static int report_read(int report, struct deadline d, struct vm_err *e)
     return vm_fail_sys(e, "%s", r.step);
 }
 
-static int entry_run(struct entry *x, int report, struct deadline d, struct vm_err *e)
+static int entry_run(struct entry *x, int born, int report, struct deadline d, struct vm_err *e)
 {
-    pid_t child = fork();
+    pid_t child = cgroup_fork(born);
     int rc;
 
     if (child < 0)
@@ -217,10 +213,11 @@ int nspawn_agent(const struct drv_guest *g, const struct drv_proc *p, struct dea
     struct entry x = {.leader = -1, .sock = -1, .report = -1, .no_new_privs = g->spec->security.no_new_privileges};
     OWN(fd) int mine = -1;
     OWN(fd) int report = -1;
+    OWN(fd) int born = -1;
     int pair[2], rc = -1;
 
     if ((x.leader = keeper_leader_open(p, e)) < 0 || bounding_read(p->leader, &x.caps, e) < 0 ||
-        groups_open(g->id, &x, e) < 0)
+        groups_open(g->id, &x, &born, e) < 0)
         goto out;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         vm_fail_sys(e, "socketpair");
@@ -232,7 +229,7 @@ int nspawn_agent(const struct drv_guest *g, const struct drv_proc *p, struct dea
         goto out;
     }
     report = pair[0], x.report = pair[1];
-    if ((rc = entry_run(&x, report, d, e)) == 0)
+    if ((rc = entry_run(&x, born, report, d, e)) == 0)
         *fd = take_fd(&mine);
 out:
     fd_drop(x.leader);

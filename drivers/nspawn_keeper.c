@@ -1,15 +1,16 @@
 #include "nspawn.h"
 
+#include "cgroup.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/pidfd.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vmsd/path.h>
@@ -48,18 +49,6 @@ __attribute__((noreturn)) static void keeper_exec(const struct nspawn_plan *p, c
     _exit(127);
 }
 
-/* Born in the cgroup rather than moved there: a move has every fork on the host wait, for 10 ms. */
-static pid_t fork_into(int group)
-{
-    struct clone_args args = {.exit_signal = SIGCHLD};
-
-    if (group >= 0) {
-        args.flags = CLONE_INTO_CGROUP;
-        args.cgroup = (uint64_t)group;
-    }
-    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
-}
-
 int keeper_spawn(const struct nspawn_plan *p, int group, pid_t *pid, int *go, struct vm_err *e)
 {
     OWN(fd) int go_in = -1;
@@ -80,7 +69,7 @@ int keeper_spawn(const struct nspawn_plan *p, int group, pid_t *pid, int *go, st
     if (child == 0) {
         setsid();
         close(go_out); /* or it would hold open itself what tells it that we are gone */
-        if ((keeper = fork_into(group)) == 0)
+        if ((keeper = cgroup_fork(group)) == 0)
             keeper_exec(p, nspawn_programs.keeper, go_in);
         _exit(keeper < 0 || write(back_out, &keeper, sizeof keeper) != sizeof keeper);
     }
@@ -166,16 +155,56 @@ bool pidfd_wait(int pidfd, struct deadline d)
     return n > 0;
 }
 
+/* The close of an inotify waits until every CPU has seen it, for 10 ms and more, in which a guest could already be up. So
+ * a few are kept. What a kept one still tells of its last directory makes somebody look once too often. */
+enum { SPARE_MAX = 16 };
+static struct {
+    pthread_mutex_t lock;
+    int fds[SPARE_MAX];
+    size_t n;
+} spare = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+struct watch {
+    int fd, wd; /* wd -1: failed, errno tells */
+};
+
+static struct watch watch_open(const char *dir)
+{
+    struct watch w = {-1, -1};
+
+    pthread_mutex_lock(&spare.lock);
+    if (spare.n)
+        w.fd = spare.fds[--spare.n];
+    pthread_mutex_unlock(&spare.lock);
+    if (w.fd < 0)
+        w.fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (w.fd >= 0)
+        w.wd = inotify_add_watch(w.fd, dir, IN_MOVED_TO | IN_ONLYDIR);
+    return w;
+}
+
+static void watch_close(struct watch w)
+{
+    if (w.wd >= 0)
+        inotify_rm_watch(w.fd, w.wd);
+    pthread_mutex_lock(&spare.lock);
+    if (w.wd >= 0 && spare.n < SPARE_MAX)
+        spare.fds[spare.n++] = take_fd(&w.fd);
+    pthread_mutex_unlock(&spare.lock);
+    fd_drop(w.fd);
+}
+OWN_DEFINE(watch, struct watch, watch_close)
+
 int keeper_await(const char *run_dir, int keeper, enum state_phase phase, struct deadline d, struct state *out,
                  struct vm_err *e)
 {
-    OWN(fd) int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    OWN(watch) struct watch watch = watch_open(run_dir);
     char events[1024];
 
-    if (watch < 0 || inotify_add_watch(watch, run_dir, IN_MOVED_TO | IN_ONLYDIR) < 0)
+    if (watch.wd < 0)
         return vm_fail_sys(e, "watch '%s'", run_dir);
     for (;;) {
-        struct pollfd p[] = {{.fd = watch, .events = POLLIN}, {.fd = keeper, .events = POLLIN}};
+        struct pollfd p[] = {{.fd = watch.fd, .events = POLLIN}, {.fd = keeper, .events = POLLIN}};
         bool gone = pidfd_wait(keeper, (struct deadline){0}); /* asked first: its last state is then in the file */
         int left = (int)deadline_left(d);
         struct vm_err why = {0};
@@ -196,7 +225,7 @@ int keeper_await(const char *run_dir, int keeper, enum state_phase phase, struct
             return vm_fail(e, VM_E_TIMEOUT, "not there in time; its console log tells how far it came");
         if (poll(p, 2, left) < 0 && errno != EINTR)
             return vm_fail_sys(e, "poll");
-        while (read(watch, events, sizeof events) > 0)
+        while (read(watch.fd, events, sizeof events) > 0)
             ;
     }
 }
