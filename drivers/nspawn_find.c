@@ -54,9 +54,12 @@ static pid_t init_child(pid_t parent)
     snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
     if (parent <= 0 || !(text = proc_read(path)))
         return 0;
-    for (rest = text; (word = strsep(&rest, " "));)
-        if (atoi(word) > 0 && is_init(atoi(word)))
-            return atoi(word);
+    for (rest = text; (word = strsep(&rest, " "));) {
+        pid_t pid = (pid_t)strtol(word, NULL, 10);
+
+        if (pid > 0 && is_init(pid))
+            return pid;
+    }
     return 0;
 }
 

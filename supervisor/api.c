@@ -13,6 +13,13 @@
 #include <unistd.h>
 #include <vmsd/clock.h>
 
+bool api_flag(const struct http_request *r, const char *name)
+{
+    const char *v = http_query(r, name);
+
+    return v && strcmp(v, "0") && strcmp(v, "false") && strcmp(v, "no");
+}
+
 struct guest *api_guest(struct http_request *r, struct world *w)
 {
     const char *name = http_path_arg(r, "name");
@@ -385,37 +392,37 @@ static void metrics_get(struct http_request *r, void *arg)
 enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 64 << 20, SMALL = 64 << 10 };
 
 static const struct http_route routes[] = {
-    {"GET", "/v1/host", ROLE_READ, 0, host_get},
-    {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get},
-    {"GET", "/v1/guests", ROLE_READ, 0, guests_get},
-    {"GET", "/v1/guests/{name}", ROLE_READ, 0, guest_get},
-    {"GET", "/v1/guests/{name}/health", ROLE_READ, 0, health_get},
-    {"GET", "/v1/guests/{name}/usage", ROLE_READ, 0, usage_get},
-    {"GET", "/v1/guests/{name}/inside", ROLE_READ, 0, inside_get},
-    {"GET", "/v1/guests/{name}/logs", ROLE_WRITE, 0, logs_get},
-    {"POST", "/v1/guests/{name}/exec", ROLE_WRITE, SMALL, exec_serve},
-    {"GET", "/v1/guests/{name}/files", ROLE_WRITE, 0, files_get},
-    {"PUT", "/v1/guests/{name}/files", ROLE_WRITE, FILE_MAX, files_put},
-    {"POST", "/v1/guests/{name}/start", ROLE_WRITE, 0, start_post},
-    {"POST", "/v1/guests/{name}/stop", ROLE_WRITE, 0, stop_post},
-    {"POST", "/v1/guests/{name}/restart", ROLE_WRITE, 0, restart_post},
-    {"POST", "/v1/guests/{name}/rebuild", ROLE_WRITE, 0, rebuild_post},
-    {"DELETE", "/v1/guests/{name}", ROLE_WRITE, 0, guest_delete},
-    {"POST", "/v1/validate", ROLE_WRITE, TAR_MAX, validate_post},
-    {"POST", "/v1/plan", ROLE_WRITE, TAR_MAX, plan_post},
-    {"POST", "/v1/apply", ROLE_WRITE, TAR_MAX, apply_post},
-    {"GET", "/v1/jobs", ROLE_READ, 0, jobs_get},
-    {"GET", "/v1/jobs/{id}", ROLE_READ, 0, job_get},
-    {"GET", "/v1/events", ROLE_READ, 0, events_get},
-    {"GET", "/v1/images", ROLE_READ, 0, images_list},
-    {"POST", "/v1/images/{name}/build", ROLE_WRITE, 0, images_build},
-    {"DELETE", "/v1/images/{id}", ROLE_WRITE, 0, images_remove},
-    {"POST", "/v1/images/gc", ROLE_WRITE, 0, images_gc},
-    {"GET", "/v1/volumes", ROLE_READ, 0, volumes_list},
-    {"DELETE", "/v1/volumes/{name}", ROLE_WRITE, 0, volumes_remove},
-    {"GET", "/v1/names", ROLE_READ, 0, names_get},
-    {"GET", "/v1/metrics", ROLE_READ, 0, metrics_get},
-    {"GET", "/v1/openapi.json", ROLE_READ, 0, openapi_get},
+    {"GET", "/v1/host", ROLE_READ, 0, host_get, ""},
+    {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get, ""},
+    {"GET", "/v1/guests", ROLE_READ, 0, guests_get, ""},
+    {"GET", "/v1/guests/{name}", ROLE_READ, 0, guest_get, ""},
+    {"GET", "/v1/guests/{name}/health", ROLE_READ, 0, health_get, ""},
+    {"GET", "/v1/guests/{name}/usage", ROLE_READ, 0, usage_get, "since"},
+    {"GET", "/v1/guests/{name}/inside", ROLE_READ, 0, inside_get, ""},
+    {"GET", "/v1/guests/{name}/logs", ROLE_WRITE, 0, logs_get, "source lines follow script"},
+    {"POST", "/v1/guests/{name}/exec", ROLE_WRITE, SMALL, exec_serve, ""},
+    {"GET", "/v1/guests/{name}/files", ROLE_WRITE, 0, files_get, "path"},
+    {"PUT", "/v1/guests/{name}/files", ROLE_WRITE, FILE_MAX, files_put, "path mode owner"},
+    {"POST", "/v1/guests/{name}/start", ROLE_WRITE, 0, start_post, "wait"},
+    {"POST", "/v1/guests/{name}/stop", ROLE_WRITE, 0, stop_post, "wait"},
+    {"POST", "/v1/guests/{name}/restart", ROLE_WRITE, 0, restart_post, "wait"},
+    {"POST", "/v1/guests/{name}/rebuild", ROLE_WRITE, 0, rebuild_post, "wait"},
+    {"DELETE", "/v1/guests/{name}", ROLE_WRITE, 0, guest_delete, "wait purge"},
+    {"POST", "/v1/validate", ROLE_WRITE, TAR_MAX, validate_post, "base"},
+    {"POST", "/v1/plan", ROLE_WRITE, TAR_MAX, plan_post, "base select prune purge"},
+    {"POST", "/v1/apply", ROLE_WRITE, TAR_MAX, apply_post, "base select prune purge"},
+    {"GET", "/v1/jobs", ROLE_READ, 0, jobs_get, ""},
+    {"GET", "/v1/jobs/{id}", ROLE_READ, 0, job_get, ""},
+    {"GET", "/v1/events", ROLE_READ, 0, events_get, "since follow guest"},
+    {"GET", "/v1/images", ROLE_READ, 0, images_list, ""},
+    {"POST", "/v1/images/{name}/build", ROLE_WRITE, 0, images_build, ""},
+    {"DELETE", "/v1/images/{id}", ROLE_WRITE, 0, images_remove, ""},
+    {"POST", "/v1/images/gc", ROLE_WRITE, 0, images_gc, ""},
+    {"GET", "/v1/volumes", ROLE_READ, 0, volumes_list, ""},
+    {"DELETE", "/v1/volumes/{name}", ROLE_WRITE, 0, volumes_remove, ""},
+    {"GET", "/v1/names", ROLE_READ, 0, names_get, "format"},
+    {"GET", "/v1/metrics", ROLE_READ, 0, metrics_get, NULL},
+    {"GET", "/v1/openapi.json", ROLE_READ, 0, openapi_get, NULL},
 };
 
 static bool in_group(const struct http_peer *p, const gid_t *groups, size_t n, const char *name)

@@ -4,6 +4,8 @@
 
 #include "world.h"
 
+/* A query's switch: there, and neither 0 nor false nor no. */
+bool api_flag(const struct http_request *r, const char *name);
 /* The guest of the path's {name}; NULL: the request has been answered with 404. */
 struct guest *api_guest(struct http_request *r, struct world *w);
 /* The same, with its agent up; else answered with 503. */

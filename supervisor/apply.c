@@ -1,3 +1,4 @@
+#include "api.h"
 #include "apply.h"
 
 #include "bundles.h"
@@ -163,6 +164,7 @@ static void lane_leave(struct applying *a)
 
     w->lane = a->next;
     applying_free(a);
+    jobs_poke(w);
     if (w->lane)
         lane_next(w);
 }
@@ -279,7 +281,7 @@ void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb)
     a->w = w;
     a->verb = verb;
     a->request = r;
-    a->prune = http_query(r, "prune") != NULL;
+    a->prune = api_flag(r, "prune");
     a->uid = http_peer(r)->uid;
     a->pid = http_peer(r)->pid;
     query_list(r, "select", &a->select);

@@ -1,4 +1,5 @@
 /* What happened: a ring in memory, written to the store in batches, streamed to whoever listens. */
+#include "api.h"
 #include "world.h"
 
 #include <inttypes.h>
@@ -352,7 +353,7 @@ void events_serve(struct http_request *r, struct world *w)
     l->seen = (int64_t)from;
     if (guest)
         guest_set_text(&l->guest, guest);
-    if (!http_query(r, "follow")) {
+    if (!api_flag(r, "follow")) {
         l->request = r;
         http_on_abort(r, listener_abort, l);
     } else if (!(l->stream = http_reply_stream(r, 200, "application/x-ndjson", listener_gone, l))) {

@@ -235,7 +235,7 @@ void logs_get(struct http_request *r, void *arg)
     l->w = g->w;
     l->request = r;
     l->install = source && !strcmp(source, "install");
-    l->follow = http_query(r, "follow") != NULL;
+    l->follow = api_flag(r, "follow");
     l->lines = n;
     l->script = (int64_t)nr;
     l->busy = true;

@@ -149,6 +149,28 @@ static const struct http_route *find_route(const struct http_options *o, const s
     return NULL;
 }
 
+/* Is key one of the words of list, which are set apart by blanks? */
+static bool word_of(const char *list, const char *key)
+{
+    size_t n = strlen(key);
+
+    for (const char *at = list; n && (at = strstr(at, key)); at++)
+        if ((at == list || at[-1] == ' ') && (!at[n] || at[n] == ' '))
+            return true;
+    return false;
+}
+
+static int check_query(const struct http_request *r, struct vm_err *e)
+{
+    const char *known = r->route->query;
+
+    for (size_t i = 0; known && i < r->target.n_query; i++)
+        if (!word_of(known, r->target.query[i].key))
+            return vm_fail(e, VM_E_INVALID, "the query has an unknown key '%.40s'; known here: %s", r->target.query[i].key,
+                           *known ? known : "none");
+    return 0;
+}
+
 /* 0, or the status of the refusal in *e. The role is looked at before anything that the answer could tell: one without
  * it gets the same words whether the object is there or not. */
 static int check_head(struct http_request *r, const struct framing *framing, const char *method, struct text *methods,
@@ -175,6 +197,8 @@ static int check_head(struct http_request *r, const struct framing *framing, con
         vm_fail(e, VM_E_ABSENT, "there is nothing at this path");
         return 404;
     }
+    if (check_query(r, e) < 0)
+        return 400;
     if (framing->length > r->route->body_max || (framing->chunked && r->route->body_max == 0)) {
         vm_fail(e, VM_E_TOO_LARGE, "the body here is at most %zu bytes long", r->route->body_max);
         return 413;

@@ -111,7 +111,7 @@ unsigned proc_signal_session(pid_t session, int sig)
         return 0;
     for (struct dirent *d; (d = readdir(proc));)
         if (isdigit((unsigned char)d->d_name[0]))
-            n += signal_member((pid_t)atoi(d->d_name), session, sig);
+            n += signal_member((pid_t)strtol(d->d_name, NULL, 10), session, sig);
     closedir(proc);
     return n;
 }

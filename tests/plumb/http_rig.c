@@ -225,19 +225,19 @@ static void handle_counters(struct http_request *r, void *arg)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/v1/things", ROLE_READ, 0, handle_list},
-    {"GET", "/v1/things/{name}", ROLE_READ, 0, handle_thing},
-    {"PUT", "/v1/things/{name}", ROLE_WRITE, RIG_BODY_MAX, handle_thing},
-    {"DELETE", "/v1/things/{name}", ROLE_WRITE, 0, handle_thing},
-    {"POST", "/v1/things/{name}/big", ROLE_WRITE, 16 << 20, handle_thing},
-    {"GET", "/v1/free", ROLE_NONE, 0, handle_free},
-    {"GET", "/v1/later", ROLE_READ, 0, handle_later},
-    {"GET", "/v1/never", ROLE_READ, 0, handle_never},
-    {"GET", "/v1/stream", ROLE_READ, 0, handle_stream},
-    {"POST", "/v1/emit", ROLE_WRITE, 0, handle_emit},
-    {"POST", "/v1/end", ROLE_WRITE, 0, handle_end},
-    {"POST", "/v1/upgrade", ROLE_WRITE, 100, handle_upgrade},
-    {"GET", "/v1/counters", ROLE_NONE, 0, handle_counters},
+    {"GET", "/v1/things", ROLE_READ, 0, handle_list, "q tags"},
+    {"GET", "/v1/things/{name}", ROLE_READ, 0, handle_thing, NULL},
+    {"PUT", "/v1/things/{name}", ROLE_WRITE, RIG_BODY_MAX, handle_thing, NULL},
+    {"DELETE", "/v1/things/{name}", ROLE_WRITE, 0, handle_thing, NULL},
+    {"POST", "/v1/things/{name}/big", ROLE_WRITE, 16 << 20, handle_thing, NULL},
+    {"GET", "/v1/free", ROLE_NONE, 0, handle_free, NULL},
+    {"GET", "/v1/later", ROLE_READ, 0, handle_later, NULL},
+    {"GET", "/v1/never", ROLE_READ, 0, handle_never, NULL},
+    {"GET", "/v1/stream", ROLE_READ, 0, handle_stream, NULL},
+    {"POST", "/v1/emit", ROLE_WRITE, 0, handle_emit, NULL},
+    {"POST", "/v1/end", ROLE_WRITE, 0, handle_end, NULL},
+    {"POST", "/v1/upgrade", ROLE_WRITE, 100, handle_upgrade, NULL},
+    {"GET", "/v1/counters", ROLE_NONE, 0, handle_counters, NULL},
 };
 
 static enum http_role role_of(const struct http_peer *p, const gid_t *groups, size_t n, void *arg)
