@@ -177,26 +177,60 @@ static int open_parent(int dir, const char *rel, const char **name, struct vm_er
     return path_open(dir, parent, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
 }
 
+/* A file without a name, where the file system has such; else by the name of `scratch`, which a crash would leave. */
+static int open_draft(int parent, char *scratch, size_t size, mode_t mode, bool *named, struct vm_err *e)
+{
+    uint32_t salt = 0;
+    int fd = path_open(parent, ".", PATH_BENEATH, O_TMPFILE | O_WRONLY, mode, NULL);
+
+    *named = fd < 0;
+    if (fd >= 0)
+        return fd;
+    if (getrandom(&salt, sizeof salt, 0) < 0)
+        return vm_fail_sys(e, "random name for '%s'", scratch);
+    snprintf(scratch + strlen(scratch), size - strlen(scratch), "%08x", salt);
+    return path_open(parent, scratch, PATH_BENEATH, O_WRONLY | O_CREAT | O_EXCL, mode, e);
+}
+
+/* Names a whole draft by its scratch name, which one writer after the other uses: what a crash left there goes with the
+ * next. */
+static int name_draft(int fd, int parent, const char *scratch)
+{
+    char self[32];
+
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, self, parent, scratch, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
+    if (errno != EEXIST || (unlinkat(parent, scratch, 0) < 0 && errno != ENOENT))
+        return -1;
+    return linkat(AT_FDCWD, self, parent, scratch, AT_SYMLINK_FOLLOW);
+}
+
+/* Two writers at once: each has a whole file, and whichever is renamed last stays. That the scratch name is gone means
+ * that the other one was faster. */
+static int put_draft(int parent, const char *scratch, const char *name, bool named)
+{
+    return renameat(parent, scratch, parent, name) < 0 && (named || errno != ENOENT) ? -1 : 0;
+}
+
 int path_write(int dir, const char *rel, const void *p, size_t n, mode_t mode, struct vm_err *e)
 {
     OWN(fd) int parent = -1, fd = -1;
     const char *name;
     char scratch[NAME_MAX];
-    uint32_t salt = 0;
+    bool named;
 
     if ((parent = open_parent(dir, rel, &name, e)) < 0)
         return -1;
-    if (getrandom(&salt, sizeof salt, 0) < 0)
-        return vm_fail_sys(e, "random name for '%s'", rel);
-    snprintf(scratch, sizeof scratch, ".%.200s.%08x", name, salt);
-    fd = path_open(parent, scratch, PATH_BENEATH, O_WRONLY | O_CREAT | O_EXCL, mode, e);
-    if (fd < 0)
+    snprintf(scratch, sizeof scratch, ".%.200s.new", name);
+    if ((fd = open_draft(parent, scratch, sizeof scratch, mode, &named, e)) < 0)
         return -1;
     if (path_write_all(fd, p, n, e) < 0) {
         vm_context(e, "write '%s'", rel);
         goto undo;
     }
-    if (fchmod(fd, mode) < 0 || fsync(fd) < 0 || renameat(parent, scratch, parent, name) < 0) {
+    if (fchmod(fd, mode) < 0 || fsync(fd) < 0 || (!named && name_draft(fd, parent, scratch) < 0) ||
+        put_draft(parent, scratch, name, named) < 0) {
         vm_fail_sys(e, "write '%s'", rel);
         goto undo;
     }
@@ -204,7 +238,8 @@ int path_write(int dir, const char *rel, const void *p, size_t n, mode_t mode, s
         return vm_fail_sys(e, "write '%s'", rel);
     return 0;
 undo:
-    unlinkat(parent, scratch, 0);
+    if (named)
+        unlinkat(parent, scratch, 0);
     return -1;
 }
 
