@@ -43,36 +43,40 @@ static void judge_init(const struct doctor_facts *f, json_t *list)
     if (f->host.systemd)
         say(list, OK, "init", NULL, "systemd runs this host: every guest lives in a scope of its own in vms.slice");
     else
-        say(list, INFO, "init", "nothing must be done; with systemd as init, guests show in systemctl and machinectl",
-            "systemd does not run this host: guests are kept by vms-keeper alone");
+        say(list, INFO, "init", NULL,
+            "systemd does not run this host: guests are kept by vms-keeper alone, and systemctl does not show them");
     if (f->run_tmpfs)
         say(list, OK, "runtime directory", NULL, "%s is in memory", f->run_dir);
     else
-        say(list, INFO, "runtime directory", "mount a tmpfs on /run",
+        say(list, INFO, "runtime directory", "keep the socket below /run, and on /run a tmpfs",
             "%s is on a disk: what a crash of the host leaves there is tidied up by vmsd, not by the boot", f->run_dir);
 }
 
 static void judge_cgroups(const struct doctor_facts *f, json_t *list)
 {
-    const struct { bool there; const char *what, *but, *lost; } controllers[] = {
-        {f->host.cgroup_memory, "memory limits", "", "memory: a guest can use all memory of the host"},
-        {f->host.cgroup_cpu, "CPU limits", "", "cpus, limits.cpu_weight: a guest can take all CPUs"},
-        {f->host.cgroup_pids, "process limits", "", "limits.pids: a guest can start processes until the host has no more"},
-        {f->host.cgroup_io, "I/O limits", f->host.cgroup2 ? "" : ", but not for buffered writes (control groups version 1)",
-         "limits.io: a guest can keep the disks busy"},
+    const struct { bool there; const char *what, *lost, *mend; } controllers[] = {
+        {f->host.cgroup_memory, "memory limits", "memory: a guest can use all memory of the host",
+         "boot with cgroup_enable=memory and without cgroup_disable=memory (Raspberry Pi: /boot/firmware/cmdline.txt)"},
+        {f->host.cgroup_cpu, "CPU limits", "cpus, limits.cpu_weight: a guest can take all CPUs",
+         "use a kernel with CONFIG_CGROUP_SCHED"},
+        {f->host.cgroup_pids, "process limits", "limits.pids: a guest can start processes until the host has no more",
+         "use a kernel with CONFIG_CGROUP_PIDS"},
+        {f->host.cgroup_io, "I/O limits", "limits.io: a guest can keep the disks busy",
+         "use a kernel with CONFIG_BLK_CGROUP"},
     };
 
     if (f->host.cgroup2)
         say(list, OK, "control groups", NULL, "version 2");
     else
-        say(list, INFO, "control groups", "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 on /sys/fs/cgroup",
-            "version 1 or none: usage shows less, above all no pressure");
+        say(list, INFO, "control groups", f->host.systemd ? "boot with systemd.unified_cgroup_hierarchy=1" :
+            "boot with cgroup_no_v1=all, and mount cgroup2 on /sys/fs/cgroup",
+            "version 1: limits.io does not hold for buffered writes, and usage shows pressure only where version 2 is on "
+            "/sys/fs/cgroup/unified");
     for (size_t i = 0; i < ARRAY_LEN(controllers); i++) {
         if (controllers[i].there)
-            say(list, OK, controllers[i].what, NULL, "they hold%s", controllers[i].but);
+            say(list, OK, controllers[i].what, NULL, "they hold");
         else
-            say(list, WARNING, controllers[i].what, "enable the controller on the kernel's command line (cgroup_enable=…)",
-                "the host cannot enforce %s", controllers[i].lost);
+            say(list, WARNING, controllers[i].what, controllers[i].mend, "the host cannot enforce %s", controllers[i].lost);
     }
 }
 

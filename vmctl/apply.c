@@ -19,12 +19,13 @@ static int ask(struct cli *cli, const struct source *s, bool *go, struct vm_err 
     if (cli_has(cli, OPT_YES) || cli->json || !isatty(STDIN_FILENO) || !term_is_tty())
         return 0;
     source_path(s, "/v1/plan", &path);
+    if (cli_has(cli, OPT_PRUNE))
+        client_query(&path, "prune", "1");
     if (path.failed)
         return vm_no_memory(e);
     if (client_post(&cli->client, path.s, s->tar, s->n, &plan, e) < 0)
         return -1;
-    if (!plan_destroys(plan) && !cli_has(cli, OPT_PURGE_VOLUME) &&
-        !(cli_has(cli, OPT_PRUNE) && json_array_size(json_object_get(plan, "orphans"))))
+    if (!plan_destroys(plan) && !cli_has(cli, OPT_PURGE_VOLUME))
         return 0;
     plan_show(plan, true, term_has_colour(), &shown);
     for (size_t i = 0; i < cli->values[OPT_PURGE_VOLUME].n; i++) {

@@ -146,8 +146,11 @@ static int command_check(struct cli *cli, struct vm_err *e)
     if (format && strcmp(format, "json") != 0 && strcmp(format, "table") != 0)
         return vm_fail(e, VM_E_INVALID, "-o %.40s: unknown format; json or table", format);
     cli->json = format && !strcmp(format, "json");
-    if (cli->n_args < c->least || cli->n_args > c->most)
-        return vm_fail(e, VM_E_INVALID, "usage: vmctl %s %s", c->name, c->usage ? c->usage : "");
+    if (cli->n_args < c->least)
+        return vm_fail(e, VM_E_INVALID, "an argument is missing; usage: vmctl %s %s", c->name, c->usage);
+    if (cli->n_args > c->most)
+        return vm_fail(e, VM_E_INVALID, "too many arguments, from '%.100s' on; usage: vmctl %s%s%s",
+                       cli->args[c->most], c->name, c->usage && *c->usage ? " " : "", c->usage ? c->usage : "");
     return 0;
 }
 

@@ -15,23 +15,23 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
  * different commands, never in the same. */
 #define CLI_OPTIONS(X) \
     X(HELP, 'h', "help", NULL, "show this help") \
-    X(SOCKET, 0, "socket", "PATH", "the daemon's socket; default: $VMSD_SOCKET or " CLIENT_SOCKET) \
-    X(OUTPUT, 'o', "output", "FORMAT", "json: the API's documents; table: for people, the default") \
+    X(SOCKET, 0, "socket", "PATH", "socket; default: $VMSD_SOCKET or " CLIENT_SOCKET) \
+    X(OUTPUT, 'o', "output", "FORMAT", "json: the API's documents; table: for people") \
     X(TAG, 't', "tag", "TAG", "guests with this tag; may repeat") \
     X(ALL, 0, "all", NULL, "every guest") \
-    X(PRUNE, 0, "prune", NULL, "also remove guests that the directory no longer has; their volumes stay") \
+    X(PRUNE, 0, "prune", NULL, "remove guests that left the directory; volumes stay") \
     X(PURGE_VOLUME, 0, "purge", "VOLUME", "delete this volume and its data; may repeat") \
     X(PURGE, 0, "purge", NULL, "delete its volumes and their data too") \
     X(YES, 'y', "yes", NULL, "do not ask before a root or a volume is thrown away") \
     X(FOLLOW, 'f', "follow", NULL, "go on with what comes; ends with Ctrl-C") \
-    X(INSTALL, 0, "install", "[NN]", "the output of the install scripts, or of script NN only") \
+    X(INSTALL, 0, "install", "[NN]", "output of the install scripts, or of script NN only") \
     X(LINES, 'n', "lines", "N", "only the last N lines") \
     X(SINCE, 0, "since", "ID", "only events after this one") \
     X(STDIN, 'i', "interactive", NULL, "forward standard input even if it is a terminal") \
     X(TTY, 't', "tty", NULL, "give the command a terminal") \
     X(USER, 'u', "user", "USER", "run as this user of the guest; default: root") \
     X(ENV, 'e', "env", "K=V", "set an environment variable; may repeat") \
-    X(WORKDIR, 'w', "workdir", "DIR", "run in this directory of the guest")
+    X(WORKDIR, 'w', "workdir", "DIR", "run in this directory; default: the user's home")
 #define X(id, letter, word, argument, help) OPT_##id,
 enum cli_option { CLI_OPTIONS(X) OPT_COUNT };
 #undef X
@@ -61,7 +61,7 @@ enum {
 #define MANY SIZE_MAX
 #define CLI_COMMANDS(X) \
     X(apply, "apply", "[DIR|-] [NAME…]", OPTS_SELECT | OPT(PRUNE) | OPT(PURGE_VOLUME) | OPT(YES), 0, MANY, \
-      "make the host as the directory (vms.d) or the tar on standard input says") \
+      "make the host as the directory (vms.d) or tar (-) says") \
     X(plan, "plan", "[DIR|-] [NAME…]", OPTS_SELECT, 0, MANY, "show what apply would change, and what it costs") \
     X(validate, "validate", "[DIR]", OPTS_DATA, 0, 1, "check the specs of a directory (vms.d); needs no daemon") \
     X(ls, "ls", "[NAME…]", OPTS_SELECT, 0, MANY, "list guests") \

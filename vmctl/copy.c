@@ -142,7 +142,9 @@ static int file_in(struct copy *c, int fd, const struct stat *st, const char *ta
 
 static int directory_in(struct copy *c, int fd, const char *target, struct vm_err *e)
 {
-    const char *argv[] = {"/bin/sh", "-c", "mkdir -p -- \"$1\" && cd -- \"$1\" && exec tar -xf -", "sh", target, NULL};
+    static const char script[] = "[ -d \"$1\" ] || [ ! -e \"$1\" ] || { echo 'it is there and no directory' >&2; exit 1; }; "
+                                 "mkdir -p -- \"$1\" && cd -- \"$1\" && exec tar -xf -";
+    const char *argv[] = {"/bin/sh", "-c", script, "sh", target, NULL};
     OWN(fd) int from = -1;
     pid_t pid;
     int rc;

@@ -52,8 +52,8 @@ static void help_all(struct text *out)
         if (cli_commands[i].usage)
             pair(out, cli_commands[i].name, cli_commands[i].help, 11);
     help_options(OPTS_ALWAYS | OPTS_DATA, out);
-    text_add(out, "\nExit status: 0 done, 1 failed, 2 usage or bad spec, 3 vmsd not reached, 4 some guests unhealthy.\n"
-                  "vmctl COMMAND --help tells more.\n");
+    text_add(out, "\nExit status: 0 done, 1 failed, 2 usage or bad spec, 3 vmsd not reached,\n"
+                  "4 some guests unhealthy. vmctl COMMAND --help and man vmctl tell more.\n");
 }
 
 void cli_help(const struct cli_command *c, struct text *out)

@@ -13,7 +13,7 @@ int cmd_host(struct cli *cli)
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     OWN(json) json_t *h = NULL;
-    OWN(str) char *cgroup = NULL, *systemd = NULL;
+    OWN(str) char *cgroup = NULL;
     struct vm_err e = {0};
     char a[HUMAN_MAX], b[HUMAN_MAX], c[HUMAN_MAX];
     const json_t *counts;
@@ -26,11 +26,10 @@ int cmd_host(struct cli *cli)
         return cli_written(cli_print_json(h));
     counts = json_object_get(h, "counts");
     cgroup = human_value(json_object_get(h, "cgroup"));
-    systemd = human_value(json_object_get(h, "systemd"));
     term_say("%s: vmsd %s, Linux %s, up %s", json_str(h, "hostname", "-"), json_str(h, "version", "-"),
              json_str(h, "kernel", "-"), human_seconds(json_object_get(h, "uptime"), a));
-    term_say("%s processors, %s memory, systemd %s, cgroup %s", human_int(json_object_get(h, "cpus"), a),
-             human_size(json_object_get(h, "memory_bytes"), b), systemd ? systemd : "-", cgroup ? cgroup : "-");
+    term_say("%s processors, %s memory, %s, cgroup %s", human_int(json_object_get(h, "cpus"), a),
+             human_size(json_object_get(h, "memory_bytes"), b), json_flag(h, "systemd", false) ? "systemd" : "no systemd", cgroup ? cgroup : "-");
     term_say("%s guests, %s running, %s healthy", human_int(json_object_get(counts, "guests"), a),
              human_int(json_object_get(counts, "running"), b), human_int(json_object_get(counts, "healthy"), c));
     putchar('\n');
@@ -44,31 +43,60 @@ int cmd_host(struct cli *cli)
     return cli_written(table_print(&t));
 }
 
-/* One finding: "error    no KVM: why" and below it how to mend it. */
-static void add_finding(struct text *out, const json_t *f)
+enum { LEVEL = 9 }; /* cells before what a finding says */
+
+/* "error    no KVM: why", over several lines where the terminal is narrow. */
+static void add_line(struct text *out, const char *level, const char *said)
 {
-    const char *level = json_str(f, "level", "info"), *what = json_str(f, "what", ""), *why = json_str(f, "why", ""),
-               *mend = json_str(f, "mend", "");
-    OWN(text) struct text word = {0};
+    OWN(text) struct text word = {0}, shown = {0};
 
     text_add_visible(&word, level, strlen(level), NULL);
-    if (word.failed) {
-        out->failed = true;
+    text_add_visible(&shown, said, strlen(said), NULL);
+    out->failed |= word.failed || shown.failed;
+    if (out->failed)
         return;
-    }
-    term_add_styled(out, word.s ? word.s : "", term_style_of(level), term_has_colour());
-    text_addf(out, "%*s  ", (int)(word.len < 7 ? 7 - word.len : 0), "");
-    text_add_visible(out, what, strlen(what), NULL);
-    if (*why) {
-        text_add(out, ": ");
-        text_add_visible(out, why, strlen(why), NULL);
-    }
-    text_add(out, "\n");
-    if (*mend) {
-        text_add(out, "         to mend it: ");
-        text_add_visible(out, mend, strlen(mend), NULL);
-        text_add(out, "\n");
-    }
+    if (word.len)
+        term_add_styled(out, word.s, term_style_of(level), term_has_colour());
+    term_add_spaces(out, word.len < LEVEL - 1 ? LEVEL - word.len : 1);
+    term_add_wrapped(out, shown.s ? shown.s : "", LEVEL, term_is_tty() ? term_columns() : 0);
+}
+
+/* One finding, and below it how to mend it. */
+static void add_finding(struct text *out, const json_t *f)
+{
+    const char *level = json_str(f, "level", "info"), *why = json_str(f, "why", ""), *mend = json_str(f, "mend", "");
+    OWN(text) struct text what = {0}, how = {0};
+
+    text_addf(&what, "%s%s%s", json_str(f, "what", ""), *why ? ": " : "", why);
+    text_addf(&how, "%s%s", !strcmp(level, "info") ? "to change it: " : "to mend it: ", mend);
+    out->failed |= what.failed || how.failed;
+    if (out->failed)
+        return;
+    add_line(out, level, what.s);
+    if (*mend)
+        add_line(out, "", how.s);
+}
+
+/* The worst first; what is well, by name only: -o json has it all. */
+static void add_findings(struct text *out, const json_t *findings)
+{
+    static const char *const levels[] = {"error", "warning", "info"};
+    OWN(json) json_t *well = json_array();
+    OWN(str) char *names = NULL;
+    json_t *f;
+    size_t i;
+
+    for (size_t k = 0; k < ARRAY_LEN(levels); k++)
+        json_array_foreach(findings, i, f)
+            if (!strcmp(json_str(f, "level", "info"), levels[k]))
+                add_finding(out, f);
+    json_array_foreach(findings, i, f)
+        if (!strcmp(json_str(f, "level", ""), "ok"))
+            json_array_append(well, json_object_get(f, "what"));
+    names = human_list(well);
+    out->failed |= !names;
+    if (names && *names)
+        add_line(out, "ok", names);
 }
 
 int cmd_doctor(struct cli *cli)
@@ -82,10 +110,9 @@ int cmd_doctor(struct cli *cli)
 
     if (client_json(&cli->client, "GET", "/v1/doctor", &doc, &e) < 0)
         return cli_fail(cli, &e);
-    json_array_foreach(json_object_get(doc, "findings"), i, f) {
+    json_array_foreach(json_object_get(doc, "findings"), i, f)
         bad |= !strcmp(json_str(f, "level", ""), "error");
-        add_finding(&out, f);
-    }
+    add_findings(&out, json_object_get(doc, "findings"));
     if ((cli->json ? cli_print_json(doc) : term_write(&out)) < 0)
         return cli_written(-1);
     return bad ? EXIT_FAILED : EXIT_DONE;

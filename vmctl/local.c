@@ -31,11 +31,16 @@ int cmd_validate(struct cli *cli)
     OWN(bundle) struct bundle *b = NULL;
     OWN(spec_set) struct spec_set *set = NULL;
     OWN(json) json_t *doc = NULL;
+    OWN(str) char *path = NULL;
     struct spec_host host = {0};
     char guests[HUMAN_MAX], networks[HUMAN_MAX], errors[HUMAN_MAX], warnings[HUMAN_MAX];
     struct vm_err e = {0};
 
-    if (bundle_from_dir(dir, &b, &e) < 0) {
+    if (!strcmp(dir, "-")) {
+        vm_fail(&e, VM_E_INVALID, "validate reads a directory; vmctl plan - checks a tar");
+        return cli_fail(cli, &e);
+    }
+    if (source_directory(cli, dir, &path, &e) < 0 || bundle_from_dir(path, &b, &e) < 0) {
         e.code = VM_E_INVALID; /* whatever it is, these are no good specs */
         return cli_fail(cli, &e);
     }

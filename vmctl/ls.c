@@ -35,18 +35,28 @@ static void add_row(struct table *t, const json_t *g, int64_t now)
 }
 
 /* A guest may run and be healthy although what was asked of it last failed: the table alone would hide that. */
-static void print_error(const json_t *g)
+static void add_error(struct text *out, const json_t *g)
 {
     const char *name = json_str(g, "name", ""), *error = json_str(g, "error", NULL);
+    OWN(text) struct text line = {0}, shown = {0};
 
-    if (error)
-        term_say("%s: %s; see vmctl show %s", name, error, name);
+    if (!error)
+        return;
+    text_addf(&line, "%s: %s; see vmctl show %s", name, error, name);
+    if (!line.failed)
+        text_add_visible(&shown, line.s, line.len, NULL);
+    out->failed |= line.failed || shown.failed;
+    if (out->failed)
+        return;
+    term_add_cut(out, shown.s, term_is_tty() ? term_columns() : SIZE_MAX);
+    text_add(out, "\n");
 }
 
 int cmd_ls(struct cli *cli)
 {
     OWN(json) json_t *guests = NULL;
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
+    OWN(text) struct text errors = {0};
     struct vm_err e = {0};
     int64_t now = wall_ms();
     json_t *guest;
@@ -61,9 +71,9 @@ int cmd_ls(struct cli *cli)
     }
     json_array_foreach(guests, i, guest)
         add_row(&t, guest, now);
-    if (cli_written(table_print(&t)))
-        return 1;
     json_array_foreach(guests, i, guest)
-        print_error(guest);
-    return 0;
+        add_error(&errors, guest);
+    if (table_print(&t) < 0)
+        return cli_written(-1);
+    return cli_written(errors.len || errors.failed ? term_write(&errors) : 0);
 }

@@ -127,11 +127,23 @@ static void add_change(struct text *out, const json_t *change, size_t width, boo
     }
 }
 
+static bool removes(const json_t *changes, const char *guest)
+{
+    json_t *change;
+    size_t i;
+
+    json_array_foreach(changes, i, change)
+        if (!strcmp(json_str(change, "class", ""), "remove") && !strcmp(json_str(change, "guest", ""), guest ? guest : ""))
+            return true;
+    return false;
+}
+
 void plan_show(const json_t *plan, bool whole, bool colour, struct text *out)
 {
     const json_t *changes = json_object_get(plan, "changes"), *orphans = json_object_get(plan, "orphans");
+    OWN(json) json_t *stay = json_array();
     size_t i, width = 8;
-    json_t *change;
+    json_t *change, *orphan;
 
     json_array_foreach(changes, i, change) {
         OWN(text) struct text shown = {0};
@@ -142,8 +154,11 @@ void plan_show(const json_t *plan, bool whole, bool colour, struct text *out)
     }
     json_array_foreach(changes, i, change)
         add_change(out, change, width, whole, colour);
-    if (json_array_size(orphans)) {
-        OWN(str) char *list = human_list(orphans);
+    json_array_foreach(orphans, i, orphan)
+        if (!removes(changes, json_string_value(orphan)))
+            json_array_append(stay, orphan);
+    if (json_array_size(stay)) {
+        OWN(str) char *list = human_list(stay);
 
         text_add(out, "no longer in the directory: ");
         add_visible(out, list ? list : "");

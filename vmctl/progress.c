@@ -11,6 +11,7 @@
 
 struct progress {
     bool json, live;
+    const char *verb; /* of the command, where the class of its jobs is another word */
     struct tasks tasks;
     struct live view;
     struct strv unwell; /* guests that failed, were blocked or are not healthy */
@@ -37,6 +38,7 @@ int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e
     if (!p)
         return vm_no_memory(e);
     p->json = cli->json;
+    p->verb = cli->command->run == cmd_start || cli->command->run == cmd_stop ? cli->command->name : NULL;
     p->live = !cli->json && term_is_tty();
     interrupts = 0;
     sigaction(SIGINT, &act, NULL);
@@ -172,7 +174,8 @@ static void on_waiting(struct progress *p, const json_t *r)
 
 static void on_guest(struct progress *p, const json_t *r)
 {
-    const char *guest = json_str(r, "guest", ""), *state = json_str(r, "state", ""), *class = json_str(r, "class", "");
+    const char *guest = json_str(r, "guest", ""), *state = json_str(r, "state", "");
+    const char *class = p->verb ? p->verb : json_str(r, "class", "");
     const char *error = json_str(r, "error", "");
     const char *how = !strcmp(state, "done") || !strcmp(state, "blocked") ? state : "failed";
     struct task *task = tasks_get(&p->tasks, guest);
@@ -182,6 +185,8 @@ static void on_guest(struct progress *p, const json_t *r)
     if (!task)
         return;
     task->ended = true;
+    if (!strcmp(class, "none"))
+        class = "";
     if (strcmp(state, "done") != 0)
         note_unwell(p, guest);
     add_visible(&t, guest);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/spec.h>
 #include "select.h"
@@ -58,6 +59,20 @@ static int check_selection(struct cli *cli, const struct bundle *b, const struct
     return select_check(selected, known, n, e);
 }
 
+int source_directory(const struct cli *cli, const char *where, char **out, struct vm_err *e)
+{
+    OWN(str) char *path = realpath(where, NULL);
+    struct stat st;
+
+    if (!path || stat(path, &st) < 0)
+        return vm_fail(e, VM_E_INVALID, "directory of specs '%.200s': %s; the first argument of %s names it", where,
+                       strerror(errno), cli->command->name);
+    if (!S_ISDIR(st.st_mode))
+        return vm_fail(e, VM_E_INVALID, "'%.200s' is no directory; name the one that holds all specs", where);
+    *out = TAKE(path);
+    return 0;
+}
+
 int source_read(struct cli *cli, struct source *out, struct vm_err *e)
 {
     OWN(source) struct source s = {0};
@@ -72,10 +87,8 @@ int source_read(struct cli *cli, struct source *out, struct vm_err *e)
         if (s.selected.n && bundle_from_tar(s.tar, s.n, NULL, &b, e) < 0)
             return vm_context(e, "standard input");
     } else {
-        if (!(s.base = realpath(where, NULL)))
-            return vm_fail(e, VM_E_INVALID, "directory of specs '%.200s': %s; the first argument of %s names it", where,
-                           strerror(errno), cli->command->name);
-        if (bundle_from_dir(s.base, &b, e) < 0 || bundle_to_tar(b, &s.tar, &s.n, e) < 0)
+        if (source_directory(cli, where, &s.base, e) < 0 || bundle_from_dir(s.base, &b, e) < 0 ||
+            bundle_to_tar(b, &s.tar, &s.n, e) < 0)
             return -1;
     }
     if (s.selected.n && check_selection(cli, b, &s.selected, e) < 0)

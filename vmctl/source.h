@@ -13,6 +13,8 @@ struct source {
     char *base;            /* absolute; NULL: from standard input */
     struct strv selected;  /* patterns as the API takes them */
 };
+/* The absolute path of a directory of specs, yours. */
+int source_directory(const struct cli *cli, const char *where, char **out, struct vm_err *e);
 /* Reads what the command's first argument names ("-": standard input; none: vms.d) and its selection. A pattern that
  * matches neither a guest of the directory nor one that vmsd has is an error. */
 int source_read(struct cli *cli, struct source *out, struct vm_err *e);

@@ -100,6 +100,32 @@ void term_add_spaces(struct text *t, size_t n)
         text_add_bytes(t, " ", 1);
 }
 
+void term_add_wrapped(struct text *t, const char *s, size_t indent, size_t columns)
+{
+    size_t at = indent;
+
+    for (size_t n; *s; s += n + strspn(s + n, " ")) {
+        OWN(text) struct text word = {0};
+        size_t width;
+
+        n = strcspn(s, " ");
+        text_add_bytes(&word, s, n);
+        width = word.s ? term_width(word.s) : 0;
+        t->failed |= word.failed;
+        if (columns && at > indent && at + 1 + width > columns) {
+            text_add(t, "\n");
+            term_add_spaces(t, indent);
+            at = indent;
+        } else if (at > indent) {
+            text_add(t, " ");
+            at++;
+        }
+        text_add_bytes(t, s, n);
+        at += width;
+    }
+    text_add(t, "\n");
+}
+
 void term_add_styled(struct text *t, const char *s, enum term_style style, bool colour)
 {
 #define X(id, code) [STYLE_##id] = code,

@@ -147,6 +147,7 @@ static const struct field secret_rows[] = {
      .example = "[op, read, \"op://vault/pg/password\"]"},
     {"env", .word = &word_env_name, .flags = F_ONE_OF, MEMBER(spec_secret, env),
      .doc = "A variable in the environment of vmsd that holds the secret.", .example = "PG_PASSWORD"},
+    {"digest", .word = &word_sha256, .flags = F_DERIVED, NOWHERE, .doc = "Keyed sum of the secret."},
 };
 TABLE(secret, "secret", .id = "name", .size = sizeof(struct spec_secret), NO_KIND);
 
