@@ -104,6 +104,7 @@ static void submit(struct report *x, struct guest *g, const struct planned *p, e
     j->class = p->change && p->change->class != PLAN_NONE ? p->change->class : PLAN_LIVE;
     j->restart = j->class == PLAN_RESTART || j->class == PLAN_REBUILD;
     j->wait_health = verb == JOB_CONVERGE;
+    g->backoff = (struct life_backoff){0}; /* a person asked: count anew */
     report_submit(x, j);
 }
 
@@ -129,6 +130,7 @@ static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
         if ((g = world_guest_by_id(a->w, p->id))) {
             g->removing = true;
             g->up = false;
+            jobs_cut(g);
             guest_set_text(&g->purge, p->purge);
             x->changed++;
             submit(x, g, p, JOB_REMOVE);
@@ -143,7 +145,10 @@ static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
         adopt_nics(g, p);
         if (p->dormant)
             g->up = false;
-        g->rebuilding |= p->change->class == PLAN_REBUILD;
+        if (p->change->class == PLAN_REBUILD) {
+            g->rebuilding = true;
+            g->provisioned_at = 0;
+        }
         g->generation++;
         x->changed += p->change->class != PLAN_NONE;
         if (p->afresh)

@@ -9,7 +9,7 @@
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
 
-enum { AGENT_RETRY_MS = 3000, AGENT_CALL_MS = 10000 };
+enum { AGENT_RETRY_MS = 3000, AGENT_CALL_MS = 10000, WATCH_RETRY_MS = 3000, JOB_RETRY_MS = 1000 };
 
 bool guest_is_up(const struct guest *g)
 {
@@ -35,7 +35,11 @@ static void start_again(void *arg)
     struct guest *g = arg;
     struct job *j;
 
-    if (!g->up || g->removing || g->job || !(j = job_new(g, JOB_CONVERGE)))
+    if (g->job) { /* it ended under a job that does not mind: when that is done, then */
+        retry_later(g, JOB_RETRY_MS, start_again);
+        return;
+    }
+    if (!g->up || g->removing || g->next || !(j = job_new(g, JOB_CONVERGE)))
         return;
     j->patient = true;
     job_submit(j);
@@ -44,9 +48,7 @@ static void start_again(void *arg)
 static void leave(struct guest *g)
 {
     health_stop(g);
-    agent_close(g->agent);
-    g->agent = NULL;
-    g->hosts_sum[0] = g->resolv_sum[0] = '\0';
+    guest_drop_agent(g, "the guest ended");
     g->up_since = 0;
     g->started_at = 0;
 }
@@ -56,8 +58,10 @@ static void schedule_restart(struct guest *g, int64_t ran_ms)
     char shown[TEXT_HUMAN];
     int64_t wait;
 
-    if (!g->up || g->resting || g->removing || g->w->stopping)
+    if (!g->up || g->resting || g->removing || g->next || g->w->stopping) /* next: it brings it up, or shall not */
         return;
+    if (!life_restarts(&g->spec->restart, false))
+        return; /* a start that failed; an end that the policy leaves at rest does not come this far */
     wait = life_backoff_next(&g->backoff, &g->spec->restart, now_ms(), ran_ms);
     if (wait < 0) {
         guest_set_text(&g->error, "it keeps ending: given up after too many restarts; see its logs, then apply or start it");
@@ -170,10 +174,21 @@ static void ending_done(void *arg, bool cancelled)
     struct ending *x = arg;
     struct guest *g = world_guest_by_id(x->w, x->id);
 
-    if (g && !cancelled && g->state == ST_RUNNING && g->keeper_fd < 0)
+    if (g && !(cancelled && g->w->stopping) && g->state == ST_RUNNING && g->keeper_fd < 0)
         after_exit(g, &x->how);
     free(x->run_dir);
     free(x);
+}
+
+static void watch_again(void *arg)
+{
+    struct guest *g = arg;
+
+    retry_cancel(g);
+    if (!guest_is_up(g) || g->keeper_fd >= 0)
+        return;
+    guest_watch_keeper(g);
+    guest_redial(g);
 }
 
 static void keeper_ended(int fd, uint32_t revents, void *arg)
@@ -206,10 +221,16 @@ void guest_watch_keeper(struct guest *g)
 
     guest_unwatch_keeper(g);
     g->keeper_fd = proc_id_open(&g->proc.keeper, &e);
-    if (g->keeper_fd < 0 || loop_watch_new(g->w->loop, g->keeper_fd, EPOLLIN, keeper_ended, g, &g->keeper_watch, &e) < 0) {
-        log_warn(g->name, "its end cannot be watched: %s", e.text);
+    if (g->keeper_fd < 0 && e.code == VM_E_ABSENT) {
         keeper_ended(-1, 0, g);
+        return;
     }
+    if (g->keeper_fd >= 0 &&
+        loop_watch_new(g->w->loop, g->keeper_fd, EPOLLIN, keeper_ended, g, &g->keeper_watch, &e) == 0)
+        return;
+    guest_unwatch_keeper(g); /* no fd left, say: that tells nothing about the guest */
+    log_warn(g->name, "its end cannot be watched: %s, trying again", e.text);
+    retry_later(g, WATCH_RETRY_MS, watch_again);
 }
 
 void guest_restart_unhealthy(struct guest *g, const char *why)
@@ -217,7 +238,7 @@ void guest_restart_unhealthy(struct guest *g, const char *why)
     struct job *j;
     int64_t wait;
 
-    if (!g->up || g->removing || g->job || g->retry || g->spec->restart.policy == RESTART_NO)
+    if (!g->up || g->removing || g->job || g->next || !guest_is_up(g) || g->spec->restart.policy == RESTART_NO)
         return;
     wait = life_backoff_next(&g->backoff, &g->spec->restart, now_ms(), g->up_since ? now_ms() - g->up_since : 0);
     if (wait < 0) {
@@ -308,9 +329,8 @@ static void agent_up(void *arg)
     names_push(g->w);
 }
 
-static void agent_down(void *arg, const char *why)
+void guest_drop_agent(struct guest *g, const char *why)
 {
-    struct guest *g = arg;
     struct agent_waiter x = g->agent_waiter;
 
     g->agent_waiter = (struct agent_waiter){0};
@@ -319,10 +339,23 @@ static void agent_down(void *arg, const char *why)
     g->hosts_sum[0] = g->resolv_sum[0] = '\0';
     if (x.fn)
         x.fn(g, false, why, x.arg);
+}
+
+static void agent_down(void *arg, const char *why)
+{
+    struct guest *g = arg;
+
+    guest_drop_agent(g, why);
     if (guest_is_up(g) && !g->job && !g->w->stopping) {
         log_warn(g->name, "its agent went away: %s, dialling again", why);
         retry_later(g, AGENT_RETRY_MS, dial_again);
     }
+}
+
+void guest_redial(struct guest *g)
+{
+    if (guest_is_up(g) && !g->agent && !g->job && !g->next && !g->retry && !g->w->stopping)
+        retry_later(g, AGENT_RETRY_MS, dial_again);
 }
 
 void guest_take_agent(struct guest *g, int fd)
@@ -332,8 +365,12 @@ void guest_take_agent(struct guest *g, int fd)
 
     agent_close(g->agent);
     g->agent = NULL;
-    if (agent_open(g->w->loop, fd, ev, &g->agent, &e) < 0)
+    if (g->w->stopping) { /* the loop turns no more: nobody would hear its answer */
+        fd_drop(fd);
+        guest_drop_agent(g, "vmsd is ending");
+    } else if (agent_open(g->w->loop, fd, ev, &g->agent, &e) < 0) {
         agent_down(g, e.text);
+    }
 }
 
 void guest_on_agent(struct guest *g, void (*fn)(struct guest *g, bool up, const char *why, void *arg), void *arg)

@@ -30,9 +30,10 @@ struct job {
     enum plan_class class;         /* for show */
     struct watcher *watcher;       /* or NULL */
     bool ran;                      /* or at least began to */
+    atomic_bool cut;               /* a later wish overtakes it: it ends as soon as it can. Set by the loop, read by all */
     int64_t id;                    /* of the row in the store, 0 before it runs */
     int64_t began, created_at;     /* monotonic; wall */
-    const char *step;              /* that runs, static or in step_text */
+    const char *step;              /* that runs, in step_text: set on the loop, which shows it; or NULL */
     char step_text[24];
     const char *step_about;        /* more about it, the path of a script; or NULL */
     unsigned script_index;         /* of the install script that runs */
@@ -65,13 +66,15 @@ void job_submit(struct job *j);    /* taken; merges with one that already waits 
 void jobs_poke(struct world *w);   /* something changed that a waiting job may wait for */
 json_t *job_json(const struct job *j);
 void jobs_cancel_waiting(struct guest *g); /* a wish overtakes what has not begun */
+void jobs_cut(struct guest *g);            /* and what brings the guest up: that ends where it is, as a failure */
 
 /* steps.c and install.c: the story, on a worker */
 int job_story(struct job *j, struct vm_err *e);
 int job_files(struct job *j, struct vm_err *e);
 int job_install(struct job *j, struct vm_err *e);
 
-/* For the story: step by step, recorded and told. */
+/* For the story: begun in the store unless a wish has done so; then step by step, recorded and told. */
+int job_begin(struct job *j, struct vm_err *e);
 int job_step(struct job *j, const char *name, int (*act)(struct job *j, struct vm_err *e), struct vm_err *e);
 void job_tell(struct job *j, json_t *line);       /* taken; to the watcher, from any thread */
 void job_feed(struct job *j, enum life_event ev); /* to the guest's life, and waits until it was done */

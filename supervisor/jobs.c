@@ -160,7 +160,7 @@ json_t *job_json(const struct job *j)
     json_put_str(o, "state", state_names[j->state]);
     json_put_str(o, "step", j->step);
     json_put_str(o, "created_at", wall_text(j->created_at, at));
-    json_put_str(o, "error", j->err.code ? j->err.text : NULL);
+    json_put_str(o, "error", j->state != JOB_RUNNING && j->err.code ? j->err.text : NULL); /* else a worker's yet */
     return o;
 }
 
@@ -255,11 +255,15 @@ static void job_done(void *arg, bool cancelled)
     if (removed && !g->next) {
         world_drop_guest(g);
         netsync_ask(w, NULL, NULL);
-    } else if (failed) {
+        jobs_poke(w);
+        return;
+    }
+    if (failed) {
         guest_feed(g, EV_JOB_FAILED, NULL);
         if (health_of(g) == HEALTH_UNHEALTHY) /* it became so while the job kept the policy's hands off it */
             guest_restart_unhealthy(g, "it was not healthy after a change");
     }
+    guest_redial(g);
     jobs_poke(w);
 }
 
@@ -281,15 +285,25 @@ static void start_job(struct guest *g)
 }
 
 enum ready { READY, WAITS, BLOCKED };
+enum { DEPTH_MAX = 64 };
 
-static enum ready dependency(struct guest *g, const char *name)
+/* depth: specs of different applies may yet go round in a circle. */
+static enum ready dependency(struct guest *g, const char *name, unsigned depth)
 {
     struct guest *d = world_guest(g->w, name);
 
     if (!d || d->removing)
         return BLOCKED;
-    if (d->job || d->next)
-        return guest_is_up(d) && health_of(d) == HEALTH_HEALTHY && !d->next ? READY : WAITS;
+    if (d->job || d->next) {
+        if (guest_is_up(d) && health_of(d) == HEALTH_HEALTHY && !d->next)
+            return READY;
+        if (d->job || d->next->state != JOB_WAITING)
+            return WAITS;
+        for (size_t i = 0; i < d->spec->depends_on.n; i++) /* what waits for what does not come does not come either */
+            if (depth == DEPTH_MAX || dependency(d, d->spec->depends_on.v[i], depth + 1) == BLOCKED)
+                return BLOCKED;
+        return WAITS;
+    }
     if (guest_is_up(d) && (health_of(d) == HEALTH_HEALTHY || health_of(d) == HEALTH_NONE))
         return READY;
     if (guest_is_up(d) && d->health && health_of(d) == HEALTH_STARTING)
@@ -312,16 +326,21 @@ static enum ready ready(struct guest *g)
 {
     struct job *j = g->next;
 
+    if (j->verb == JOB_REMOVE && g->w->lane) /* what an apply has planned with stays until that is written */
+        return WAITS;
     if (j->verb != JOB_CONVERGE || (guest_is_up(g) && !j->restart && !g->rebuilding))
         return READY;
     for (size_t i = 0; i < g->spec->depends_on.n; i++) {
         const char *name = g->spec->depends_on.v[i];
-        enum ready r = dependency(g, name);
+        enum ready r = dependency(g, name, 0);
+        const struct guest *d = world_guest(g->w, name);
+        bool gone = !d || d->removing; /* waiting for that would be for ever */
 
         if (r == READY)
             continue;
-        if (r == BLOCKED && !j->patient) {
-            vm_fail(&j->err, VM_E_CONFLICT, "it depends on '%s', which is not healthy", name);
+        if (r == BLOCKED && (!j->patient || gone)) {
+            vm_fail(&j->err, VM_E_CONFLICT, "it depends on '%s', which %s", name,
+                    gone ? "does not exist any more" : d->up ? "is not healthy" : "is down by wish");
             return BLOCKED;
         }
         if (j->state != JOB_WAITING) {
@@ -331,6 +350,12 @@ static enum ready ready(struct guest *g)
         return WAITS;
     }
     return READY;
+}
+
+/* Whoever stops or removes a guest does not wait until the installs of others are over. */
+static unsigned slots(const struct world *w, const struct job *j)
+{
+    return j->verb == JOB_CONVERGE ? w->options->jobs : 2 * w->options->jobs;
 }
 
 static void poke(void *arg)
@@ -355,7 +380,7 @@ static void poke(void *arg)
                 guest_dirty(g);
                 end_job(g, j, JOB_BLOCKED);
                 again = true;
-            } else if (r == READY && w->running_jobs < w->options->jobs) {
+            } else if (r == READY && w->running_jobs < slots(w, g->next)) {
                 start_job(g);
             }
         }
@@ -378,6 +403,14 @@ void jobs_cancel_waiting(struct guest *g)
         return;
     vm_fail(&j->err, VM_E_CONFLICT, "overtaken by a later wish");
     end_job(g, j, JOB_BLOCKED);
+}
+
+void jobs_cut(struct guest *g)
+{
+    if (!g->job || g->job->verb != JOB_CONVERGE)
+        return;
+    g->job->cut = true;
+    guest_drop_agent(g, "a later wish overtakes what was under way"); /* a script, say: its end would be long in coming */
 }
 
 void job_submit(struct job *j)
@@ -456,14 +489,47 @@ void job_borrow(const struct job *j, struct drv_guest *out)
     };
 }
 
+struct begun {
+    struct job *j;
+    const char *step;
+    int64_t id;
+};
+
+static void show_step(void *arg)
+{
+    struct begun *b = arg;
+
+    b->j->id = b->id;
+    if (!b->step)
+        return;
+    snprintf(b->j->step_text, sizeof b->j->step_text, "%s", b->step);
+    b->j->step = b->j->step_text;
+}
+
+int job_begin(struct job *j, struct vm_err *e)
+{
+    struct begun b = {.j = j};
+
+    if (j->id)
+        return 0;
+    if (store_job_begin(j->w->store, j->guest_id, j->name, job_verb_name(j->verb), &b.id, e) < 0)
+        return -1;
+    loop_call(j->w->loop, show_step, &b);
+    return 0;
+}
+
 int job_step(struct job *j, const char *name, int (*act)(struct job *j, struct vm_err *e), struct vm_err *e)
 {
     int64_t began = now_ms();
-    json_t *line = json_object();
+    json_t *line;
     int rc;
 
-    snprintf(j->step_text, sizeof j->step_text, "%s", name);
-    j->step = j->step_text;
+    if (j->cut)
+        return vm_fail(e, VM_E_CONFLICT, "%s: not begun", name);
+    if (j->w->stopping)
+        return vm_fail(e, VM_E_UNAVAILABLE, "vmsd is ending");
+    loop_call(j->w->loop, show_step, &(struct begun){j, name, j->id});
+    line = json_object();
     json_put_str(line, "type", "step");
     json_put_str(line, "guest", j->name);
     json_put_str(line, "step", name);

@@ -204,8 +204,7 @@ static void close_parts(struct world *w, struct loop *l)
     alarm(END_SECONDS);
     http_server_free(w->http);
     for (size_t i = 0; i < w->n_guests; i++) { /* jobs that wait for an agent are let go before the workers are joined */
-        agent_close(w->guests[i]->agent);
-        w->guests[i]->agent = NULL;
+        guest_drop_agent(w->guests[i], "vmsd is ending");
     }
     loop_drain(l);
     loop_timer_free(w->watchdog);
@@ -224,7 +223,7 @@ static int serve(const struct options *o, struct vm_err *e)
     struct world *w = NULL;
     int rc;
 
-    if (settle_process(e) < 0 || lock_state(o->state_dir, &lock, e) < 0 || loop_open(o->jobs + 6, &l, e) < 0)
+    if (settle_process(e) < 0 || lock_state(o->state_dir, &lock, e) < 0 || loop_open(2 * o->jobs + 24, &l, e) < 0)
         return -1;
     if (world_open(o, l, &w, e) < 0) {
         loop_close(l);

@@ -153,6 +153,8 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     guest_set_text(&p->text, a->texts[i]);
     if (plan_guest(&have, want, &p->change, e) < 0)
         return -1;
+    if (g && g->removing && g->job && g->job->verb == JOB_REMOVE)
+        guest_set_text(&p->change->error, "it is being removed; apply again when that is done");
     count_secrets(p, g, want);
     if (g && g->rebuilding && p->change->class < PLAN_REBUILD)
         p->change->class = PLAN_REBUILD;

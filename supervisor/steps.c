@@ -15,6 +15,7 @@ enum {
     START_MS = 60000,
     AGENT_MS = 30000,
     KILL_MS = 10000,
+    BOOT_LOOK_MS = 500,
     HEALTH_LOOK_MS = 200,
     HEALTH_SLACK_MS = 10000,
     START_NOTE_MAX = 4 << 20,
@@ -46,10 +47,12 @@ static void set_image(struct guest *g, void *arg)
 
 static int do_image(struct job *j, struct vm_err *e)
 {
+    struct deadline d = deadline_in(IMAGE_MS);
+
     if (image_of_root(j))
         return 0;
-    if (image_ensure(j->w->images, &j->spec->image, (struct image_progress){tell_output, j}, deadline_in(IMAGE_MS),
-                     &j->image_ref, e) < 0)
+    d.cut = &j->cut;
+    if (image_ensure(j->w->images, &j->spec->image, (struct image_progress){tell_output, j}, d, &j->image_ref, e) < 0)
         return -1;
     if (store_put_image(j->w->store, j->guest_id, j->image_ref.id, e) < 0)
         return -1;
@@ -212,13 +215,31 @@ static void set_up(struct guest *g, void *arg)
     guest_watch_keeper(g);
 }
 
-static int do_boot(struct job *j, struct vm_err *e)
+/* In short pieces, for it may be cut. */
+static int await_boot(struct job *j, struct vm_err *e)
 {
+    struct deadline d = deadline_in(j->spec->boot_timeout_ms);
     struct drv_guest view;
+    int64_t left;
 
     job_borrow(j, &view);
-    if (j->driver->wait_booted(&view, &j->proc, deadline_in(j->spec->boot_timeout_ms), e) < 0) {
-        if (e->code == VM_E_TIMEOUT)
+    do {
+        left = deadline_left(d);
+        *e = (struct vm_err){0};
+        if (j->driver->wait_booted(&view, &j->proc, deadline_in(left < BOOT_LOOK_MS ? left : BOOT_LOOK_MS), e) == 0)
+            return 0;
+        if (e->code != VM_E_TIMEOUT || j->w->stopping)
+            return -1;
+    } while (left > BOOT_LOOK_MS && !j->cut);
+    return -1;
+}
+
+static int do_boot(struct job *j, struct vm_err *e)
+{
+    if (await_boot(j, e) < 0) {
+        if (j->w->stopping)
+            return -1; /* it boots on, and is found after the next start */
+        if (e->code == VM_E_TIMEOUT && !j->cut)
             vm_context(e, "boot_timeout of %lld s is over", (long long)(j->spec->boot_timeout_ms / 1000));
         kill_it(j, KILL_MS, NULL);
         return -1;
@@ -386,8 +407,8 @@ static int do_health(struct job *j, struct vm_err *e)
             return 0;
         if (!l.up)
             return vm_fail(e, VM_E_BACKEND, "it ended before it was healthy; see vmctl logs %s", j->name);
-        if (j->w->stopping)
-            return vm_fail(e, VM_E_UNAVAILABLE, "vmsd is ending");
+        if (j->w->stopping || j->cut)
+            return vm_fail(e, VM_E_UNAVAILABLE, "not waited for any longer");
         if (l.health == HEALTH_UNHEALTHY || deadline_left(d) == 0) {
             j->unhealthy = true;
             return vm_fail(e, VM_E_BACKEND, "unhealthy: %s", l.why[0] ? l.why : "no check has passed");
@@ -495,7 +516,7 @@ int job_story(struct job *j, struct vm_err *e)
     struct vm_err ignored;
     int rc;
 
-    if (j->id == 0 && store_job_begin(j->w->store, j->guest_id, j->name, job_verb_name(j->verb), &j->id, e) < 0)
+    if (job_begin(j, e) < 0)
         return -1;
     switch (j->verb) {
     case JOB_STOP:
@@ -507,6 +528,8 @@ int job_story(struct job *j, struct vm_err *e)
     default:
         rc = converge(j, e);
     }
+    if (rc < 0 && j->cut)
+        vm_fail(e, VM_E_CONFLICT, "overtaken by a later wish%s%s", j->step ? " in step " : "", j->step ? j->step : "");
     if (rc < 0 && j->w->stopping)
         return rc; /* cut off by our own end: stays open in the store, and goes on after the next start */
     if (j->verb != JOB_REMOVE || rc < 0)

@@ -1,4 +1,5 @@
 /* start, stop, restart, rebuild, remove: the wish is written, then a job fulfils it. */
+#include "api.h"
 #include "wish.h"
 
 #include <errno.h>
@@ -48,6 +49,15 @@ static void wish_run(void *arg)
         store_use_reserve(x->w->store);
         x->rc = store_transaction(x->w->store, write_wish, x, &x->err);
     }
+}
+
+/* Its data may be half gone: nothing but an apply, once it is away, makes it anew. */
+static bool refused(const struct guest *g, enum wish_verb verb, struct vm_err *e)
+{
+    if (!g->removing || verb == WISH_REMOVE)
+        return false;
+    vm_fail(e, VM_E_CONFLICT, "'%s' is being removed; apply its spec to have it again", g->name);
+    return true;
 }
 
 static struct job *fulfil(struct wish *x, struct guest *g)
@@ -113,8 +123,12 @@ static void wish_done(void *arg, bool cancelled)
         x->rc = vm_fail(&x->err, VM_E_UNAVAILABLE, "vmsd is ending");
     else if (x->rc == 0 && !g)
         x->rc = vm_fail(&x->err, VM_E_ABSENT, "'%s' was removed meanwhile", x->name);
+    else if (x->rc == 0 && refused(g, x->verb, &x->err))
+        x->rc = -1;
     else if (x->rc == 0 && !(j = fulfil(x, g)))
         x->rc = vm_no_memory(&x->err);
+    if (x->rc == 0 && x->verb != WISH_START)
+        jobs_cut(g);
     if (x->rc == 0)
         wish_answer(x, j);
     else if (x->request)
@@ -142,15 +156,17 @@ void wish_serve(struct http_request *r, struct guest *g, enum wish_verb verb)
     struct wish *x = calloc(1, sizeof *x);
     struct vm_err e = {0};
 
-    if (!x) {
-        vm_no_memory(&e);
+    if (!x || refused(g, verb, &e)) {
+        if (!x)
+            vm_no_memory(&e);
+        free(x);
         http_reply_error(r, &e);
         return;
     }
-    *x = (struct wish){.w = g->w, .request = r, .verb = verb, .id = g->id, .wait = http_query(r, "wait") != NULL,
+    *x = (struct wish){.w = g->w, .request = r, .verb = verb, .id = g->id, .wait = api_flag(r, "wait"),
                        .uid = http_peer(r)->uid, .pid = http_peer(r)->pid};
     guest_set_text(&x->name, g->name);
-    if (verb == WISH_REMOVE && http_query(r, "purge"))
+    if (verb == WISH_REMOVE && api_flag(r, "purge"))
         x->purge = all_volumes(g);
     http_on_abort(r, aborted, x);
     if (loop_work(g->w->loop, (struct loop_job){wish_run, wish_done, x}, &e) < 0) {

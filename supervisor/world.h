@@ -119,6 +119,8 @@ bool guest_is_up(const struct guest *g);
 /* Restarts a guest whose health failed, by its policy and back-off. */
 void guest_restart_unhealthy(struct guest *g, const char *why);
 void guest_take_agent(struct guest *g, int fd); /* fd of a fresh session; taken */
+void guest_drop_agent(struct guest *g, const char *why); /* ends the session and all that is under way in it */
+void guest_redial(struct guest *g); /* no job works on it any more: if it runs without a session, one is made */
 /* Called once when the session is up or gone; for jobs that wait. NULL fn: no more. */
 void guest_on_agent(struct guest *g, void (*fn)(struct guest *g, bool up, const char *why, void *arg), void *arg);
 

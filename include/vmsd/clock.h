@@ -2,6 +2,7 @@
 #ifndef VMSD_CLOCK_H
 #define VMSD_CLOCK_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -15,9 +16,11 @@ const char *wall_text(int64_t wall, char out[static CLOCK_TEXT]);
 /* A moment on the monotonic clock until which a call may take. */
 struct deadline {
     int64_t at;
+    const atomic_bool *cut; /* once it is set the time is over, whatever the clock says; NULL: nobody can */
 };
 struct deadline deadline_in(int64_t ms);
 int64_t deadline_left(struct deadline d); /* milliseconds, never below 0 */
+int deadline_poll_ms(struct deadline d);  /* for poll(2): what is left, but no longer than a cut may go unnoticed */
 
 void sleep_ms(int64_t ms); /* workers only */
 

@@ -1,7 +1,10 @@
 #include <vmsd/clock.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+
+enum { CUT_NOTICED_MS = 200 };
 
 static int64_t read_ms(clockid_t id)
 {
@@ -39,14 +42,21 @@ const char *wall_text(int64_t wall, char out[static CLOCK_TEXT])
 
 struct deadline deadline_in(int64_t ms)
 {
-    return (struct deadline){now_ms() + ms};
+    return (struct deadline){.at = now_ms() + ms};
 }
 
 int64_t deadline_left(struct deadline d)
 {
-    int64_t left = d.at - now_ms();
+    int64_t left = d.cut && *d.cut ? 0 : d.at - now_ms();
 
     return left > 0 ? left : 0;
+}
+
+int deadline_poll_ms(struct deadline d)
+{
+    int64_t left = deadline_left(d), most = d.cut ? CUT_NOTICED_MS : INT_MAX;
+
+    return (int)(left < most ? left : most);
 }
 
 void sleep_ms(int64_t ms)

@@ -192,10 +192,10 @@ static int child_wait(struct child *c, struct deadline d, struct vm_err *e)
 {
     for (;;) {
         struct pollfd fds[] = {{.fd = c->pidfd, .events = POLLIN}, {.fd = c->out, .events = POLLIN}};
-        int64_t left = deadline_left(d);
+        int left = deadline_poll_ms(d);
         size_t n = 0;
 
-        if (poll(fds, 2, left > INT_MAX ? INT_MAX : (int)left) < 0 && errno != EINTR)
+        if (poll(fds, 2, left) < 0 && errno != EINTR)
             return vm_fail_sys(e, "wait for '%s'", c->program);
         if (fds[0].revents) {
             while (c->out >= 0 && n < PIPE_BYTES && child_read(c, &n))
