@@ -123,7 +123,7 @@ EOS
     run -0 vmctl logs -n 1 one
     equal "${#lines[@]}" 1
 
-    (timeout 6 "$VMSD_BUILD/vmctl" logs -f one >"$W/followed" 2>&1 3>&- || true) &
+    timeout 6 "$VMSD_BUILD/vmctl" logs -f one >"$W/followed" 2>&1 3>&- &
     follower=$!
     sleep 0.7
     in_guest one sh -c 'echo a-later-line | systemd-cat -t sys'
@@ -140,7 +140,7 @@ EOS
 
 @test "events: by guest, since an id, and followed" {
     last=$(get events | jq -s '.[-1].id')
-    (timeout 8 "$VMSD_BUILD/vmctl" events -f -o json >"$W/events" 2>&1 3>&- || true) &
+    timeout 8 "$VMSD_BUILD/vmctl" events -f -o json >"$W/events" 2>&1 3>&- &
     follower=$!
     sleep 0.5
     run -0 vmctl restart one

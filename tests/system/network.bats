@@ -125,7 +125,8 @@ trio() { # a: server, open to what $1 says; b and c: callers
     trio '{from: b, tcp: [80]}' 'host_services: {tcp: [7001]}'
     run -0 apply
     for port in 7001 7002; do
-        inside socat "TCP-LISTEN:$port,fork,reuseaddr" 'SYSTEM:echo this is the host' </dev/null >/dev/null 2>&1 3>&- &
+        nsenter -t "$WORLD_PID" -n -- socat "TCP-LISTEN:$port,fork,reuseaddr" 'SYSTEM:echo this is the host' \
+            </dev/null >/dev/null 2>&1 3>&- &
         echo $! >>"$W/helpers"
     done
     within 3 dial 127.0.0.1 7002

@@ -2,9 +2,10 @@
 # Secrets: where they are, and nowhere else.
 load lib
 
-CANARY=canary-7f3a91c2e4
 setup_file() {
     world_open || return 1
+    export CANARY=canary-$RANDOM-$RANDOM-$RANDOM
+    printf %s "$CANARY" >"$W/canary"
     export PG_PASSWORD=$CANARY-from-env
     printf %s-from-file "$CANARY" >"$W/secret"
     chmod 600 "$W/secret"
@@ -17,14 +18,14 @@ teardown() { leave_clean; }
 # Files of vmsd, arguments of all processes, environments of the guest's. (vmsd itself was given one by its environment,
 # and by this test.)
 found_on_host() {
-    grep -rlas "$CANARY" "$W/state" "$W/run" "$W/log"
-    grep -las "$CANARY" /proc/[0-9]*/cmdline
-    for p in $(guest_processes); do grep -las "$CANARY" "/proc/$p/environ"; done
+    grep -rlas --exclude-dir=images --exclude-dir=templates -f "$W/canary" "$W/state" "$W/run" "$W/log"
+    grep -las -f "$W/canary" /proc/[0-9]*/cmdline
+    for p in $(guest_processes); do grep -las -f "$W/canary" "/proc/$p/environ"; done
     true
 }
 
 secretive() {
-    guest one 'secrets:' "  - {name: file, file: $W/secret}" '  - {name: env, env: PG_PASSWORD}' \
+    guest one 'disk: 64M' 'secrets:' "  - {name: file, file: $W/secret}" '  - {name: env, env: PG_PASSWORD}' \
         "  - {name: command, command: [sh, -c, 'cat $W/secret; echo -command']}" "$@"
 }
 
@@ -60,7 +61,7 @@ EOS
     equal "$(sh_in one 'grep -rls '"${CANARY:0:8}"' /etc /root /var /opt /srv /tmp 2>/dev/null' || true)" ""
     # and not on its disk
     in_guest one sync
-    equal "$(grep -cas "$CANARY" "$W"/state/guests/*/root.img || true)" 0
+    equal "$(grep -cas -f "$W/canary" "$W"/state/guests/*/root.img || true)" 0
 }
 
 @test "B5: the spec that is shown has no secret, only where it comes from" {
@@ -117,5 +118,5 @@ EOS
 
 @test "nothing is left (I4)" {
     audit
-    equal "$(grep -c "$CANARY" "$W/log")" 0
+    equal "$(grep -c -f "$W/canary" "$W/log")" 0
 }
