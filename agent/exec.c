@@ -1,8 +1,10 @@
 #include "agent.h"
 
+#include <errno.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static bool to_id(const char *s, unsigned *out)
@@ -115,5 +117,7 @@ int op_exec(const struct request *rq, struct vm_err *e)
     if (fill_environment(rq, &o, e) < 0 || go_to(rq, &o, e) < 0)
         return -1;
     execvp(argv[0], argv);
+    if (errno == ENOENT && strchr(argv[0], '/') && access(argv[0], F_OK) == 0)
+        return vm_fail(e, VM_E_ABSENT, "run '%.160s': the interpreter that it names is not in this guest", argv[0]);
     return vm_fail_sys(e, "run '%.200s'", argv[0]);
 }

@@ -255,7 +255,7 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     struct agent_wait w = job_agent(j);
     struct agent_result r = {0};
     struct script_log *log = NULL;
-    char last[200];
+    char last[200], allowed[TEXT_HUMAN];
     int64_t began = now_ms();
     int rc;
 
@@ -268,7 +268,10 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     x.arg = log;
     rc = agent_exec_wait(&w, &x, deadline_in(s->timeout_ms), &r, e);
     script_log_end(log, last, sizeof last);
-    if (rc < 0)
+    if (rc < 0 && e->code == VM_E_TIMEOUT)
+        vm_fail(e, VM_E_TIMEOUT, "%s took longer than its timeout of %s and was ended", s->script,
+                text_human_duration(s->timeout_ms, allowed));
+    else if (rc < 0)
         vm_context(e, "%s", s->script);
     else
         rc = judge(&r, s, last, e);

@@ -52,7 +52,7 @@ int client_unreached(struct client *c, int sys, struct vm_err *e)
     c->unreached = true;
     return vm_fail(e, VM_E_UNAVAILABLE, "vmsd does not answer at %s: %s; %s", c->socket, strerror(sys),
                    sys == EACCES || sys == EPERM ? "run as root or as a member of group vmsd"
-                                                 : "start it (systemctl start vmsd) or name its socket with --socket");
+                                                 : "start vmsd, or name its socket with --socket");
 }
 
 int client_error(long status, const char *body, size_t n, struct vm_err *e)
@@ -163,6 +163,8 @@ static void settle(struct client *c, CURL *curl, CURLcode code)
         vm_fail(&t->err, VM_E_TIMEOUT, "vmsd at %s has not answered for %ld s", c->socket, t->limit_s);
     } else if (status >= 300) {
         client_error(status, t->error_body.s, t->error_body.len, &t->err);
+    } else if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR) {
+        vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off its answer; was it stopped or restarted?", c->socket);
     } else {
         vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off: %s", c->socket, curl_easy_strerror(code));
     }

@@ -31,17 +31,27 @@ static int kept(struct cli *cli, const char *guest, const char *source, const ch
     return rc < 0 ? rc : end;
 }
 
+struct journal {
+    struct stream_shown shown;
+    bool began; /* something of it was shown */
+};
+
 static int show_output(enum frame_channel channel, const void *p, size_t n, void *arg, struct vm_err *e)
 {
-    return channel == CHANNEL_STDOUT ? stream_shown_sink(p, n, arg, e) : 0;
+    struct journal *j = arg;
+
+    if (channel != CHANNEL_STDOUT)
+        return 0;
+    j->began = true;
+    return stream_shown_sink(p, n, &j->shown, e);
 }
 
 /* The guest's own journal; *status as a shell sees it. */
-static int journal(struct cli *cli, const char *guest, int *status, struct vm_err *e)
+static int journal(struct cli *cli, const char *guest, bool *began, int *status, struct vm_err *e)
 {
     const char *argv[8] = {"journalctl", "--no-pager", "--quiet"};
-    struct stream_shown shown = {0};
-    struct session_io io = {.in = -1, .out = show_output, .arg = &shown};
+    struct journal j = {0};
+    struct session_io io = {.in = -1, .out = show_output, .arg = &j};
     OWN(json) json_t *request = NULL;
     size_t n = 3;
     int rc, end;
@@ -52,7 +62,8 @@ static int journal(struct cli *cli, const char *guest, int *status, struct vm_er
     argv[n++] = cli_value(cli, OPT_LINES) ? cli_value(cli, OPT_LINES) : cli_has(cli, OPT_FOLLOW) ? "10" : "all";
     request = session_request(argv);
     rc = session_run(&cli->client, guest, request, &io, status, e);
-    end = stream_shown_end(&shown, rc == 0 ? e : NULL);
+    end = stream_shown_end(&j.shown, rc == 0 ? e : NULL);
+    *began = j.began;
     return rc < 0 ? rc : end;
 }
 
@@ -99,15 +110,16 @@ int cmd_logs(struct cli *cli)
     const char *script;
     struct vm_err e = {0};
     int status = 0, rc;
+    bool began;
 
     if (lines_ok(cli, &e) < 0 || script_number(cli, &script, &e) < 0 || select_one(cli, cli->args[0], &guest, &e) < 0)
         return cli_fail(cli, &e);
     if (cli_has(cli, OPT_INSTALL))
         return kept(cli, guest, "install", script, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;
-    rc = journal(cli, guest, &status, &e);
+    rc = journal(cli, guest, &began, &status, &e);
     if (rc == 0 && status != 126 && status != 127)
         return status;
-    if (cli->client.unreached)
+    if (cli->client.unreached || (rc < 0 && began))
         return cli_fail(cli, &e);
     term_complain("no journal of %s (%s); its console:", guest, rc < 0 ? e.text : "it has no journalctl");
     return kept(cli, guest, "console", NULL, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;

@@ -187,7 +187,7 @@ static void on_guest(struct progress *p, const json_t *r)
     task->ended = true;
     if (!strcmp(class, "none"))
         class = "";
-    if (strcmp(state, "done") != 0)
+    if (strcmp(state, "done") != 0 && strcmp(state, "blocked") != 0) /* it has nothing to tell itself */
         note_unwell(p, guest);
     add_visible(&t, guest);
     text_add(&t, ": ");
@@ -229,7 +229,7 @@ static void on_result(struct progress *p, const json_t *r)
     p->not_ok |= !json_flag(r, "ok", false);
     p->changed += count(p, json_object_get(r, "changed"), false);
     p->failed += count(p, json_object_get(r, "failed"), true);
-    p->blocked += count(p, json_object_get(r, "blocked"), true);
+    p->blocked += count(p, json_object_get(r, "blocked"), false);
     p->unhealthy += count(p, json_object_get(r, "unhealthy"), true);
     if (seconds > p->seconds)
         p->seconds = seconds;
@@ -304,7 +304,7 @@ int progress_finish(struct progress *p, size_t streams)
         return EXIT_USAGE;
     }
     if (p->results < streams) {
-        term_complain("vmsd ended its answer without a result; it may go on with the work, vmctl jobs shows it");
+        term_complain("vmsd ended its answer without a result; once it runs it goes on with the work, vmctl jobs shows it");
         return EXIT_FAILED;
     }
     if (!p->json)

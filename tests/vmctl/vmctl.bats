@@ -101,7 +101,7 @@ specs() {
 @test "exit 3 and the remedy when vmsd is not there" {
     run --separate-stderr vmctl --socket /nowhere/sock ls
     [ "$status" -eq 3 ]
-    [ "$stderr" = "vmctl: vmsd does not answer at /nowhere/sock: No such file or directory; start it (systemctl start vmsd) or name its socket with --socket" ]
+    [ "$stderr" = "vmctl: vmsd does not answer at /nowhere/sock: No such file or directory; start vmsd, or name its socket with --socket" ]
     [ -z "$output" ]
     VMSD_SOCKET=/nowhere/other run --separate-stderr vmctl ls
     [ "$status" -eq 3 ]
