@@ -23,12 +23,12 @@ int store_job_end(struct store *s, int64_t job, const char *error, struct vm_err
 
 int store_step_begin(struct store *s, int64_t job, const char *step, struct vm_err *e)
 {
-    return STORE_RUN(s, Q_STEP_BEGIN, e, "isi", job, step, wall_ms());
+    return STORE_RUN_UNSYNCED(s, Q_STEP_BEGIN, e, "isi", job, step, wall_ms());
 }
 
 int store_step_end(struct store *s, int64_t job, const char *step, const char *error, struct vm_err *e)
 {
-    return STORE_RUN(s, Q_STEP_END, e, "isis", job, step, wall_ms(), error);
+    return STORE_RUN_UNSYNCED(s, Q_STEP_END, e, "isis", job, step, wall_ms(), error);
 }
 
 int store_jobs_cut(struct store *s, int (*each)(uint32_t guest, const char *step, void *arg), void *arg, struct vm_err *e)

@@ -84,6 +84,15 @@ int store_done(struct store *s, sqlite3_stmt *q, int rc, struct vm_err *e)
     return out;
 }
 
+void store_sync(struct store *s, bool wait)
+{
+    if (!wait)
+        pthread_mutex_lock(&s->lock);
+    sqlite3_exec(s->db, wait ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+    if (wait)
+        pthread_mutex_unlock(&s->lock);
+}
+
 int store_transaction(struct store *s, int (*run)(struct store *s, void *arg, struct vm_err *e), void *arg,
                       struct vm_err *e)
 {

@@ -97,6 +97,18 @@ int store_done(struct store *s, sqlite3_stmt *q, int rc, struct vm_err *e);
         store_done(s, st_, sqlite3_step(st_), e); \
     })
 
+/* The same for what only an end of vmsd asks for: the write survives that, but does not wait for the disk. A loss of power
+ * may take it back, with all that it tells of: then no guest runs. */
+#define STORE_RUN_UNSYNCED(s, q, e, ...) \
+    __extension__({ \
+        store_sync(s, false); \
+        int rc_ = STORE_RUN(s, q, e, __VA_ARGS__); \
+        store_sync(s, true); \
+        rc_; \
+    })
+/* Outside of transactions. Holds the lock from false to true. */
+void store_sync(struct store *s, bool wait);
+
 static inline const char *store_text(sqlite3_stmt *q, int column)
 {
     return (const char *)sqlite3_column_text(q, column);
