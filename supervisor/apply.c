@@ -36,7 +36,6 @@ static void applying_free(struct applying *a)
     bundle_free(a->bundle);
     strv_done(a->select);
     strv_done(a->purge);
-    strv_done(a->trouble);
     strv_done(a->networks);
     strv_done(a->gone_networks);
     strv_done(a->orphans);
@@ -57,24 +56,28 @@ static bool recipe_known(const struct options *o, const char *name)
     return false;
 }
 
-static int read_guest(struct applying *a, size_t i, struct vm_err *e)
+/* What only the host can tell: recipes, secrets. */
+static void look(struct spec_look *at, struct guest_spec *g, void *arg)
 {
-    struct guest_spec *g = a->set->guests[i];
+    const struct applying *a = arg;
+    const struct options *o = a->w->options;
     struct vm_err why = {0};
+    char path[32];
+    size_t bad;
 
-    if (g->image.kind == IMAGE_RECIPE && !recipe_known(a->w->options, g->image.name))
-        strv_addf(&a->trouble, "%s: image: there is no recipe '%s' in %s; name another, or add images/%s/", g->name,
-                  g->image.name, a->w->options->recipes.n ? a->w->options->recipes.v[0] : "any directory", g->image.name);
-    if (a->verb != APPLY_VALIDATE && secrets_digest(g, a->w->options->state_dir, &why) < 0)
-        strv_addf(&a->trouble, "%s: %s", g->name, why.text);
-    a->texts[i] = json_to_text(g->json);
-    return a->texts[i] ? 0 : vm_no_memory(e);
+    if (g->image.kind == IMAGE_RECIPE && !recipe_known(o, g->image.name))
+        spec_complain(at, "image", "there is no recipe '%s' in %s; name another, or add its directory there",
+                      g->image.name, o->recipes.n ? o->recipes.v[0] : "any directory");
+    if (a->verb == APPLY_VALIDATE || secrets_digest(g, o->state_dir, &bad, &why) == 0)
+        return;
+    snprintf(path, sizeof path, "secrets[%zu]", bad);
+    spec_complain(at, path, "%s", why.text);
 }
 
 static void read_run(void *arg)
 {
     struct applying *a = arg;
-    struct spec_host host = {.memory = a->w->host_memory};
+    struct spec_host host = {.memory = a->w->host_memory, .look = look, .arg = a};
 
     a->rc = bundle_from_tar(a->tar, a->n_tar, a->base, &a->bundle, &a->err);
     free(a->tar);
@@ -87,7 +90,8 @@ static void read_run(void *arg)
     if (!a->texts)
         a->rc = vm_no_memory(&a->err);
     for (size_t i = 0; a->rc == 0 && i < a->set->n_guests; i++)
-        a->rc = read_guest(a, i, &a->err);
+        if (!(a->texts[i] = json_to_text(a->set->guests[i]->json)))
+            a->rc = vm_no_memory(&a->err);
 }
 
 static json_t *issues_json(const struct applying *a)
@@ -105,18 +109,7 @@ static json_t *issues_json(const struct applying *a)
         json_put_str(o, "what", s->what);
         json_array_append_new(list, o);
     }
-    for (size_t i = 0; i < a->trouble.n; i++) {
-        json_t *o = json_pack("{sn si si sb}", "file", "line", 0, "column", 0, "warning", 0);
-
-        json_put_str(o, "what", a->trouble.v[i]);
-        json_array_append_new(list, o);
-    }
     return list;
-}
-
-static bool bad_specs(const struct applying *a)
-{
-    return a->set->n_errors || a->trouble.n;
 }
 
 json_t *apply_plan_json(const struct applying *a)
@@ -211,7 +204,7 @@ static void refuse(struct applying *a)
     struct report *x = begin_report(a);
 
     if (x) {
-        x->failed = (unsigned)(a->set->n_errors + a->trouble.n);
+        x->failed = (unsigned)a->set->n_errors;
         report_seal(x);
     }
 }
@@ -221,9 +214,9 @@ static void lane_next(struct world *w)
 {
     struct applying *a = w->lane;
 
-    if (a->rc == 0 && !bad_specs(a))
+    if (a->rc == 0 && !a->set->n_errors)
         a->rc = apply_plan(a);
-    if (a->rc == 0 && a->verb == APPLY_APPLY && bad_specs(a)) {
+    if (a->rc == 0 && a->verb == APPLY_APPLY && a->set->n_errors) {
         refuse(a);
     } else if (a->rc == 0 && a->verb == APPLY_APPLY) {
         bundles_in_use(w, &a->bundles);

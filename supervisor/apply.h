@@ -20,7 +20,6 @@ struct applying {
     struct bundle *bundle;
     struct spec_set *set;
     char **texts;                 /* canonical, one for each guest of the set */
-    struct strv trouble;          /* errors that only the host can tell: recipes, secrets */
     struct planned *planned; size_t n_planned;
     struct strv networks, gone_networks; /* texts to store; names that nobody uses any more */
     struct strv orphans;

@@ -88,6 +88,6 @@ struct secret { char *data; size_t n; };
 int secret_read(const struct spec_secret *s, struct secret *out, struct vm_err *e);
 void secret_wipe(struct secret *s);
 /* Adds a keyed digest to every secret of file or env in the canonical JSON, so that a changed secret is a change. */
-int secrets_digest(struct guest_spec *g, const char *state_dir, struct vm_err *e);
+int secrets_digest(struct guest_spec *g, const char *state_dir, size_t *bad, struct vm_err *e); /* *bad: which one failed */
 
 #endif

@@ -77,12 +77,13 @@ static int digest_key(const char *state_dir, char **key, size_t *n, struct vm_er
     return path_read(dir, "secrets.key", KEY_BYTES, key, n, e);
 }
 
-int secrets_digest(struct guest_spec *g, const char *state_dir, struct vm_err *e)
+int secrets_digest(struct guest_spec *g, const char *state_dir, size_t *bad, struct vm_err *e)
 {
     OWN(str) char *key = NULL;
     json_t *list = json_object_get(g->json, "secrets");
     size_t nkey = 0;
 
+    *bad = 0;
     if (g->n_secrets && digest_key(state_dir, &key, &nkey, e) < 0)
         return -1;
     for (size_t i = 0; i < g->n_secrets; i++) {
@@ -91,8 +92,10 @@ int secrets_digest(struct guest_spec *g, const char *state_dir, struct vm_err *e
 
         if (g->secrets[i].command.n)
             continue; /* may be slow, or ask a person: only when it is needed */
-        if (secret_read(&g->secrets[i], &s, e) < 0)
+        if (secret_read(&g->secrets[i], &s, e) < 0) {
+            *bad = i;
             return -1;
+        }
         hash_keyed(key, nkey, s.data, s.n, sum);
         secret_wipe(&s);
         json_object_set_new(json_array_get(list, i), "digest", json_string(sum));

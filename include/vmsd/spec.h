@@ -114,7 +114,15 @@ struct spec_set {
 };
 
 /* What the checks may know of the host; zero means unknown and skips the check. */
-struct spec_host { uint64_t memory; };
+struct spec_look;
+struct spec_host {
+    uint64_t memory;
+    /* Asked about each guest when all specs are without fault, for what only the host can tell; complains. */
+    void (*look)(struct spec_look *at, struct guest_spec *g, void *arg);
+    void *arg;
+};
+/* path: the field that is wrong, "secrets[0]". */
+VM_PRINTF(3) void spec_complain(struct spec_look *at, const char *path, const char *fmt, ...);
 
 /* Reads every spec of a bundle: parses, merges defaults, checks across specs. Returns 0 also when the specs have
  * errors: they are in issues, and guests and networks then hold only what could be read. -1: no memory. */

@@ -335,6 +335,33 @@ static void check_memory(struct cross *x, const struct spec_host *host)
                   text_human_size(sum, sum_text), text_human_size(host->memory, host_text));
 }
 
+struct spec_look {
+    struct issues *issues;
+    const struct entry *entry;
+};
+
+void spec_complain(struct spec_look *at, const char *path, const char *fmt, ...)
+{
+    char what[640];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    entry_bad(at->issues, at->entry, path, "%s", what);
+}
+
+static void ask_host(struct cross *x, const struct spec_host *host)
+{
+    if (!host || !host->look || x->issues->errors)
+        return;
+    for (size_t i = 0; i < x->guests.n; i++) {
+        struct spec_look at = {x->issues, &x->guests.v[i]};
+
+        host->look(&at, x->guests.v[i].guest, host->arg);
+    }
+}
+
 bool cross_check(struct entries guests, struct entries networks, const struct spec_host *host, struct issues *is)
 {
     struct cross x = {.guests = guests, .networks = networks, .issues = is};
@@ -346,6 +373,7 @@ bool cross_check(struct entries guests, struct entries networks, const struct sp
         check_once(&x);
         fine = check_circles(&x) && cross_check_net(guests, networks, is) && !x.claims.failed;
         check_memory(&x, host);
+        ask_host(&x, host);
     }
     free(x.tags);
     free(x.claims.v);
