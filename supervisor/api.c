@@ -4,7 +4,6 @@
 #include "wish.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -12,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
+#include <vmsd/log.h>
 
 bool api_flag(const struct http_request *r, const char *name)
 {
@@ -51,8 +51,12 @@ struct guest *api_guest_with_agent(struct http_request *r, struct world *w)
 static void work_run(void *arg)
 {
     struct api_work *x = arg;
+    struct vm_err e = {0};
 
     x->rc = x->run(x, &x->body, &x->err);
+    if (x->verb && store_audit(x->w->store, x->uid, x->pid, x->verb, x->text ? x->text : "", x->rc < 0 ? x->err.text : NULL,
+                               &e) < 0)
+        log_warn(NULL, "audit of '%s': %s, continuing", x->verb, e.text);
 }
 
 static void work_done(void *arg, bool cancelled)
@@ -90,6 +94,8 @@ void api_work(struct http_request *r, struct api_work x)
     }
     *own = x;
     own->request = r;
+    own->uid = http_peer(r)->uid;
+    own->pid = http_peer(r)->pid;
     http_on_abort(r, work_abort, own);
     if (loop_work(x.w->loop, (struct loop_job){work_run, work_done, own}, &own->err) < 0)
         work_done(own, true);
@@ -143,7 +149,7 @@ static void guest_get(struct http_request *r, void *arg)
         return;
     o = json_object();
     json_put(o, "guest", guest_json(g));
-    json_put(o, "spec", json_incref(g->spec->json));
+    json_put(o, "spec", access_spec(r, g->spec->json));
     json_put(o, "checks", health_json(g));
     json_put(o, "job", job_json(g->job ? g->job : g->next));
     json_put(o, "events", events_recent(w, g->name, 20));
@@ -331,7 +337,6 @@ static json_t *host_json(struct world *w)
     int64_t running = 0, healthy = 0;
     char host[65] = "", at[CLOCK_TEXT];
     struct utsname kernel = {0};
-    struct drv_host facts;
     struct sysinfo si = {0};
 
     for (size_t i = 0; i < w->n_guests; i++) {
@@ -341,7 +346,6 @@ static json_t *host_json(struct world *w)
     gethostname(host, sizeof host - 1);
     uname(&kernel);
     sysinfo(&si);
-    drv_host_probe(&facts);
     json_put_str(o, "version", VMSD_VERSION);
     json_put_int(o, "pid", getpid());
     json_put_str(o, "hostname", host);
@@ -350,8 +354,8 @@ static json_t *host_json(struct world *w)
     json_put_int(o, "memory_bytes", (int64_t)w->host_memory);
     json_put_int(o, "uptime", si.uptime);
     json_put_str(o, "started_at", wall_text(w->started_at, at));
-    json_put(o, "systemd", json_boolean(facts.systemd));
-    json_put_str(o, "cgroup", facts.cgroup2 ? "v2" : "v1");
+    json_put(o, "systemd", json_boolean(w->host.systemd));
+    json_put_str(o, "cgroup", w->host.cgroup2 ? "v2" : "v1");
     json_put(o, "drivers", json_incref(w->drivers));
     json_put_int(counts, "guests", (int64_t)w->n_guests);
     json_put_int(counts, "running", running);
@@ -425,29 +429,14 @@ static const struct http_route routes[] = {
     {"GET", "/v1/openapi.json", ROLE_READ, 0, openapi_get, NULL},
 };
 
-static bool in_group(const struct http_peer *p, const gid_t *groups, size_t n, const char *name)
-{
-    const struct group *g = getgrnam(name);
-
-    if (!g)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (groups[i] == g->gr_gid)
-            return true;
-    return p->gid == g->gr_gid;
-}
-
-static enum http_role role_of(const struct http_peer *p, const gid_t *groups, size_t n, void *arg)
-{
-    (void)arg;
-    if (p->uid == 0 || in_group(p, groups, n, "vmsd"))
-        return ROLE_WRITE;
-    return in_group(p, groups, n, "vmsd-read") ? ROLE_READ : ROLE_NONE;
-}
-
 int api_open(struct world *w, int listen_fd, struct vm_err *e)
 {
-    struct http_options o = {.routes = routes, .n_routes = ARRAY_LEN(routes), .role_of = role_of, .arg = w};
+    struct http_options o = {.routes = routes, .n_routes = ARRAY_LEN(routes), .role_of = access_role, .arg = w};
 
+    drv_host_probe(&w->host);
+    if (access_open(w, e) < 0) {
+        fd_drop(listen_fd);
+        return -1;
+    }
     return http_serve(w->loop, listen_fd, &o, &w->http, e);
 }

@@ -16,15 +16,25 @@ struct api_work {
     struct world *w;
     struct http_request *request; /* NULL: the client went away */
     int (*run)(struct api_work *x, json_t **body, struct vm_err *e);
+    const char *verb;             /* of the audit log, with text as what it was done to; NULL: it changes nothing */
     char *text;                   /* an argument, freed with it; may be NULL */
     uint32_t id;
     int64_t number;
     json_t *extra;                /* taken from the loop's state for run, freed with it; may be NULL */
     json_t *body;
+    int64_t uid, pid;             /* whose request it is */
     int rc;
     struct vm_err err;
 };
 void api_work(struct http_request *r, struct api_work x);
+
+/* access.c */
+int access_open(struct world *w, struct vm_err *e); /* before the API is */
+enum http_role access_role(const struct http_peer *p, const gid_t *groups, size_t n, void *world);
+/* A spec as this peer may see it: whoever only reads is told the names of variables, not their values. Yours. */
+json_t *access_spec(const struct http_request *r, json_t *spec);
+/* Into the audit log, soon: for what is not a wish, an apply, or api_work. verb is static. */
+void access_record(struct world *w, const struct http_request *r, const char *verb, const char *what);
 
 /* exec.c */
 void exec_serve(struct http_request *r, void *arg);

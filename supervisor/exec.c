@@ -361,5 +361,6 @@ void exec_serve(struct http_request *r, void *arg)
     x->w = w;
     x->id = g->id;
     x->fd = -1;
+    access_record(w, r, "exec", g->name); /* not what: an argument may be a secret */
     http_reply_upgrade(r, "vmsd-exec", begin, x);
 }

@@ -326,7 +326,7 @@ static void agent_up(void *arg)
         g->agent_waiter = (struct agent_waiter){0};
         x.fn(g, true, NULL, x.arg);
     }
-    names_push(g->w);
+    names_push_to(g);
 }
 
 void guest_drop_agent(struct guest *g, const char *why)

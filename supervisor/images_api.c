@@ -72,9 +72,32 @@ static int remove_run(struct api_work *x, json_t **body, struct vm_err *e)
     return removed(body, &ids);
 }
 
+/* A job that makes or has just found an image for its guest: until that is written nobody else knows that it is used. */
+static bool refused(struct http_request *r, struct world *w)
+{
+    struct vm_err e = {0};
+
+    for (size_t i = 0; i < w->n_guests; i++) {
+        const struct job *j = w->guests[i]->job;
+
+        if (!j || j->verb != JOB_CONVERGE || (j->step && strcmp(j->step, "image")))
+            continue;
+        vm_fail(&e, VM_E_CONFLICT, "'%s' is about to use an image; try again when it has one", j->name);
+        http_reply_error(r, &e);
+        return true;
+    }
+    return false;
+}
+
 void images_remove(struct http_request *r, void *arg)
 {
-    api_work(r, (struct api_work){.w = arg, .run = remove_run, .extra = users(arg), .text = strdup(http_path_arg(r, "id"))});
+    struct api_work x = {.w = arg, .run = remove_run, .verb = "remove-image"};
+
+    if (refused(r, arg))
+        return;
+    x.extra = users(arg);
+    guest_set_text(&x.text, http_path_arg(r, "id"));
+    api_work(r, x);
 }
 
 static int gc_run(struct api_work *x, json_t **body, struct vm_err *e)
@@ -92,7 +115,8 @@ static int gc_run(struct api_work *x, json_t **body, struct vm_err *e)
 
 void images_gc(struct http_request *r, void *arg)
 {
-    api_work(r, (struct api_work){.w = arg, .run = gc_run, .extra = users(arg)});
+    if (!refused(r, arg))
+        api_work(r, (struct api_work){.w = arg, .run = gc_run, .verb = "collect-images", .extra = users(arg)});
 }
 
 static int volumes_run(struct api_work *x, json_t **body, struct vm_err *e)
@@ -141,6 +165,7 @@ void volumes_remove(struct http_request *r, void *arg)
 {
     struct world *w = arg;
     const char *name = http_path_arg(r, "name");
+    struct api_work x = {.run = volume_remove_run, .verb = "remove-volume"};
     struct vm_err e = {0};
 
     for (size_t i = 0; i < w->n_guests; i++) {
@@ -154,7 +179,9 @@ void volumes_remove(struct http_request *r, void *arg)
             return;
         }
     }
-    api_work(r, (struct api_work){.w = w, .run = volume_remove_run, .text = strdup(name)});
+    x.w = w;
+    guest_set_text(&x.text, name);
+    api_work(r, x);
 }
 
 /* A build by hand, with its lines as they come. */
@@ -256,6 +283,7 @@ void images_build(struct http_request *r, void *arg)
         return;
     }
     b->w = arg;
+    access_record(b->w, r, "build-image", b->name);
     b->stream = http_reply_stream(r, 200, "application/x-ndjson", build_gone, b);
     if (loop_work(b->w->loop, (struct loop_job){build_run, build_done, b}, &b->err) < 0) {
         b->rc = -1;

@@ -49,7 +49,7 @@ static void read_install(struct logs *l, int dir)
 {
     unsigned first = l->script ? (unsigned)l->script : 1, last = l->script ? (unsigned)l->script : SCRIPTS_MAX;
 
-    for (unsigned i = first; i <= last; i++) {
+    for (unsigned i = first; i <= last && l->out.len < LOGS_MAX; i++) {
         char name[32];
 
         snprintf(name, sizeof name, "install-%02u.log", i);
@@ -59,7 +59,7 @@ static void read_install(struct logs *l, int dir)
             text_addf(&l->out, "== install:%02u ==\n", i);
         l->at = 0;
         snprintf(l->last, sizeof l->last, "%s", name);
-        read_from(l, dir, name, &l->at, LOGS_MAX);
+        read_from(l, dir, name, &l->at, LOGS_MAX - (l->out.len < LOGS_MAX ? l->out.len : LOGS_MAX));
     }
 }
 

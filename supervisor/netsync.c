@@ -200,7 +200,9 @@ static void check_done(void *arg, bool cancelled)
     if (cancelled)
         return;
     mend_links(s);
-    if (s->absent) {
+    if (s->rc < 0 && !s->waiting) {
+        netsync_ask(s->w, NULL, NULL); /* the last change came to nothing: once more */
+    } else if (s->absent) {
         events_add(s->w, NULL, "firewall-lost", NULL, "somebody removed our rules; they are put back");
         netsync_ask(s->w, NULL, NULL);
     } else if (s->waiting) {
@@ -418,14 +420,16 @@ static void push_file(struct guest *g, const char *path, char *take_text, char l
     }
 }
 
+void names_push_to(struct guest *g)
+{
+    if (!g->n_nics || !guest_is_up(g) || !agent_is_up(g->agent) || g->w->stopping)
+        return;
+    push_file(g, "/etc/hosts", names_hosts(g->w, g), g->hosts_sum);
+    push_file(g, "/etc/resolv.conf", names_resolv(g->w, g), g->resolv_sum);
+}
+
 void names_push(struct world *w)
 {
-    for (size_t i = 0; i < w->n_guests; i++) {
-        struct guest *g = w->guests[i];
-
-        if (g->n_nics && guest_is_up(g) && agent_is_up(g->agent) && !w->stopping) {
-            push_file(g, "/etc/hosts", names_hosts(w, g), g->hosts_sum);
-            push_file(g, "/etc/resolv.conf", names_resolv(w, g), g->resolv_sum);
-        }
-    }
+    for (size_t i = 0; i < w->n_guests; i++)
+        names_push_to(w->guests[i]);
 }

@@ -32,6 +32,7 @@ void world_close(struct world *w)
     image_store_close(w->images);
     store_close(w->store);
     json_decref(w->drivers);
+    free(w->access);
     free(w->upstream);
     free(w);
 }

@@ -27,6 +27,7 @@ struct options {
 struct health;
 struct usage;
 struct job;
+struct access_groups;
 struct events;
 struct netsync;
 
@@ -66,6 +67,7 @@ struct guest {
     struct usage *usage;
     struct job *job;             /* that works on it now */
     struct job *next;            /* that comes after it; at most one, since jobs converge */
+    unsigned calls;              /* requests of the API that its agent works on, see files.c */
     char *shown;                 /* JSON text for lists, or NULL when it must be made anew */
 };
 
@@ -88,7 +90,10 @@ struct world {
     atomic_bool stopping;        /* jobs on workers look at it too */
     uint64_t host_memory;        /* bytes */
     struct applying *lane;       /* applies that plan and commit, one after the other */
-    json_t *drivers;             /* what probe said, for /v1/host */
+    json_t *drivers;             /* what probe said, for /v1/host … */
+    struct drv_host host;        /* … and what the host itself offers */
+    struct access_groups *access; /* see access.c */
+    unsigned calls;              /* of all guests together */
     char *upstream;              /* the host's resolv.conf, for guests that ask outside; or NULL */
 };
 
@@ -145,6 +150,7 @@ int netsync_wait(struct world *w, struct vm_err *e);
 char *names_hosts(struct world *w, const struct guest *g);
 json_t *names_json(struct world *w);
 void names_push(struct world *w);     /* to every guest whose list changed */
+void names_push_to(struct guest *g);  /* to one, if it changed */
 char *names_resolv(struct world *w, const struct guest *g); /* /etc/resolv.conf; yours */
 
 /* show.c */

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import statistics
 import time
 
@@ -238,9 +239,21 @@ def test_B5_what_a_reader_sees_has_no_secret():
             assert SECRET not in got, path
             if path.endswith(("/logs", "/files")):
                 assert got.startswith("HTTP/1.1 403 "), got
+    mine = DAEMON.get("/v1/guests/paper").json()["spec"]
+    theirs = json.loads(rig.as_user(NOBODY, READ_GID, [], lambda: ask("GET", "/v1/guests/paper")).split("\r\n\r\n")[1])["spec"]
+    assert mine["env"] == {"TOKEN": "open-sesame"} and theirs["env"] == {"TOKEN": None}, (mine, theirs)
     left = [p for base, _, names in os.walk(DAEMON.dir) for p in (f"{base}/{n}" for n in names)
             if os.path.isfile(p) and SECRET.encode() in open(p, "rb").read()]
     assert not left, f"the secret is in {left}"
+
+
+def test_each_change_is_in_the_audit_log():
+    rig.as_user(NOBODY, VMSD_GID, [], lambda: ask("DELETE", "/v1/volumes/kept"))
+    rig.as_user(NOBODY, VMSD_GID, [], lambda: ask("DELETE", f"/v1/images/{'cd' * 32}"))
+    with sqlite3.connect(f"{DAEMON.state}/vmsd.db") as db:
+        rows = db.execute("SELECT uid, verb, what, result FROM audit ORDER BY id").fetchall()
+    assert rows[0][1] == "apply" and (NOBODY, "remove-volume", "kept", None) in rows, rows
+    assert any(r[:3] == (NOBODY, "remove-image", "cd" * 32) and r[3].startswith("no image") for r in rows), rows
 
 
 def test_end():
@@ -262,14 +275,14 @@ def main():
     os.chmod(f"{rig.HERE}/secret", 0o600)
     DAEMON.start()
     DAEMON.apply({"a.yaml": rig.paper("paper",
-                                      f"secrets: [{{name: s, file: {rig.HERE}/secret}}]\n")})
+                                      f"secrets: [{{name: s, file: {rig.HERE}/secret}}]\nenv: {{TOKEN: open-sesame}}\n")})
     assert [len(x) if isinstance(x, list) else len(list(x.values())[0]) if isinstance(x, dict) else x
             for x in world()] == [1, 1, 1, 1], world()
     rig.run([test_B1_matrix, test_B6_refusals_tell_nothing, test_A1_nobody_without_the_group,
              test_A1_a_fresh_runtime_directory_lets_the_groups_in,
              test_A3_the_role_is_the_one_at_the_connect, test_B2_no_spelling_gets_round,
              test_B3_each_request_is_judged_for_itself, test_B5_what_a_reader_sees_has_no_secret,
-             test_B1_a_change_is_granted_to_the_group, test_end], DAEMON)
+             test_B1_a_change_is_granted_to_the_group, test_each_change_is_in_the_audit_log, test_end], DAEMON)
 
 
 main()
