@@ -239,6 +239,31 @@ static int listener_open(struct net_relay *r, const struct net_relay_rule *rule,
     return 0;
 }
 
+static int try_port(const struct spec_port *p, const char *address, struct vm_err *e)
+{
+    static const int on = 1;
+    struct sockaddr_storage at;
+    socklen_t n = socket_address(address, p->host, &at);
+    OWN(fd) int fd = n ? socket(at.ss_family, (p->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0) : -1;
+    if (fd < 0)
+        return 0; /* a host without that family has nobody who listens there */
+    if (!p->udp)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* what waits for its end does not count */
+    if (at.ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&at, n) == 0 || errno != EADDRINUSE)
+        return 0;
+    return vm_fail(e, VM_E_CONFLICT, "a program of the host listens on port %u/%s already (ss -lntup shows which); stop it, "
+                   "or take another port or an address in front of it", p->host, p->udp ? "udp" : "tcp");
+}
+
+int net_port_free(const struct spec_port *p, struct vm_err *e)
+{
+    if (p->address)
+        return try_port(p, p->address, e);
+    return try_port(p, "0.0.0.0", e) < 0 ? -1 : try_port(p, "::", e);
+}
+
 static bool listener_is(const struct listener *l, const struct net_relay_rule *rule)
 {
     return l->listen_port == rule->listen_port && l->to_port == rule->to_port &&

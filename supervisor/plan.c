@@ -124,6 +124,55 @@ static struct planned *planned_new(struct applying *a, const char *name)
     return p;
 }
 
+static bool published(const struct world *w, const struct spec_port *p)
+{
+    for (size_t i = 0; i < w->n_guests; i++)
+        for (size_t k = 0; k < w->guests[i]->spec->n_ports; k++)
+            if (w->guests[i]->spec->ports[k].host == p->host && w->guests[i]->spec->ports[k].udp == p->udp)
+                return true;
+    return false;
+}
+
+static bool wanted(const struct applying *a, const char *name)
+{
+    for (size_t i = 0; i < a->set->n_guests; i++)
+        if (!strcmp(a->set->guests[i]->name, name))
+            return true;
+    return false;
+}
+
+/* A guest that has the volume and neither gives it up in this bundle nor goes. */
+static const struct guest *owner_of(const struct applying *a, const char *volume, const char *but)
+{
+    for (size_t i = 0; i < a->w->n_guests && !a->prune; i++) {
+        const struct guest *g = a->w->guests[i];
+
+        if (g->removing || !strcmp(g->name, but) || wanted(a, g->name))
+            continue;
+        for (size_t k = 0; k < g->spec->n_volumes; k++)
+            if (!strcmp(g->spec->volumes[k].name, volume))
+                return g;
+    }
+    return NULL;
+}
+
+/* What others on this host have already is not taken from them. */
+static void check_taken(const struct applying *a, const struct guest_spec *want, struct plan_change *c)
+{
+    struct vm_err why;
+
+    for (size_t i = 0; i < want->n_ports && !c->error; i++)
+        if (!published(a->w, &want->ports[i]) && net_port_free(&want->ports[i], &why) < 0)
+            c->error = text_format("ports[%zu].host: %s", i, why.text);
+    for (size_t i = 0; i < want->n_volumes && !c->error; i++) {
+        const struct guest *g = owner_of(a, want->volumes[i].name, want->name);
+
+        if (g)
+            c->error = text_format("volumes[%s]: it belongs to guest '%s'; remove that first, or give this another name",
+                                   want->volumes[i].name, g->name);
+    }
+}
+
 static bool up_to_date(const struct guest *g, const char *text)
 {
     return g && g->applied && !strcmp(g->applied, text) && !strcmp(g->text, text) && !g->rebuilding && !g->removing &&
@@ -156,6 +205,7 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     if (g && g->removing && g->job && g->job->verb == JOB_REMOVE)
         guest_set_text(&p->change->error, "it is being removed; apply again when that is done");
     count_secrets(p, g, want);
+    check_taken(a, want, p->change);
     if (g && g->rebuilding && p->change->class < PLAN_REBUILD)
         p->change->class = PLAN_REBUILD;
     if (p->change->class == PLAN_NONE)
@@ -188,14 +238,6 @@ static int plan_orphan(struct applying *a, struct guest *g, struct vm_err *e)
     p->id = g->id;
     p->purge = purge_list(a, g->spec);
     return plan_guest(&have, NULL, &p->change, e);
-}
-
-static bool wanted(const struct applying *a, const char *name)
-{
-    for (size_t i = 0; i < a->set->n_guests; i++)
-        if (!strcmp(a->set->guests[i]->name, name))
-            return true;
-    return false;
 }
 
 static int plan_networks(struct applying *a, struct vm_err *e)

@@ -18,6 +18,7 @@ enum {
     BOOT_LOOK_MS = 500,
     HEALTH_LOOK_MS = 200,
     HEALTH_SLACK_MS = 10000,
+    HEALTH_QUIET_MS = 3000, /* then it is told what is waited for */
     START_NOTE_MAX = 4 << 20,
 };
 
@@ -399,12 +400,17 @@ static int64_t health_patience(const struct guest_spec *s)
 static int do_health(struct job *j, struct vm_err *e)
 {
     struct deadline d = deadline_in(health_patience(j->spec));
-    struct look l = {0};
+    int64_t quiet_until = now_ms() + HEALTH_QUIET_MS;
+    struct look l = {0}, told = {0};
 
     for (;;) {
         job_on_loop(j, look_at_health, &l);
         if (l.health == HEALTH_HEALTHY)
             return 0;
+        if (now_ms() >= quiet_until && strcmp(l.why, told.why)) {
+            tell_output(l.why, j);
+            told = l;
+        }
         if (!l.up)
             return vm_fail(e, VM_E_BACKEND, "it ended before it was healthy; see vmctl logs %s", j->name);
         if (j->w->stopping || j->cut)

@@ -44,6 +44,7 @@ int cmd_validate(struct cli *cli)
         e.code = VM_E_INVALID; /* whatever it is, these are no good specs */
         return cli_fail(cli, &e);
     }
+    source_warn(b, dir);
     if (spec_set_read(b, &host, &set, &e) < 0)
         return cli_fail(cli, &e);
     doc = json_object();

@@ -146,11 +146,21 @@ static void on_step(struct progress *p, const json_t *r)
 
 static void on_output(struct progress *p, const json_t *r)
 {
-    struct task *task = tasks_get(&p->tasks, json_str(r, "guest", ""));
+    const char *guest = json_str(r, "guest", "");
+    struct task *task = tasks_get(&p->tasks, guest);
     const json_t *text = json_object_get(r, "text");
+    OWN(text) struct text t = {0};
 
-    if (task && json_is_string(text))
-        task_output(task, json_string_value(text), json_string_length(text));
+    if (!task || !json_is_string(text))
+        return;
+    task_output(task, json_string_value(text), json_string_length(text));
+    if (p->live || strcmp(json_str(r, "step", ""), "health") != 0)
+        return;
+    add_visible(&t, guest);
+    text_add(&t, ": waits for ");
+    text_add_visible(&t, json_string_value(text), strcspn(json_string_value(text), "\n"), NULL);
+    text_add(&t, "\n");
+    emit(p, &t);
 }
 
 static void on_waiting(struct progress *p, const json_t *r)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <vmsd/spec.h>
 #include "select.h"
+#include "term.h"
 
 static int read_stdin(char **out, size_t *n, struct vm_err *e)
 {
@@ -59,6 +60,17 @@ static int check_selection(struct cli *cli, const struct bundle *b, const struct
     return select_check(selected, known, n, e);
 }
 
+void source_warn(const struct bundle *b, const char *where)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        const char *path = b->files[i].path, *dot = strrchr(path, '.');
+
+        if (dot && !strchr(path, '/') && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml") || !strcmp(dot, ".json")))
+            return;
+    }
+    term_complain("warning: '%s' has no spec: no *.yaml, *.yml or *.json at its top", where);
+}
+
 int source_directory(const struct cli *cli, const char *where, char **out, struct vm_err *e)
 {
     OWN(str) char *path = realpath(where, NULL);
@@ -90,6 +102,7 @@ int source_read(struct cli *cli, struct source *out, struct vm_err *e)
         if (source_directory(cli, where, &s.base, e) < 0 || bundle_from_dir(s.base, &b, e) < 0 ||
             bundle_to_tar(b, &s.tar, &s.n, e) < 0)
             return -1;
+        source_warn(b, where);
     }
     if (s.selected.n && check_selection(cli, b, &s.selected, e) < 0)
         return -1;

@@ -15,6 +15,8 @@ struct source {
 };
 /* The absolute path of a directory of specs, yours. */
 int source_directory(const struct cli *cli, const char *where, char **out, struct vm_err *e);
+/* Says so when there is not one spec in it: most likely it is another directory that was meant. */
+void source_warn(const struct bundle *b, const char *where);
 /* Reads what the command's first argument names ("-": standard input; none: vms.d) and its selection. A pattern that
  * matches neither a guest of the directory nor one that vmsd has is an error. */
 int source_read(struct cli *cli, struct source *out, struct vm_err *e);

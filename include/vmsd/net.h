@@ -73,6 +73,8 @@ struct net_relay_rule { const char *listen_address; uint16_t listen_port; const 
 int net_relay_open(struct loop *l, struct net_relay **out, struct vm_err *e);
 int net_relay_set(struct net_relay *r, const struct net_relay_rule *rules, size_t n, struct vm_err *e);
 void net_relay_close(struct net_relay *r);
+/* Does no program of the host listen there, so that publishing the port takes nothing away from anybody? */
+int net_port_free(const struct spec_port *p, struct vm_err *e);
 /* The relay rules that a world needs; yours (free it), strings borrowed from the world. */
 int net_relay_rules(const struct net_world *w, struct net_relay_rule **out, size_t *n, struct vm_err *e);
 

@@ -227,6 +227,12 @@ static void check_guest(struct cross *x, const struct entry *at)
     claims_check(&targets, "secret", x->issues);
     x->claims.failed |= targets.failed;
     free(targets.v);
+    for (size_t i = 0; i < g->n_health && !g->n_nics; i++) {
+        if (g->health[i].kind != CHECK_TCP && g->health[i].kind != CHECK_HTTP)
+            continue;
+        snprintf(path, sizeof path, "health[%zu]", i);
+        entry_bad(x->issues, at, path, "asks a port of a guest without network; expected exec or units, or a network");
+    }
 }
 
 static void check_once(struct cross *x)
