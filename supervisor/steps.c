@@ -489,6 +489,24 @@ static int converge(struct job *j, struct vm_err *e)
     return j->wait_health ? job_step(j, "health", do_health, e) : 0;
 }
 
+struct volume_look {
+    const char *name;
+    bool of_another;
+};
+
+/* What another guest has is not this one's to delete. */
+static void look_at_volume(struct guest *g, void *arg)
+{
+    struct volume_look *v = arg;
+
+    for (size_t i = 0; i < g->w->n_guests; i++) {
+        const struct guest *other = g->w->guests[i];
+
+        for (size_t k = 0; other != g && k < other->spec->n_volumes; k++)
+            v->of_another |= !strcmp(other->spec->volumes[k].name, v->name);
+    }
+}
+
 static int do_remove(struct job *j, struct vm_err *e)
 {
     OWN(fd) int run = path_open_host(j->w->options->run_dir, O_RDONLY | O_DIRECTORY, e);
@@ -503,9 +521,13 @@ static int do_remove(struct job *j, struct vm_err *e)
     snprintf(dir, sizeof dir, "guests/%u", j->guest_id);
     if (path_remove(run, dir, e) < 0 || root_remove(j->w->images, j->guest_id, e) < 0 || path_remove(state, dir, e) < 0)
         return -1;
-    for (char *rest = j->purge, *name; (name = strsep(&rest, "\n"));)
-        if (*name && volume_remove(j->w->images, name, e) < 0)
+    for (char *rest = j->purge, *name; (name = strsep(&rest, "\n"));) {
+        struct volume_look v = {.name = name};
+
+        job_on_loop(j, look_at_volume, &v);
+        if (*name && !v.of_another && volume_remove(j->w->images, name, e) < 0)
             return -1;
+    }
     return store_drop_guest(j->w->store, j->guest_id, e);
 }
 

@@ -195,10 +195,10 @@ static void on_guest(struct progress *p, const json_t *r)
     if (!task)
         return;
     task->ended = true;
+    if (strcmp(state, "done") != 0 && strcmp(state, "blocked") != 0 && *class) /* else nothing was begun */
+        note_unwell(p, guest);
     if (!strcmp(class, "none"))
         class = "";
-    if (strcmp(state, "done") != 0 && strcmp(state, "blocked") != 0) /* it has nothing to tell itself */
-        note_unwell(p, guest);
     add_visible(&t, guest);
     text_add(&t, ": ");
     add_visible(&t, class);
