@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <grp.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <sys/sysinfo.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
+#include <vmsd/clock.h>
 #include <vmsd/log.h>
 #include <vmsd/path.h>
 
@@ -62,16 +64,34 @@ static char *helper(const char *dir, const char *name)
     return text_format("/usr/lib/vmsd/%s", name);
 }
 
+/* 0, 1 and 2 are open, and beyond them nothing but a socket that systemd gave. */
+static int settle_fds(struct vm_err *e)
+{
+    int given = sd_listen_fds(0), fd = -1;
+
+    while (fd < SD_LISTEN_FDS_START) /* what is open takes the lowest number that is not */
+        if ((fd = open("/dev/null", O_RDWR)) < 0)
+            return vm_fail_sys(e, "open /dev/null");
+    close_range((unsigned)(SD_LISTEN_FDS_START + (given > 0 ? given : 0)), ~0u, 0);
+    return 0;
+}
+
+/* What a burst of work took is given back after it. By itself glibc would keep an arena for every worker, and in each as
+ * much free memory as twice the largest block that was ever freed. */
+static void settle_memory(void)
+{
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+}
+
 /* Nothing of the environment that we were started in reaches our files, children or memory dumps. */
 static int settle_process(struct vm_err *e)
 {
     struct rlimit files = {65536, 65536};
-    OWN(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    for (int fd = 0; fd < 3; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && dup2(null, fd) < 0)
-            return vm_fail_sys(e, "open /dev/null as fd %d", fd);
-    umask(0077);
+    if (settle_fds(e) < 0)
+        return -1;
+    umask(0022);
     signal(SIGPIPE, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
     if (setrlimit(RLIMIT_NOFILE, &files) < 0) {
@@ -86,18 +106,32 @@ static int settle_process(struct vm_err *e)
     return 0;
 }
 
-/* Held as long as we live: two daemons on one state directory would both be right, and both wrong. */
-static int lock_state(const char *state_dir, int *out, struct vm_err *e)
+enum { LOCK_MS = 2000 };
+
+/* Held as long as we live: two daemons in one directory would both be right, and both wrong. */
+static int lock_dir(const char *path, mode_t mode, int *out, struct vm_err *e)
 {
-    OWN(fd) int dir = path_mkdirs_host(state_dir, 0700, e);
+    OWN(fd) int dir = path_mkdirs_host(path, mode, e);
     OWN(fd) int fd = dir < 0 ? -1 : path_open(dir, "lock", PATH_BENEATH, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, e);
 
     if (fd < 0)
         return -1;
+    /* A vmsd that was just killed may have been about to exec a helper: until it does, the helper holds the lock too. */
+    for (struct deadline d = deadline_in(LOCK_MS); flock(fd, LOCK_EX | LOCK_NB) < 0 && deadline_left(d);)
+        sleep_ms(20);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return vm_fail(e, VM_E_CONFLICT, "another vmsd works on %s; end it first", state_dir);
+        return vm_fail(e, VM_E_CONFLICT, "another vmsd works on %s; end it first", path);
     *out = take_fd(&fd);
     return 0;
+}
+
+/* Everybody may come as far as the socket. What is made from then on is ours alone. */
+static int lock_dirs(const struct options *o, int *run, int *state, struct vm_err *e)
+{
+    if (lock_dir(o->run_dir, 0755, run, e) < 0)
+        return -1;
+    umask(0077);
+    return lock_dir(o->state_dir, 0700, state, e);
 }
 
 static int open_socket(const struct options *o, int *fd, struct vm_err *e)
@@ -218,12 +252,13 @@ static void close_parts(struct world *w, struct loop *l)
 
 static int serve(const struct options *o, struct vm_err *e)
 {
-    OWN(fd) int lock = -1;
+    OWN(fd) int run_lock = -1, state_lock = -1;
     struct loop *l = NULL;
     struct world *w = NULL;
     int rc;
 
-    if (settle_process(e) < 0 || lock_state(o->state_dir, &lock, e) < 0 || loop_open(2 * o->jobs + 24, &l, e) < 0)
+    settle_memory();
+    if (settle_process(e) < 0 || lock_dirs(o, &run_lock, &state_lock, e) < 0 || loop_open(2 * o->jobs + 24, &l, e) < 0)
         return -1;
     if (world_open(o, l, &w, e) < 0) {
         loop_close(l);
