@@ -16,7 +16,7 @@
 #include <systemd/sd-daemon.h>
 #include <vmsd/path.h>
 
-enum { AGENT_BYTES_MAX = 32 << 20 };
+enum { AGENT_BYTES_MAX = 32 << 20, INOTIFY_INSTANCES = 65536 };
 
 static const struct vm_driver *const table[] = {&nspawn_driver, NULL};
 
@@ -47,6 +47,22 @@ static int sealed_copy(const char *program, struct vm_err *e)
     return take_fd(&to);
 }
 
+/* Each guest's init and its services open seven inotify instances, and all guests together count as root's: the kernel's default of
+ * 128 ends at 18 guests, with an init that does not come up. Borne where it cannot be raised. */
+static void inotify_raise(void)
+{
+    OWN(str) char *text = NULL;
+    OWN(fd) int dir = path_open_host("/proc/sys/fs/inotify", O_PATH | O_DIRECTORY, NULL);
+    OWN(fd) int fd = dir < 0 ? -1 : path_open(dir, "max_user_instances", PATH_BENEATH, O_RDWR, 0, NULL);
+    char want[16];
+    int n = snprintf(want, sizeof want, "%d", INOTIFY_INSTANCES);
+
+    if (fd < 0 || path_read_fd(fd, "max_user_instances", 64, &text, NULL, NULL) < 0 || atoi(text) >= INOTIFY_INSTANCES)
+        return;
+    if (pwrite(fd, want, (size_t)n, 0) < 0)
+        errno = 0;
+}
+
 int drivers_init(const char *agent_program, const char *keeper_program, struct vm_err *e)
 {
     struct nspawn_programs p;
@@ -62,6 +78,7 @@ int drivers_init(const char *agent_program, const char *keeper_program, struct v
     fd_drop(nspawn_programs.agent);
     free(nspawn_programs.filter.filter);
     nspawn_programs = p;
+    inotify_raise();
     return 0;
 }
 
