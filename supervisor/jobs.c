@@ -535,7 +535,7 @@ int job_step(struct job *j, const char *name, int (*act)(struct job *j, struct v
     json_put_str(line, "step", name);
     json_put_str(line, "state", "started");
     json_put_str(line, "text", j->step_about);
-    job_tell(j, json_copy(line));
+    job_tell(j, json_deep_copy(line)); /* the loop's alone */
     rc = store_step_begin(j->w->store, j->id, name, e); /* not written: not done */
     if (rc == 0)
         rc = act(j, e);

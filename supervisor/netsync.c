@@ -114,6 +114,7 @@ static void finish(struct netsync *s, const struct vm_err *e)
 static void sync_start(struct netsync *s)
 {
     struct net_world view = {0};
+    bool started = false;
 
     s->served = TAKE(s->waiting);
     s->running = true;
@@ -125,11 +126,13 @@ static void sync_start(struct netsync *s)
         s->rc = net_rules(&view, &s->rules, &s->err);
     if (s->rc == 0) {
         set_relays(s->w, &view);
-        s->rc = loop_work(s->w->loop, (struct loop_job){sync_run, sync_done, s}, &s->err);
+        started = loop_work(s->w->loop, (struct loop_job){sync_run, sync_done, s}, &s->err) == 0;
     }
     free((void *)view.guests);
-    if (s->rc < 0)
-        sync_done(s, false);
+    if (started)
+        return; /* s->rc is the worker's now */
+    s->rc = -1;
+    sync_done(s, false);
 }
 
 static void sync_done(void *arg, bool cancelled)
