@@ -167,16 +167,45 @@ pid_t cgroup_fork(int group)
 
 /* ---- limits ---- */
 
+static char *get(const char *dir, const char *file)
+{
+    char path[CGROUP_PATH + 64], *text = NULL;
+    OWN(fd) int fd = -1;
+
+    if (!*dir)
+        return NULL;
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    if ((fd = path_open_host(path, O_RDONLY, NULL)) < 0 || path_read_fd(fd, path, CGROUP_FILE_MAX, &text, NULL, NULL) < 0)
+        return NULL;
+    return text;
+}
+
+static bool word_in(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (const char *at = text; at && (at = strstr(at, word)); at += n)
+        if ((at == text || at[-1] == ' ') && strchr(" \n", at[n]))
+            return true;
+    return false;
+}
+
+/* A controller that the host does not have is borne, and the doctor names it: a Raspberry Pi starts without memory. One
+ * that it has and did not pass down is an error, for the guest would run without its limit. */
 static int limits_v2(const char *dir, const struct guest_spec *s, struct vm_err *e)
 {
+    OWN(str) char *has = get(CGROUP_ROOT, "cgroup.controllers");
     long quota = (long)(s->cpus * PERIOD_US);
 
-    if (putf(dir, "memory.max", e, s->memory ? "%" PRIu64 : "max", s->memory) < 0 ||
-        putf(dir, "cpu.max", e, quota ? "%ld %d" : "max", quota, PERIOD_US) < 0 ||
-        putf(dir, "cpu.weight", e, "%u", s->limits.cpu_weight ? s->limits.cpu_weight : 100) < 0 ||
-        putf(dir, "pids.max", e, s->limits.pids ? "%" PRIu64 : "max", s->limits.pids) < 0)
+    if (!has)
+        return vm_fail(e, VM_E_SYSTEM, "cannot read " CGROUP_ROOT "/cgroup.controllers");
+    if (word_in(has, "memory") && putf(dir, "memory.max", e, s->memory ? "%" PRIu64 : "max", s->memory) < 0)
         return -1;
-    return 0;
+    if (word_in(has, "cpu") &&
+        (putf(dir, "cpu.max", e, quota ? "%ld %d" : "max", quota, PERIOD_US) < 0 ||
+         putf(dir, "cpu.weight", e, "%u", s->limits.cpu_weight ? s->limits.cpu_weight : 100) < 0))
+        return -1;
+    return word_in(has, "pids") ? putf(dir, "pids.max", e, s->limits.pids ? "%" PRIu64 : "max", s->limits.pids) : 0;
 }
 
 static int io_v2(const char *dir, const struct guest_spec *s, dev_t dev, struct vm_err *e)
@@ -230,19 +259,6 @@ int cgroup_limits(const struct cgroup *c, const struct guest_spec *s, const dev_
 }
 
 /* ---- use ---- */
-
-static char *get(const char *dir, const char *file)
-{
-    char path[CGROUP_PATH + 64], *text = NULL;
-    OWN(fd) int fd = -1;
-
-    if (!*dir)
-        return NULL;
-    snprintf(path, sizeof path, "%s/%s", dir, file);
-    if ((fd = path_open_host(path, O_RDONLY, NULL)) < 0 || path_read_fd(fd, path, CGROUP_FILE_MAX, &text, NULL, NULL) < 0)
-        return NULL;
-    return text;
-}
 
 /* A file of one number; "max" and a limit beyond all memory mean none. */
 static uint64_t get_number(const char *dir, const char *file)

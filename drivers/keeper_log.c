@@ -48,11 +48,19 @@ void console_put(struct console_log *l, const char *p, size_t n)
         l->size += done;
 }
 
+/* What systemd says last when it gives up as init; why, it said before. */
+static bool tells_nothing(const struct log_line *l)
+{
+    static const char last[] = "Exiting PID 1";
+
+    return l->n >= sizeof last - 1 && !memcmp(l->s, last, sizeof last - 1);
+}
+
 void tail_put(struct log_tail *t, const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (p[i] == '\n' || p[i] == '\r') {
-            if (t->now.n)
+            if (t->now.n && !tells_nothing(&t->now))
                 t->last = t->now;
             t->now.n = 0;
         } else if (t->now.n < LOG_LINE_MAX)

@@ -202,10 +202,11 @@ static int nspawn_start(const struct drv_guest *g, struct deadline d, struct drv
 
 static int ended(const struct drv_guest *g, const struct state *s, struct vm_err *e)
 {
-    return vm_fail(e, VM_E_BACKEND, "'%s' ended before it was up: %s", g->spec->name,
+    return vm_fail(e, VM_E_BACKEND, "'%s' ended before it was up: %s; see vmctl console %s", g->spec->name,
                    s->end == END_POWEROFF ? "it powered itself off"
                    : s->end == END_REBOOT ? "it asked for a reboot"
-                                          : s->text);
+                                          : s->text,
+                   g->spec->name);
 }
 
 static int nspawn_wait_booted(const struct drv_guest *g, struct drv_proc *p, struct deadline d, struct vm_err *e)

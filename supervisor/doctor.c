@@ -58,11 +58,11 @@ static void judge_cgroups(const struct doctor_facts *f, json_t *list)
         {f->host.cgroup_memory, "memory limits", "memory: a guest can use all memory of the host",
          "boot with cgroup_enable=memory and without cgroup_disable=memory (Raspberry Pi: /boot/firmware/cmdline.txt)"},
         {f->host.cgroup_cpu, "CPU limits", "cpus, limits.cpu_weight: a guest can take all CPUs",
-         "use a kernel with CONFIG_CGROUP_SCHED"},
+         "use a kernel with CONFIG_CGROUP_SCHED, and let no version 1 hierarchy hold the controller"},
         {f->host.cgroup_pids, "process limits", "limits.pids: a guest can start processes until the host has no more",
-         "use a kernel with CONFIG_CGROUP_PIDS"},
+         "use a kernel with CONFIG_CGROUP_PIDS, and let no version 1 hierarchy hold the controller"},
         {f->host.cgroup_io, "I/O limits", "limits.io: a guest can keep the disks busy",
-         "use a kernel with CONFIG_BLK_CGROUP"},
+         "use a kernel with CONFIG_BLK_CGROUP, and let no version 1 hierarchy hold the controller"},
     };
 
     if (f->host.cgroup2)
