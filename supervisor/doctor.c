@@ -43,7 +43,7 @@ static void judge_init(const struct doctor_facts *f, json_t *list)
     if (f->host.systemd)
         say(list, OK, "init", NULL, "systemd runs this host: every guest lives in a scope of its own in vms.slice");
     else
-        say(list, INFO, "init", NULL,
+        say(list, INFO, "init", "boot it with systemd, if that is wanted",
             "systemd does not run this host: guests are kept by vms-keeper alone, and systemctl does not show them");
     if (f->run_tmpfs)
         say(list, OK, "runtime directory", NULL, "%s is in memory", f->run_dir);

@@ -154,7 +154,7 @@ static int volume_remove_run(struct api_work *x, json_t **body, struct vm_err *e
     if (volume_list(x->w->images, &volumes, e) < 0)
         return -1;
     if (!is_listed(volumes, x->text))
-        return vm_fail(e, VM_E_ABSENT, "there is no volume '%.64s'", x->text);
+        return vm_fail(e, VM_E_ABSENT, "there is no volume '%.64s'; 'vmctl volume ls' lists those that are", x->text);
     if (volume_remove(x->w->images, x->text, e) < 0)
         return -1;
     strv_add(&gone, x->text);

@@ -91,9 +91,32 @@ static int removal(struct cli *cli, const char *method, const char *head, const 
     return EXIT_DONE;
 }
 
+/* image ls shows the beginning of an id: that is enough where it is only one's. */
 int cmd_image_rm(struct cli *cli)
 {
-    return removal(cli, "DELETE", "/v1/images/", cli->args[0]);
+    OWN(json) json_t *doc = NULL;
+    const char *given = cli->args[0], *whole = NULL;
+    int status = get(cli, "/v1/images", &doc);
+    json_t *image;
+    size_t i, n = 0;
+
+    if (status)
+        return status;
+    json_array_foreach(json_object_get(doc, "images"), i, image) {
+        const char *id = json_str(image, "id", "");
+
+        if (strncmp(id, given, strlen(given)) != 0)
+            continue;
+        whole = id;
+        n++;
+    }
+    if (n > 1) {
+        struct vm_err e = {0};
+
+        vm_fail(&e, VM_E_INVALID, "%zu images begin with '%.64s'; write more of the id", n, given);
+        return cli_fail(cli, &e);
+    }
+    return removal(cli, "DELETE", "/v1/images/", whole ? whole : given);
 }
 
 int cmd_image_gc(struct cli *cli)
