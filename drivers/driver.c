@@ -47,8 +47,8 @@ static int sealed_copy(const char *program, struct vm_err *e)
     return take_fd(&to);
 }
 
-/* Each guest's init and its services open seven inotify instances, and all guests together count as root's: the kernel's default of
- * 128 ends at 18 guests, with an init that does not come up. Borne where it cannot be raised. */
+/* Each guest's init and its services open seven inotify instances, and all guests together count as root's: the
+ * kernel's default of 128 ends at 18 guests, with an init that does not come up. Borne where it cannot be raised. */
 static void inotify_raise(void)
 {
     OWN(str) char *text = NULL;

@@ -17,7 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-GROUPS = ("steps", "random", "syscalls", "signals", "store", "limits", "world")
+GROUPS = ("random", "syscalls", "steps", "world", "signals", "store", "limits")  # the longest first
 CGROUPS = "/sys/fs/cgroup"
 IMAGES = "/var/tmp/vmsd-test/images"
 SKIPPED = 77
@@ -140,7 +140,7 @@ def main():
     p.add_argument("--seed", type=int, default=int(time.time()) % 100000)
     p.add_argument("--case", action="append", default=[])
     p.add_argument("--long", action="store_true")
-    p.add_argument("--lanes", type=int, default=3)
+    p.add_argument("--lanes", type=int, default=4)
     p.add_argument("--keep", action="store_true")
     p.add_argument("--list", action="store_true")
     p.add_argument("--inside")
