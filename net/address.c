@@ -98,6 +98,14 @@ int net_pool_pick(const char *cidr, const char *const *taken, size_t n, char out
     return 0;
 }
 
+bool net_pool_has(const char *cidr, const char *address)
+{
+    struct net_cidr c;
+    struct net_address a;
+
+    return net_cidr_parse(cidr, &c, NULL) == 0 && net_address_parse(address, &a) && net_cidr_usable(&c, a);
+}
+
 void net_ifname(uint32_t guest_id, unsigned nic, char out[static NET_IFNAME])
 {
     /* A kernel name holds 15 bytes: an id of ten digits leaves one for the nic. What does not fit gets no name, which

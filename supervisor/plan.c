@@ -9,9 +9,10 @@ static bool selected(const struct applying *a, const char *name, const struct sp
     return select_match(&a->select, name, tags);
 }
 
-static bool same_secrets(const struct guest_spec *a, const struct guest_spec *b)
+static bool same_secrets(const struct guest *g, const struct guest_spec *want)
 {
-    json_t *x = json_object_get(a->json, "secrets"), *y = json_object_get(b->json, "secrets");
+    OWN(json) json_t *have = json_from_text(g->text, strlen(g->text), NULL);
+    json_t *x = json_object_get(have, "secrets"), *y = json_object_get(want->json, "secrets");
 
     return x == y || (x && y && json_equal(x, y));
 }
@@ -22,7 +23,7 @@ static void count_secrets(struct planned *p, const struct guest *g, const struct
 {
     struct plan_change *c = p->change;
 
-    p->afresh = g && want->n_install && !same_secrets(g->spec, want);
+    p->afresh = g && want->n_install && !same_secrets(g, want);
     if (!p->afresh)
         return;
     c->first_script = 0;
@@ -73,16 +74,16 @@ static const struct network_spec *set_network(const struct applying *a, const ch
     return NULL;
 }
 
-/* The spec's address, else the one that the guest already has there, else the first free one. */
+/* The spec's address, else the one that the guest already has there, else the first free one. A subnet may have moved. */
 static int pick(const char *asked, const char *had, const char *subnet, struct taken *t, char out[static NET_ADDR],
                 struct vm_err *e)
 {
-    if (asked || *had) {
+    if (!subnet)
+        return 0;
+    if (asked || net_pool_has(subnet, had)) {
         snprintf(out, NET_ADDR, "%s", asked ? asked : had);
         return 0;
     }
-    if (!subnet)
-        return 0;
     if (net_pool_pick(subnet, t->v, t->n, out, e) < 0)
         return -1;
     t->v[t->n++] = out;
@@ -133,12 +134,17 @@ static bool published(const struct world *w, const struct spec_port *p)
     return false;
 }
 
-static bool wanted(const struct applying *a, const char *name)
+static const struct guest_spec *spec_of(const struct applying *a, const char *name)
 {
     for (size_t i = 0; i < a->set->n_guests; i++)
         if (!strcmp(a->set->guests[i]->name, name))
-            return true;
-    return false;
+            return a->set->guests[i];
+    return NULL;
+}
+
+static bool wanted(const struct applying *a, const char *name)
+{
+    return spec_of(a, name) != NULL;
 }
 
 /* A guest that has the volume and neither gives it up in this bundle nor goes. */
@@ -156,6 +162,58 @@ static const struct guest *owner_of(const struct applying *a, const char *volume
     return NULL;
 }
 
+static bool gives_up(const struct applying *a, const struct guest *g, size_t nic)
+{
+    const struct guest_spec *s = spec_of(a, g->name);
+
+    if (!s)
+        return a->prune;
+    return selected(a, g->name, &s->tags) &&
+           (nic >= s->n_nics || (s->nics[nic].address && strcmp(s->nics[nic].address, g->nics[nic].address)));
+}
+
+/* A guest that has the address, or the MAC, and keeps it. */
+static const struct guest *holder_of(const struct applying *a, const char *what, const char *but)
+{
+    for (size_t i = 0; i < a->w->n_guests && what; i++) {
+        const struct guest *g = a->w->guests[i];
+
+        for (size_t k = 0; k < g->n_nics && !g->removing && strcmp(g->name, but); k++)
+            if ((!strcmp(g->nics[k].address, what) || !strcmp(g->nics[k].address6, what) || !strcmp(g->nics[k].mac, what)) &&
+                !gives_up(a, g, k))
+                return g;
+    }
+    return NULL;
+}
+
+static void check_nics(const struct applying *a, const struct guest_spec *want, struct plan_change *c)
+{
+    for (size_t i = 0; i < want->n_nics; i++) {
+        const char *asked[] = {want->nics[i].address, want->nics[i].address6, want->nics[i].mac};
+
+        for (size_t k = 0; k < ARRAY_LEN(asked) && !c->error; k++) {
+            const struct guest *g = holder_of(a, asked[k], want->name);
+
+            if (g)
+                c->error = text_format("network[%s]: guest '%s' has %s; give this one another, or remove that first",
+                                       want->nics[i].network, g->name, asked[k]);
+        }
+    }
+}
+
+/* Is its network another one by now, so that its addresses are of no use there? */
+static bool moved(const struct applying *a, const struct guest *g)
+{
+    for (size_t i = 0; i < g->n_nics; i++) {
+        const struct network_spec *n = set_network(a, g->nics[i].network);
+
+        if (n && (!net_pool_has(n->subnet, g->nics[i].address) || !n->subnet6 != !*g->nics[i].address6 ||
+                  (n->subnet6 && !net_pool_has(n->subnet6, g->nics[i].address6))))
+            return true;
+    }
+    return false;
+}
+
 /* What others on this host have already is not taken from them. */
 static void check_taken(const struct applying *a, const struct guest_spec *want, struct plan_change *c)
 {
@@ -171,6 +229,7 @@ static void check_taken(const struct applying *a, const struct guest_spec *want,
             c->error = text_format("volumes[%s]: it belongs to guest '%s'; remove that first, or give this another name",
                                    want->volumes[i].name, g->name);
     }
+    check_nics(a, want, c);
 }
 
 static bool up_to_date(const struct guest *g, const char *text)
@@ -186,16 +245,17 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     struct plan_actual have = {.name = want->name,
                                .applied = g ? g->applied : NULL,
                                .scripts_done = g ? g->scripts_done : 0};
+    bool moves = g && moved(a, g);
     struct planned *p;
 
-    if (up_to_date(g, a->texts[i])) {
+    if (!moves && up_to_date(g, a->texts[i])) {
         if (guest_is_up(g) || !g->up || g->job || g->next)
             return 0;
         p = planned_new(a, want->name);
         p->start = true;
         return 0;
     }
-    if (g && !g->up && !g->removing && !strcmp(g->text, a->texts[i]))
+    if (g && !g->up && !g->removing && !moves && !strcmp(g->text, a->texts[i]))
         return 0; /* written already; it is put on it when somebody starts it */
     p = planned_new(a, want->name);
     p->dormant = !g && !want->autostart;
@@ -208,6 +268,10 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     check_taken(a, want, p->change);
     if (g && g->rebuilding && p->change->class < PLAN_REBUILD)
         p->change->class = PLAN_REBUILD;
+    if (moves && p->change->class < PLAN_RESTART) {
+        p->change->class = PLAN_RESTART;
+        p->change->downtime = guest_is_up(g);
+    }
     if (p->change->class == PLAN_NONE)
         p->start = true; /* written otherwise, meaning the same; or cut off before its end */
     return p->change->error ? 0 : plan_nics(a, p, want, g, t, e);

@@ -23,6 +23,7 @@ bool net_ifname_parse(const char *name, uint32_t *guest_id, unsigned *nic);
 void net_mac(uint32_t guest_id, unsigned nic, char out[static NET_MAC]);
 /* First free host address of a CIDR (v4 or v6), the gateway (first address) and broadcast left out; ABSENT: full. */
 int net_pool_pick(const char *cidr, const char *const *taken, size_t n, char out[static NET_ADDR], struct vm_err *e);
+bool net_pool_has(const char *cidr, const char *address); /* may a guest of that subnet have it? */
 int net_gateway(const char *cidr, char out[static NET_ADDR], struct vm_err *e);
 
 struct net_nic { char ifname[NET_IFNAME], mac[NET_MAC], address[NET_ADDR], address6[NET_ADDR]; /* "" : none */ const char *network; };

@@ -167,6 +167,43 @@ trio() { # a: server, open to what $1 says; b and c: callers
     has "$output" 8080
 }
 
+@test "C16: nobody takes the address of a guest that keeps it, asked for or given" {
+    network
+    guest a 'network: lan'
+    guest b 'network: {name: lan, address: 10.77.0.9, mac: 02:00:00:00:00:09}'
+    run -0 apply
+    new_specs
+    network
+    guest a 'network: lan'
+    guest c 'network: {name: lan, address: 10.77.0.2}'
+    guest d 'network: {name: lan, address: 10.77.0.9}'
+    guest e 'network: {name: lan, mac: 02:00:00:00:00:09}'
+    equal "$(of a '.addresses[0]')" 10.77.0.2
+    run -1 apply
+    has "$output" "guest 'a' has 10.77.0.2"
+    has "$output" "guest 'b' has 10.77.0.9"
+    has "$output" "guest 'b' has 02:00:00:00:00:09"
+    equal "$(get guests | jq -r '[.guests[].name]|join(" ")')" "a b"
+    guest b 'network: {name: lan, address: 10.77.0.10}'
+    rm "$W/specs/c.yaml" "$W/specs/e.yaml"
+    run -0 apply # b moves away, so d may come
+    equal "$(of b '.addresses[0]') $(of d '.addresses[0]')" "10.77.0.10 10.77.0.9"
+}
+
+@test "a subnet that moves takes its guests along" {
+    network
+    guest a 'network: lan'
+    run -0 apply
+    boot=$(boot_of a)
+    printf 'kind: network\nname: lan\nsubnet: 10.79.0.0/24\nnat: false\n' | spec lan.yaml
+    equal "$(plan_class a)" restart
+    run -0 apply
+    equal "$(of a '.addresses[0]')" 10.79.0.2
+    [ "$(boot_of a)" != "$boot" ]
+    in_guest a ip -4 addr show | grep -q 10.79.0.2
+    equal "$(plan | jq -c .changes)" '[]'
+}
+
 @test "names: neighbours appear and vanish while a guest runs; domains too; strangers never" {
     network
     printf 'kind: network\nname: far\nsubnet: 10.78.0.0/24\nnat: false\n' | spec far.yaml
