@@ -228,10 +228,14 @@ static void check_guest(struct cross *x, const struct entry *at)
     x->claims.failed |= targets.failed;
     free(targets.v);
     for (size_t i = 0; i < g->n_health && !g->n_nics; i++) {
+        const struct node *node;
+
         if (g->health[i].kind != CHECK_TCP && g->health[i].kind != CHECK_HTTP)
             continue;
         snprintf(path, sizeof path, "health[%zu]", i);
-        entry_bad(x->issues, at, path, "asks a port of a guest without network; expected exec or units, or a network");
+        node = node_at(at->root, path);
+        issue_add(x->issues, node->doc->file, node->line, node->column, true,
+                  "%s: asks a port of a guest without network; expected exec or units, or a network", path);
     }
 }
 
