@@ -192,8 +192,7 @@ static void commit_done(void *arg, bool cancelled)
     if (a->rc < 0) {
         answer(a);
     } else if ((x = begin_report(a))) {
-        if (apply_adopt(a, x) < 0)
-            report_error(x, NULL, a->err.text);
+        apply_adopt(a, x);
         report_seal(x);
     }
     lane_leave(a);

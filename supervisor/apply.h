@@ -47,6 +47,6 @@ int apply_plan(struct applying *a);    /* loop: fills planned, networks, orphans
 json_t *apply_plan_json(const struct applying *a);
 /* commit.c */
 void apply_commit(struct applying *a); /* worker: all of it in one transaction, before anything is done */
-int apply_adopt(struct applying *a, struct report *x); /* loop: the world follows, jobs are submitted */
+void apply_adopt(struct applying *a, struct report *x); /* loop: the world follows, jobs are submitted */
 
 #endif

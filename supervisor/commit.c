@@ -36,6 +36,8 @@ static int commit_guest(struct store *s, const struct applying *a, struct planne
         return 0;
     if (store_put_spec(s, p->name, p->text, a->bundle->sha256, &p->id, &p->slot, e) < 0)
         return -1;
+    if (p->slot >= SLOTS_MAX)
+        return vm_fail(e, VM_E_CONFLICT, "more than %d guests on one host; remove some first", SLOTS_MAX);
     if (p->dormant && store_put_wish(s, p->id, false, e) < 0)
         return -1;
     if (p->change->class == PLAN_REBUILD && store_put_rebuilding(s, p->id, true, e) < 0)
@@ -116,15 +118,16 @@ static void tell_down(struct report *x, const struct guest *g)
     report_line(x, line);
 }
 
-static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
+static void adopt_guest(struct applying *a, struct planned *p, struct report *x)
 {
+    struct vm_err e = {0};
     struct guest *g;
 
     if (p->change && p->change->network)
-        return 0;
+        return;
     if (p->change && p->change->error) {
         report_error(x, p->name, p->change->error);
-        return 0;
+        return;
     }
     if (p->change && p->change->class == PLAN_REMOVE) {
         if ((g = world_guest_by_id(a->w, p->id))) {
@@ -135,12 +138,13 @@ static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
             x->changed++;
             submit(x, g, p, JOB_REMOVE);
         }
-        return 0;
+        return;
     }
     if (!p->text) {
         g = world_guest(a->w, p->name);
-    } else if (world_put_guest(a->w, p->id, p->slot, p->text, a->bundle->sha256, &g, &a->err) < 0) {
-        return -1;
+    } else if (world_put_guest(a->w, p->id, p->slot, p->text, a->bundle->sha256, &g, &e) < 0) {
+        report_error(x, p->name, e.text); /* it is written, and taken up by the next start; the others go on */
+        return;
     } else {
         adopt_nics(g, p);
         if (p->dormant)
@@ -155,31 +159,30 @@ static int adopt_guest(struct applying *a, struct planned *p, struct report *x)
             g->scripts_done = 0;
     }
     if (!g)
-        return 0;
+        return;
     if (!g->up)
         tell_down(x, g);
     else
         submit(x, g, p, JOB_CONVERGE);
-    return 0;
 }
 
-int apply_adopt(struct applying *a, struct report *x)
+void apply_adopt(struct applying *a, struct report *x)
 {
-    int rc = 0;
+    struct vm_err e = {0};
 
-    for (size_t i = 0; i < a->networks.n && rc == 0; i++)
-        rc = world_put_network(a->w, a->networks.v[i], &a->err);
+    for (size_t i = 0; i < a->networks.n; i++)
+        if (world_put_network(a->w, a->networks.v[i], &e) < 0)
+            report_error(x, NULL, e.text);
     for (size_t i = 0; i < a->gone_networks.n; i++) {
         netsync_forget(a->w, world_network(a->w, a->gone_networks.v[i]));
         world_drop_network(a->w, a->gone_networks.v[i]);
     }
     x->changed += (unsigned)(a->networks.n + a->gone_networks.n);
-    for (size_t i = 0; i < a->n_planned && rc == 0; i++)
-        rc = adopt_guest(a, &a->planned[i], x);
+    for (size_t i = 0; i < a->n_planned; i++)
+        adopt_guest(a, &a->planned[i], x);
     for (size_t i = 0; i < a->set->n_guests; i++)
         if (select_match(&a->select, a->set->guests[i]->name, &a->set->guests[i]->tags))
             strv_add(&x->guests, a->set->guests[i]->name);
     if (a->n_planned || a->networks.n || a->gone_networks.n)
         netsync_ask(a->w, NULL, NULL);
-    return rc;
 }

@@ -6,7 +6,7 @@
 #include <vmsd/log.h>
 
 /* From the middle of the range that systemd's documents set aside for containers. */
-enum { UID_FIRST = 0x30000000, UID_RANGE = 65536, SLOTS_MAX = 16384 };
+enum { UID_FIRST = 0x30000000, UID_RANGE = 65536 };
 
 int world_open(const struct options *o, struct loop *l, struct world **out, struct vm_err *e)
 {

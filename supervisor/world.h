@@ -109,6 +109,7 @@ int world_put_guest(struct world *w, uint32_t id, uint32_t slot, const char *tex
 int world_put_network(struct world *w, const char *text, struct vm_err *e);
 void world_drop_network(struct world *w, const char *name);
 void world_drop_guest(struct guest *g);
+enum { SLOTS_MAX = 16384 }; /* guests on one host */
 uint32_t slot_uid_base(uint32_t slot); /* first of the 65536 host ids of a slot */
 bool guest_changed(const struct guest *g); /* applied is not what is desired */
 void guest_dirty(struct guest *g);         /* shown is out of date */
