@@ -5,6 +5,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <malloc.h>
 #include <nftables/libnftables.h>
 #include <pthread.h>
 #include <string.h>
@@ -31,6 +32,7 @@ static int nft_run(const char *text, struct vm_err *e)
     if (nft)
         nft_ctx_free(nft);
     pthread_mutex_unlock(&nft_turn);
+    malloc_trim(0); /* of large rules it leaves megabytes in small pieces */
     return rc;
 }
 
