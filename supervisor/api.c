@@ -144,12 +144,14 @@ static void guest_get(struct http_request *r, void *arg)
     struct world *w = arg;
     struct guest *g = api_guest(r, w);
     json_t *o;
+    OWN(json) json_t *spec = NULL;
 
     if (!g)
         return;
+    spec = json_from_text(g->text, strlen(g->text), NULL);
     o = json_object();
     json_put(o, "guest", guest_json(g));
-    json_put(o, "spec", access_spec(r, g->spec->json));
+    json_put(o, "spec", access_spec(r, spec));
     json_put(o, "checks", health_json(g));
     json_put(o, "job", job_json(g->job ? g->job : g->next));
     json_put(o, "events", events_recent(w, g->name, 20));

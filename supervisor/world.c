@@ -114,6 +114,7 @@ int world_put_guest(struct world *w, uint32_t id, uint32_t slot, const char *tex
         return vm_fail(e, VM_E_CONFLICT, "more than %d guests", SLOTS_MAX);
     if (guest_spec_load(text, &spec, e) < 0)
         return -1;
+    guest_spec_slim(spec);
     g = world_guest(w, spec->name);
     if (!g && guest_new(w, spec->name, id, slot, &g, e) < 0)
         return -1;

@@ -65,7 +65,7 @@ struct spec_security { bool read_only_root, no_new_privileges; struct spec_list 
 
 /* Strings and lists belong to the spec. */
 struct guest_spec {
-    json_t *json;                  /* canonical */
+    json_t *json;                  /* canonical; NULL in a slim one */
     enum spec_kind kind;
     const char *name;
     struct spec_list tags, domains, depends_on;
@@ -135,6 +135,8 @@ char *spec_issue_text(const struct spec_issue *i);
 /* From the canonical text that guest_spec.json gives (json_to_text), as the store keeps it. */
 int guest_spec_load(const char *text, struct guest_spec **out, struct vm_err *e);
 int network_spec_load(const char *text, struct network_spec **out, struct vm_err *e);
+/* Lets the JSON go, most of a spec's memory, for whoever keeps the text. */
+void guest_spec_slim(struct guest_spec *g);
 void guest_spec_free(struct guest_spec *g);
 void network_spec_free(struct network_spec *n);
 OWN_DEFINE(guest_spec, struct guest_spec *, guest_spec_free)

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { BLOCK_MIN = 2048, BLOCK_MAX = 1 << 20 };
+enum { BLOCK_MIN = 1024, BLOCK_MAX = 1 << 20 };
 
 struct block {
     struct block *next;

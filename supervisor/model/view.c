@@ -1,4 +1,4 @@
-/* From canonical JSON to the structs that code reads, by the same table. Strings stay where they are, in the JSON. */
+/* From canonical JSON to the structs that code reads, by the same table. Strings are copied: the JSON may go first. */
 #include "read.h"
 
 #include <string.h>
@@ -17,6 +17,14 @@ static void take(struct view *w, void **out, size_t n)
     w->no_memory |= !*out;
 }
 
+static const char *take_string(struct view *w, const char *s)
+{
+    const char *copy = arena_copy(w->arena, s, strlen(s));
+
+    w->no_memory |= !copy;
+    return copy;
+}
+
 static void view_table(struct view *w, const struct table *t, const json_t *v, char *at);
 
 static void view_word(struct view *w, const struct field *f, const json_t *v, void *at)
@@ -27,7 +35,7 @@ static void view_word(struct view *w, const struct field *f, const json_t *v, vo
         if (!f->word->view(f, v, at, w->arena))
             w->missing = f->key;
     } else if (s) {
-        *(const char **)at = s;
+        *(const char **)at = take_string(w, s);
     } else {
         w->missing = f->key;
     }
@@ -63,7 +71,7 @@ static void view_strings(struct view *w, const json_t *v, struct spec_list *out)
         const char *s = json_string_value(json_array_get(v, i));
 
         if (s)
-            out->v[out->n++] = s;
+            out->v[out->n++] = take_string(w, s);
         else
             w->missing = "a string of a list";
     }
@@ -290,6 +298,12 @@ int network_spec_load(const char *text, struct network_spec **out, struct vm_err
     if (strcmp(json_str(json, "kind", ""), "network"))
         return vm_fail(e, VM_E_INVALID, "a stored spec (%s): no network", json_str(json, "name", "without a name"));
     return view_network(TAKE(json), false, out, e);
+}
+
+void guest_spec_slim(struct guest_spec *g)
+{
+    json_decref(g->json);
+    g->json = NULL;
 }
 
 void guest_spec_free(struct guest_spec *g)
