@@ -268,6 +268,8 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     x.arg = log;
     rc = agent_exec_wait(&w, &x, deadline_in(s->timeout_ms), &r, e);
     script_log_end(log, last, sizeof last);
+    if (*last && secrets_may_be_in(j->spec, last))
+        snprintf(last, sizeof last, "see vmctl logs %s --install", j->name); /* the log is for fewer eyes than an error */
     if (rc < 0 && e->code == VM_E_TIMEOUT)
         vm_fail(e, VM_E_TIMEOUT, "%s took longer than its timeout of %s and was ended", s->script,
                 text_human_duration(s->timeout_ms, allowed));

@@ -87,6 +87,9 @@ void job_on_loop(struct job *j, void (*fn)(struct guest *g, void *arg), void *ar
 struct secret { char *data; size_t n; };
 int secret_read(const struct spec_secret *s, struct secret *out, struct vm_err *e);
 void secret_wipe(struct secret *s);
+/* May this line, on its way into an error that many see, hold one of them? Of those that a command gives nobody knows
+ * without running it again: yes. */
+bool secrets_may_be_in(const struct guest_spec *g, const char *line);
 /* Adds a keyed digest to every secret of file or env in the canonical JSON, so that a changed secret is a change. */
 int secrets_digest(struct guest_spec *g, const char *state_dir, size_t *bad, struct vm_err *e); /* *bad: which one failed */
 

@@ -12,6 +12,7 @@
 #include <vmsd/path.h>
 
 enum { SECRET_MAX = 64 << 10, SECRET_COMMAND_MS = 30000, KEY_BYTES = 32 };
+enum { PART_MIN = 3 }; /* shorter lines of a secret are in any text */
 
 void secret_wipe(struct secret *s)
 {
@@ -58,6 +59,32 @@ int secret_read(const struct spec_secret *s, struct secret *out, struct vm_err *
     out->n = strlen(value);
     out->data = strdup(value);
     return out->data ? 0 : vm_no_memory(e);
+}
+
+static bool line_has(const char *line, const struct secret *s)
+{
+    for (size_t at = 0; at < s->n;) {
+        const char *part = s->data + at, *end = memchr(part, '\n', s->n - at);
+        size_t n = end ? (size_t)(end - part) : s->n - at;
+
+        if (n >= PART_MIN && memmem(line, strlen(line), part, n))
+            return true;
+        at += n + 1;
+    }
+    return false;
+}
+
+bool secrets_may_be_in(const struct guest_spec *g, const char *line)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < g->n_secrets && !found; i++) {
+        struct secret s = {0};
+
+        found = g->secrets[i].command.n || secret_read(&g->secrets[i], &s, NULL) < 0 || line_has(line, &s);
+        secret_wipe(&s);
+    }
+    return found;
 }
 
 /* The key stays beside the store, not in it, so that a copy of the store alone tells nothing about short secrets. */

@@ -73,6 +73,17 @@ EOS
     hasnt "$output" "$(sha256sum <"$W/secret" | cut -d' ' -f1)"
 }
 
+@test "C17: an error does not quote a script's last line that has a secret in it" {
+    script tell.sh <<<$'#!/bin/sh\ncat "$CREDENTIALS_DIRECTORY/file"; exit 3'
+    guest one 'secrets:' "  - {name: file, file: $W/secret}" 'install: [tell.sh]'
+    run -1 vmctl apply -y -o json "$W/specs"
+    hasnt "$(of one .error)$(events_of one job-failed)$(get jobs)$(get guests/one | jq -c .scripts)" "$CANARY"
+    has "$(of one .error)" "exited with 3: see vmctl logs one --install"
+    script tell.sh <<<$'#!/bin/sh\necho harmless; exit 3'
+    run -1 apply
+    has "$(of one .error)" "exited with 3: harmless"
+}
+
 @test "a changed secret runs the scripts again, on the guest as it is" {
     script count.sh <<<$'#!/bin/sh\necho ran >>/ran'
     secretive 'install: [count.sh]'
