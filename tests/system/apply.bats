@@ -141,7 +141,7 @@ teardown() { leave_clean; }
     guest b 'volumes: [{name: data, target: /srv}]'
     rm "$W/specs/a.yaml"      # now an orphan, which still has it
     run -1 apply
-    has "$output" "volumes/data/disk.img' is in use by another running guest"
+    has "$output" "b: failed: volumes[data]: it belongs to guest 'a'"
     equal "$(of a .state)" running
 }
 

@@ -35,7 +35,10 @@ world_open() {
     mkdir -p "$W/run" "$W/state/images" "$W/specs"
     mkdir $(own_cgroups)
     bash "$BATS_TEST_DIRNAME/world.sh" "$W" "$VMSD_CACHE" $(cgroup_roots) </dev/null >>"$W/log" 2>&1 3>&- &
-    export WORLD_PID=$!
+    export WORLD_PID=$! CGROUPS
+    # When bats itself is killed, by a time limit say, the world is closed nevertheless.
+    export -f world_close guest_processes own_cgroups cgroup_roots vmsd_pid
+    (setsid bash -c 'while [ -d "/proc/$0" ]; do sleep 1; done; world_close' $$ </dev/null >/dev/null 2>&1 3>&- &)
     for _ in $(seq 100); do
         [ -e "$W/ready" ] && return
         sleep 0.05
@@ -71,7 +74,7 @@ vmsd_stop() {
 }
 
 world_close() {
-    [ -n "${W:-}" ] || return 0
+    [ -d "${W:-}" ] || return 0
     kill -KILL "$(vmsd_pid)" "$WORLD_PID" 2>/dev/null
     for p in $(guest_processes); do kill -KILL "$p" 2>/dev/null; done
     for _ in $(seq 20); do

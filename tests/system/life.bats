@@ -83,7 +83,7 @@ leader_of() { sed -n 's/^leader=\([0-9]*\) .*/\1/p' "$W"/run/guests/*/state; }
         kill -KILL "$pid"
         within 8 restarted one "$boot"
         has "$(events_of one restart-planned)" "starts again in"
-        [ ! -d "/proc/$pid" ]
+        within 3 test ! -d "/proc/$pid"
     done
 }
 

@@ -126,7 +126,7 @@ EOS
     printf '#!/no/such/interpreter\n' | script bad.sh
     run -1 apply
     has "$output" "bad.sh"
-    has "$output" "No such file"
+    has "$output" "the interpreter that it names is not in this guest"
 }
 
 @test "files: content, mode, and an owner that a script makes" {
