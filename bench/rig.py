@@ -1,0 +1,302 @@
+"""What the figures share: a private vmsd in namespaces of its own, its peers, and how numbers are told.
+
+Standard library only; root only."""
+
+import contextlib
+import glob
+import http.client
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tarfile
+import time
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SETTLE = 60  # seconds in which something has to happen that usually takes far less
+
+
+def read(path, otherwise=""):
+    try:
+        with open(path, errors="replace") as f:
+            return f.read()
+    except OSError:
+        return otherwise
+
+
+def run(*argv, **more):
+    return subprocess.run(argv, check=True, capture_output=True, text=True, **more).stdout
+
+
+def wait_for(what, test, seconds=SETTLE, pause=0.001):
+    end = time.monotonic() + seconds
+    while not (got := test()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        time.sleep(pause)
+    return got
+
+
+def took(fn):
+    """Milliseconds."""
+    began = time.monotonic()
+    fn()
+    return (time.monotonic() - began) * 1e3
+
+
+# ---- figures ----
+
+class Table:
+    """Rows of a figure, told as they come. A goal is `<= N`, of the ratio or of the measured median."""
+
+    def __init__(self):
+        self.rows = []
+
+    def head(self, text):
+        print(f"\n{text}  (load {os.getloadavg()[0]:.1f})", flush=True)
+        print(f"  {'':40} {'min':>8} {'median':>8} {'max':>8} unit   {'floor':>8} {'ratio':>7} {'best':>7}  goal", flush=True)
+
+    def row(self, what, unit, samples, floor=None, ratio_goal=None, goal=None, note=""):
+        """best: the ratio of the two minima, which what else the machine does disturbs least."""
+        median = statistics.median(samples)
+        base = statistics.median(floor) if floor else None
+        ratio, best = (median / base, min(samples) / min(floor)) if floor else (None, None)
+        missed = bool((ratio_goal and ratio > ratio_goal) or (goal and median > goal))
+        aim = f"<= {ratio_goal} x" if ratio_goal else f"<= {goal} {unit}" if goal else ""
+        against = f"{base:8.2f} {ratio:6.2f}x {best:6.2f}x" if floor else " " * 24
+        print(f"  {what:40} {min(samples):8.2f} {median:8.2f} {max(samples):8.2f} {unit:6} {against}  "
+              f"{aim}{' MISSED' if missed else ''}{'  ' + note if note else ''}".rstrip(), flush=True)
+        self.rows.append({"what": what, "unit": unit, "min": min(samples), "median": median, "max": max(samples),
+                          "floor": base, "ratio": ratio, "best": best, "missed": missed})
+
+
+def interleave(n, *fns):
+    """Each fn gives one sample; in turn, so that what else the machine does hits all of them alike."""
+    samples = [[] for _ in fns]
+    for _ in range(n):
+        for fn, s in zip(fns, samples):
+            s.append(fn())
+    return samples
+
+
+def percentile(samples, p):
+    return sorted(samples)[min(len(samples) - 1, int(len(samples) * p / 100))]
+
+
+# ---- the kernel's account of a process ----
+
+def pss(pid, what="Pss"):
+    """KiB."""
+    for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1])
+    return 0
+
+
+def cpu_seconds(pid):
+    """Of all threads that live or ended, without children."""
+    return sum(int(x) for x in read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
+class Threads:
+    """Adds up what the threads of a process do, also of those that come and go: look() once a second."""
+
+    def __init__(self, pid):
+        self.pid, self.seen = pid, {}
+        self.look()
+        self.before = self.sums()
+
+    def look(self):
+        for task in glob.glob(f"/proc/{self.pid}/task/*"):
+            ns = int(read(f"{task}/schedstat", "0").split()[0])
+            woken = sum(int(line.split()[1]) for line in read(f"{task}/status").splitlines()
+                        if line.startswith("voluntary_ctxt_switches"))
+            if ns:
+                self.seen[task] = (ns, woken)
+
+    def sums(self):
+        return sum(ns for ns, _ in self.seen.values()), sum(woken for _, woken in self.seen.values())
+
+    def since(self):
+        """Nanoseconds on a CPU and wake-ups since the start."""
+        return [now - then for now, then in zip(self.sums(), self.before)]
+
+
+def named(name):
+    """Processes by the name that they were started with."""
+    found = (p.split("/")[2] for p in glob.glob("/proc/[0-9]*/cmdline") if os.path.basename(read(p).split("\0")[0]) == name)
+    return [int(pid) for pid in found]
+
+
+# ---- the daemon ----
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, path, timeout=120):
+        super().__init__("vmsd", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Daemon:
+    """vmsd with its state in a directory of its own, on a real disk."""
+
+    def __init__(self, bench, name):
+        self.build, self.dir = bench.build, f"{bench.work}/{name}"
+        self.state, self.socket, self.log = f"{self.dir}/state", f"{self.dir}/run/vmsd.sock", f"{self.dir}/log"
+        self.process = None
+        os.makedirs(f"{self.state}/images", 0o700)
+        os.makedirs(f"{self.dir}/run")
+        run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", f"{self.dir}/run")
+        os.makedirs(f"{self.dir}/specs")
+        for image in glob.glob(f"{bench.images}/*"):
+            at = f"{self.state}/images/{os.path.basename(image)}"
+            os.mkdir(at)
+            run("mount", "--bind", image, at)
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [f"{self.build}/vmsd", "--socket", self.socket, "--state", self.state, "--images", f"{SOURCE}/images"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        def ready():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"vmsd ended: {read(self.log)[-2000:]}")
+            with contextlib.suppress(OSError):
+                return self.api("GET", "/v1/host")
+        wait_for("vmsd answers", ready)
+        return self
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def call(self, method, path, body=None):
+        c = Connection(self.socket)
+        try:
+            c.request(method, path, body)
+            r = c.getresponse()
+            text = r.read().decode()
+            if r.status >= 400:
+                raise RuntimeError(f"{method} {path}: {r.status} {text[:500]}")
+            return text
+        finally:
+            c.close()
+
+    def api(self, method, path, body=None):
+        return json.loads(self.call(method, path, body))
+
+    def result(self, method, path, body=None):
+        """Of a stream: its last line, which must say that all is well."""
+        lines = [json.loads(line) for line in self.call(method, path, body).splitlines()]
+        if not lines or lines[-1].get("type") != "result" or not lines[-1]["ok"]:
+            raise RuntimeError(f"{method} {path}: {lines[-3:]}\n{read(self.log)[-2000:]}")
+        return lines[-1]
+
+    def wish(self, name, verb):
+        return self.result("POST", f"/v1/guests/{name}/{verb}?wait=1", b"")
+
+    def apply(self, files):
+        return self.result("POST", f"/v1/apply?base={self.dir}", tar(files))
+
+    def guest(self, name):
+        return self.api("GET", f"/v1/guests/{name}")["guest"]
+
+    def vmctl(self, *words):
+        return run(f"{self.build}/vmctl", "--socket", self.socket, *words)
+
+    def write_specs(self, files):
+        for name, text in files.items():
+            with open(f"{self.dir}/specs/{name}", "w") as f:
+                f.write(text)
+        return f"{self.dir}/specs"
+
+    def remove_guests(self):
+        for g in self.api("GET", "/v1/guests")["guests"]:
+            self.call("DELETE", f"/v1/guests/{g['name']}?wait=1")
+
+
+def tar(files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as t:
+        for name, text in sorted(files.items()):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(text.encode()), 0o644
+            t.addfile(info, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+# ---- peers ----
+
+class Nspawn:
+    """Bare systemd-nspawn, with the very words that vmsd gave it for that guest, on a plain copy of the same tree."""
+
+    def __init__(self, bench, daemon, name, tree):
+        g = daemon.guest(name)
+        gid = next(i for i in os.listdir(f"{daemon.dir}/run/guests")
+                   if f"leader={g['pid']} " in read(f"{daemon.dir}/run/guests/{i}/state"))
+        state = dict(line.split("=", 1) for line in read(f"{daemon.dir}/run/guests/{gid}/state").splitlines())
+        self.words = read(f"/proc/{state['nspawn'].split()[0]}/cmdline").rstrip("\0").split("\0")
+        self.root = f"{bench.work}/bare-{name}"
+        self.words[self.words.index("-D") + 1] = self.root
+        run("cp", "-a", tree, self.root)
+        base = next(w.split("=")[1].split(":")[0] for w in self.words if w.startswith("--private-users="))
+        shift(self.root, int(base))
+        self.notify = f"{bench.work}/notify-{name}"
+        self.process = None
+
+    def spawn(self, tag=""):
+        """Starts it; the socket on which it tells that it is up."""
+        path = self.notify + tag
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        s.bind(path)
+        self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, start_new_session=True,
+                                        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NOTIFY_SOCKET": path,
+                                             "LC_ALL": "C.UTF-8"})
+        return s
+
+    def await_ready(self, s):
+        s.settimeout(SETTLE)
+        while b"READY=1" not in s.recv(4096):
+            pass
+        s.close()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(SETTLE)
+
+
+def shift(root, base):
+    """Owners of a tree into a guest's range, as --private-users-ownership=chown leaves it."""
+    for d, dirs, files in os.walk(root):
+        for name in [".", *files] + [x for x in dirs if os.path.islink(f"{d}/{x}")]:
+            st = os.lstat(f"{d}/{name}")
+            os.lchown(f"{d}/{name}", base + st.st_uid, base + st.st_gid)
+            if not os.path.islink(f"{d}/{name}"):
+                os.chmod(f"{d}/{name}", st.st_mode & 0o7777)
+
+
+def tiny_tree(bench, name="tiny"):
+    """A root with nothing but stamp.c as its init."""
+    tree = f"{bench.work}/{name}"
+    for d in ("usr/lib", "sbin", "dev", "proc", "sys", "run", "tmp", "etc", "var"):
+        os.makedirs(f"{tree}/{d}")
+    with open(f"{tree}/usr/lib/os-release", "w") as f:
+        f.write("ID=tiny\n")
+    shutil.copy(bench.program("stamp"), f"{tree}/sbin/init")
+    return tree
