@@ -153,6 +153,29 @@ static void *pour(void *arg)
 }
 
 /* 4 MiB one way to a reader that dawdles, then an answer after the end: half-closed connections work. */
+START_TEST(test_a_port_of_the_host_is_not_free)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t n = sizeof at;
+    OWN(fd) int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct vm_err e = { 0 };
+    struct spec_port all = { 0 }, here = { .address = "127.0.0.1" }, there = { .address = "127.0.0.2" };
+    ck_assert(bind(tcp, (struct sockaddr *)&at, n) == 0 && listen(tcp, 1) == 0);
+    ck_assert(getsockname(tcp, (struct sockaddr *)&at, &n) == 0);
+    all.host = here.host = there.host = ntohs(at.sin_port);
+    ck_assert_int_eq(net_port_free(&all, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_CONFLICT);
+    ck_assert_ptr_nonnull(strstr(e.text, "ss -lntup"));
+    ck_assert_int_eq(net_port_free(&here, &e), -1);
+    ck_assert_int_eq(net_port_free(&there, &e), 0);
+    all.udp = true; /* another kind of port */
+    ck_assert_int_eq(net_port_free(&all, &e), 0);
+    tcp = fd_drop(tcp);
+    all.udp = false;
+    ck_assert_int_eq(net_port_free(&all, &e), 0);
+}
+END_TEST
+
 START_TEST(test_half_close_and_backpressure)
 {
     struct lab *l = lab_open(1);
@@ -243,6 +266,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_ipv6_reaches_an_ipv4_guest);
     tcase_add_test(t, test_busy_port_is_named_and_the_others_work);
+    tcase_add_test(t, test_a_port_of_the_host_is_not_free);
     tcase_add_test(t, test_half_close_and_backpressure);
     tcase_add_test(t, test_refused_by_the_guest);
     tcase_add_test(t, test_L1_bounded_connections);

@@ -325,6 +325,23 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     [ "$output" = "plan: nothing to do" ]
 }
 
+@test "what is no directory of specs, or holds none, is told" {
+    mkdir none
+    run --separate-stderr vmctl validate none
+    [ "$status" -eq 0 ]
+    says "warning: 'none' has no spec"
+    touch none/notes
+    run --separate-stderr vmctl plan none/notes
+    [ "$status" -eq 2 ]
+    says "is no directory; name the one that holds all specs"
+    run --separate-stderr vmctl validate -
+    [ "$status" -eq 2 ]
+    says "vmctl plan - checks a tar"
+    run --separate-stderr vmctl host more
+    [ "$status" -eq 2 ]
+    says "too many arguments, from 'more' on; usage: vmctl host"
+}
+
 @test "plan and apply of bad specs: the issues sorted, exit 2" {
     specs db
     scenario bad-specs
