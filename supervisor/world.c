@@ -93,7 +93,6 @@ static int guest_new(struct world *w, const char *name, uint32_t id, uint32_t sl
     g->slot = slot;
     g->up = true;
     g->keeper_fd = -1;
-    g->generation = 1;
     memmove(w->guests + at + 1, w->guests + at, (w->n_guests - at) * sizeof *w->guests);
     w->guests[at] = g;
     w->n_guests++;
