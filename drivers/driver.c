@@ -57,7 +57,7 @@ static void inotify_raise(void)
     char want[16];
     int n = snprintf(want, sizeof want, "%d", INOTIFY_INSTANCES);
 
-    if (fd < 0 || path_read_fd(fd, "max_user_instances", 64, &text, NULL, NULL) < 0 || atoi(text) >= INOTIFY_INSTANCES)
+    if (fd < 0 || path_read_fd(fd, "max_user_instances", 64, &text, NULL, NULL) < 0 || strtol(text, NULL, 10) >= INOTIFY_INSTANCES)
         return;
     if (pwrite(fd, want, (size_t)n, 0) < 0)
         errno = 0;
