@@ -84,7 +84,8 @@ world_close() {
     rm -rf --one-file-system "$W"
 }
 
-# The image, built when the cache has none of this recipe.
+# The image, built when the cache has none of this recipe. First without a network, where a vmsd touches nothing of the
+# machine's: that suffices for an image that is there already.
 image_cached() {
     local stamp
     stamp=$VMSD_CACHE/recipe-$(cat "$SOURCE"/images/debian-12/* | sha256sum | cut -c1-16)
@@ -92,15 +93,22 @@ image_cached() {
     (
         flock 9
         [ -e "$stamp" ] && [ -n "$(ls "$VMSD_CACHE/images")" ] && exit 0
-        "$VMSD_BUILD/vmsd" --socket "$VMSD_CACHE/sock" --state "$VMSD_CACHE" --images "$SOURCE/images" \
-            </dev/null >"$VMSD_CACHE/log" 2>&1 9>&- 3>&- &
-        daemon=$!
-        for _ in $(seq 100); do [ -S "$VMSD_CACHE/sock" ] && break; sleep 0.05; done
-        if "$VMSD_BUILD/vmctl" --socket "$VMSD_CACHE/sock" image build debian-12; then touch "$stamp"; fi
-        kill "$daemon"
-        wait "$daemon"
-        [ -e "$stamp" ]
+        build_image "$stamp" unshare -n || build_image "$stamp" env
     ) 9>"$VMSD_CACHE/build.lock"
+}
+
+build_image() { # STAMP COMMAND… under which the daemon runs
+    local stamp=$1 daemon
+    rm -f "$VMSD_CACHE/sock"
+    shift
+    "$@" "$VMSD_BUILD/vmsd" --socket "$VMSD_CACHE/sock" --state "$VMSD_CACHE" --images "$SOURCE/images" \
+        </dev/null >"$VMSD_CACHE/log" 2>&1 9>&- 3>&- &
+    daemon=$!
+    for _ in $(seq 100); do [ -S "$VMSD_CACHE/sock" ] && break; sleep 0.05; done
+    ! "$VMSD_BUILD/vmctl" --socket "$VMSD_CACHE/sock" image build debian-12 || touch "$stamp"
+    kill "$daemon"
+    wait "$daemon" || cat "$VMSD_CACHE/log"
+    [ -e "$stamp" ]
 }
 
 # ---- specs ----
