@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 
-from cases_steps import BYSTANDER, base, begin, with_rich
+from cases_steps import BYSTANDER, begin
 from harness import CGROUPS, GONE, Wrong, proc, read, run, wait_for
 
 

@@ -5,7 +5,7 @@ import signal
 import time
 
 from cases_steps import BYSTANDER, base, begin, with_rich
-from harness import Wrong, run, scripts, small
+from harness import Wrong, run, small
 
 
 def terminate_in(host, files, step, wait=0.0, still=None, volumes=("data",)):
@@ -40,7 +40,8 @@ def term_in_script(host):
 
 def term_in_health(host):
     _, still = begin(host, "live")
-    files = slow(host, "echo two", "rm -f /etc/marktwo; systemd-run -q --on-active=3 --timer-property=AccuracySec=100ms touch /etc/marktwo; echo two")
+    later = "systemd-run -q --on-active=3 --timer-property=AccuracySec=100ms touch /etc/marktwo"
+    files = slow(host, "echo two", f"rm -f /etc/marktwo; {later}; echo two")
     files["scripts/two.sh"] = files["scripts/two.sh"].replace("> /etc/marktwo", ">/dev/null")
     return terminate_in(host, files, "health", 0.5, still)
 
@@ -74,7 +75,7 @@ def stopped_for_a_while(host):
     def lines():
         with open(f"{host.dir}/count/n") as f:
             return len(f.read())
-    before, cpu = lines(), sum(os.times()[2:4])
+    before = lines()
     host.vmsd.send_signal(signal.SIGCONT)
     time.sleep(3)
     made = lines() - before

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from cases_steps import BYSTANDER, begin
+from cases_steps import begin
 from harness import Wrong
 
 KILLER = os.environ.get("FAULT_KILLER", "")

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from cases_steps import BYSTANDER, begin, boundaries, matches, with_rich
+from cases_steps import begin, boundaries, matches, with_rich
 from harness import Wrong, run, wait_for
 
 HEAL = 15
@@ -58,7 +58,7 @@ def two_at_once(host):
     op, still = begin(host, "live")
     rounds = 60 if host.long else 20
     for i in range(rounds):
-        variants = [with_rich(host, version=str(i), memory="160M"), with_rich(host, version=str(i + 100), memory="128M")]
+        variants = [with_rich(host, version=str(i), memory="160M"), with_rich(host, version=str(i + 100))]
         streams = [host.apply_stream(v) for v in variants]
         threads = [threading.Thread(target=s.all) for s in streams]
         for t in threads:
@@ -83,8 +83,8 @@ def wishes_at_once(host):
         for verb in seed:
             host.api("POST", f"/v1/guests/rich/{verb}", b"")
             time.sleep(host.rng.random() * 0.2)
-    threads = [threading.Thread(target=wishes, args=([host.rng.choice(["start", "stop", "restart"]) for _ in range(12)],))
-               for _ in range(3)]
+    plans = [[host.rng.choice(["start", "stop", "restart"]) for _ in range(12)] for _ in range(3)]
+    threads = [threading.Thread(target=wishes, args=(p,)) for p in plans]
     for t in threads:
         t.start()
     for t in threads:

@@ -70,7 +70,7 @@ def proc(pid):
 
 
 def procs():
-    """Everything that lives, by pid. What is dead and only waits to be reaped counts for its parent, see zombies()."""
+    """Everything by pid, also what is dead and waits to be reaped."""
     found = (proc(p) for p in os.listdir("/proc") if p.isdigit())
     return {p.pid: p for p in found if p}
 
@@ -149,7 +149,6 @@ class Host:
         self.state, self.run_dir = f"{work}/state", f"{work}/run"
         self.socket, self.log = f"{self.run_dir}/vmsd.sock", f"{work}/log"
         self.vmsd = None
-        self.specs = {}      # file name -> text or (text, mode): what was applied last
         for d in (self.state, self.run_dir, f"{work}/bind", f"{work}/recipes"):
             os.makedirs(d, mode=0o755, exist_ok=True)
         self.write("secret", CANARY)
@@ -430,7 +429,8 @@ class Host:
         loops = []
         for gid, (_, spec) in up.items():
             loops.append(f"guests/{gid}/root.img")
-            loops += [f"volumes/{v['name']}/disk.img" for v in spec.get("volumes", []) if v.get("type") != "directory"]
+            loops += [f"volumes/{v['name']}/disk.img" for v in spec.get("volumes", [])
+                      if v.get("type") != "directory"]
         if self.loops() != sorted(loops):
             wrong.append(f"I4: loop devices on {self.loops()}, should be on {sorted(loops)}")
         if self.cgroups() != set(up):
@@ -494,15 +494,6 @@ class Host:
         if kept != used:
             raise Wrong(f"I4: bundles kept {sorted(kept - used)}, missing {sorted(used - kept)}")
 
-    def clear(self):
-        """Everything is taken away, the ordinary way; after it nothing may be left."""
-        rows = self.api("GET", "/v1/volumes")["volumes"]
-        self.apply({}, prune=True, purge=[v["name"] for v in rows]) if self.guests() or self.networks() else None
-        self.audit({}, volumes=())
-
-    def networks(self):
-        return [n for (n,) in self.sql("SELECT name FROM network")]
-
     def end(self):
         """Guests outlive vmsd; here nothing shall."""
         self.kill()
@@ -522,19 +513,25 @@ def small(name, net="lab", more=""):
         (f"network: {net}\n" if net else "") + "health: [{exec: [\"true\"], every: 1s}]\n" + more
 
 
-SCRIPT = "#!/bin/sh\nset -e\ntest -s $CREDENTIALS_DIRECTORY/key\ntest -e /srv/bind/hello\n: {0}\necho {0} > /etc/mark{0}\n"
+SCRIPT = """#!/bin/sh
+set -e
+test -s $CREDENTIALS_DIRECTORY/key
+test -e /srv/bind/hello
+: {0}
+echo {0} > /etc/mark{0}
+"""
 
 
-def rich(work, name="rich", net="lab", image="debian-12", memory="128M", target="/srv/bind", version="1", volume="data"):
+def rich(work, net="lab", image="debian-12", memory="128M", target="/srv/bind", version="1"):
     """A guest with one of everything."""
     return f"""kind: container
-name: {name}
+name: rich
 image: {image}
 memory: {memory}
 disk: 256M
 network: {net}
 volumes:
-  - {{name: {volume}, target: /var/lib/data, size: 64M}}
+  - {{name: data, target: /var/lib/data, size: 64M}}
 binds:
   - {{source: {work}/bind, target: {target}, read_only: true}}
 secrets:

@@ -1,6 +1,6 @@
-/* killer PID N: kills PID with SIGKILL at its N-th point, counted over all its threads from now on. A point is the entry
- * or the exit of a system call that changes something outside. Says "ready" when it counts; after the kill, which call it
- * was. On SIGTERM, or when PID ends by itself, it says how many points there were. With N 0 it only counts. */
+/* killer PID N: kills PID with SIGKILL at its N-th point, counted over all its threads from now on. A point is the
+ * entry or the exit of a system call that changes something outside. Says "ready" when it counts; after the kill, which
+ * call it was. On SIGTERM, or when PID ends by itself, it says how many points there were. With N 0 it only counts. */
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>

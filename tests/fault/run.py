@@ -81,8 +81,8 @@ class Lane:
         argv = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--cgroup",
                 "--propagation", "private", "bash", "-c", INSIDE, "fault", sys.executable, os.path.abspath(__file__),
                 "--inside", self.work, "--build", a.build, "--seed", str(a.seed), "--case", name]
-        self.p = subprocess.Popen(argv + ["--long"] * a.long, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.out,
-                                  env=env, preexec_fn=self.enter)
+        self.p = subprocess.Popen(argv + ["--long"] * a.long, stdin=subprocess.DEVNULL, stdout=self.out,
+                                  stderr=self.out, env=env, preexec_fn=self.enter)
 
     def enter(self):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing outlives the runner
