@@ -9,7 +9,7 @@ setup_file() {
     mkdir -p "$W/recipes/other"
     sed 's/"dbus"/"dbus", "less"/' "$SOURCE/images/debian-12/recipe.json" >"$W/recipes/other/recipe.json"
     export TAR=$W/debian.tar SUM
-    tar -C "$VMSD_CACHE/tree" -cf "$TAR" .
+    tar -C "$(image_tree)" -cf "$TAR" .
     SUM=$(sha256sum <"$TAR" | cut -d' ' -f1)
     vmsd_start --images "$W/recipes"
 }

@@ -84,32 +84,35 @@ world_close() {
     rm -rf --one-file-system "$W"
 }
 
-# The image, built when the cache has none of this recipe. First without a network, where a vmsd touches nothing of the
-# machine's: that suffices for an image that is there already.
+# The image, built when the cache has none of this recipe.
 image_cached() {
     local stamp
     stamp=$VMSD_CACHE/recipe-$(cat "$SOURCE"/images/debian-12/* | sha256sum | cut -c1-16)
-    mkdir -p "$VMSD_CACHE"
+    mkdir -p "$VMSD_CACHE/images"
     (
         flock 9
-        [ -e "$stamp" ] && [ -n "$(ls "$VMSD_CACHE/images")" ] && exit 0
-        build_image "$stamp" unshare -n || build_image "$stamp" env
+        # Without a network first, where a vmsd touches nothing of the machine's: that suffices if the image is there.
+        [ -e "$stamp" ] && [ -n "$(ls "$VMSD_CACHE/images")" ] || build_image -n || build_image || exit
+        touch "$stamp"
     ) 9>"$VMSD_CACHE/build.lock"
 }
 
-build_image() { # STAMP COMMAND… under which the daemon runs
-    local stamp=$1 daemon
-    rm -f "$VMSD_CACHE/sock"
-    shift
-    "$@" "$VMSD_BUILD/vmsd" --socket "$VMSD_CACHE/sock" --state "$VMSD_CACHE" --images "$SOURCE/images" \
-        </dev/null >"$VMSD_CACHE/log" 2>&1 9>&- 3>&- &
+build_image() { # [-n], without a network: a vmsd of its own puts the image into the cache
+    local dir daemon built=1
+    dir=$(mktemp -d /var/tmp/vmsd-sys.XXXXXX)
+    mkdir -p "$dir/state/images"
+    unshare -m "$@" bash -c 'mount --bind "$1/images" "$2/state/images" && shift 2 && exec "$@"' - "$VMSD_CACHE" "$dir" \
+        "$VMSD_BUILD/vmsd" --socket "$dir/run/sock" --state "$dir/state" --images "$SOURCE/images" \
+        </dev/null >"$dir/log" 2>&1 9>&- 3>&- &
     daemon=$!
-    for _ in $(seq 100); do [ -S "$VMSD_CACHE/sock" ] && break; sleep 0.05; done
-    ! "$VMSD_BUILD/vmctl" --socket "$VMSD_CACHE/sock" image build debian-12 || touch "$stamp"
-    kill "$daemon"
-    wait "$daemon" || cat "$VMSD_CACHE/log"
-    [ -e "$stamp" ]
+    for _ in $(seq 100); do [ -S "$dir/run/sock" ] && break; sleep 0.05; done
+    ! "$VMSD_BUILD/vmctl" --socket "$dir/run/sock" image build debian-12 || built=0
+    kill "$daemon" && wait "$daemon" || cat "$dir/log"
+    rm -rf --one-file-system "$dir"
+    return $built
 }
+
+image_tree() { ls -d "$VMSD_CACHE"/images/*/tree | head -n1; }
 
 # ---- specs ----
 

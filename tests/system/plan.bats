@@ -101,7 +101,7 @@ classes() { jq -c '[.changes[]|[.guest,.class,.downtime,.destroys_data]]' <<<"$1
     other=$(boot_of other)
     guest one 'network: lan' 'volumes: [{name: data, target: /srv/data, size: 64M}]' 'install: [a.sh]'
     # The same tree, under another name, is another image.
-    sed -i "s|^image: .*|image: {directory: $VMSD_CACHE/tree}|" "$W/specs/one.yaml"
+    sed -i "s|^image: .*|image: {directory: $(image_tree)}|" "$W/specs/one.yaml"
     run -0 plan
     equal "$(classes "$output")" '[["one","rebuild",true,true]]'
     run -0 apply
