@@ -234,7 +234,11 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 void trial_done(struct trial *t)
 {
     trial_gone(t);
-    ck_assert(nftw(t->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) == 0);
+    /* What was killed may still be on its way out, and its mounts with it. */
+    struct deadline d = deadline_in(10000);
+    while (nftw(t->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0 && deadline_left(d))
+        sleep_ms(50);
+    ck_assert_msg(access(t->dir, F_OK) < 0, "%s: %s", t->dir, strerror(errno));
 }
 
 void trial_sweep(void)
