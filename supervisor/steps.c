@@ -66,6 +66,7 @@ static void set_rebuilt(struct guest *g, void *arg)
     (void)arg;
     g->rebuilding = false;
     g->scripts_done = 0;
+    g->provisioned_at = 0;
     guest_set_text(&g->script_digests, "");
 }
 
@@ -81,6 +82,7 @@ static int do_root(struct job *j, struct vm_err *e)
         return -1;
     j->rebuilding = false;
     j->scripts_done = 0;
+    j->provisioned_at = 0;
     guest_set_text(&j->digests, "");
     job_on_loop(j, set_rebuilt, NULL);
     return 0;

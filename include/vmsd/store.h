@@ -54,7 +54,7 @@ int store_restore_guest(struct store *s, const struct store_guest *g, struct vm_
 int store_skip_id(struct store *s, uint32_t id, struct vm_err *e); /* no new guest gets an id up to this one */
 int store_put_wish(struct store *s, uint32_t id, bool up, struct vm_err *e);
 int store_put_removing(struct store *s, uint32_t id, const char *purge, struct vm_err *e);
-int store_put_rebuilding(struct store *s, uint32_t id, bool rebuilding, struct vm_err *e); /* true forgets the scripts */
+int store_put_rebuilding(struct store *s, uint32_t id, bool rebuilding, struct vm_err *e); /* forgets the scripts */
 int store_put_image(struct store *s, uint32_t id, const char *image, struct vm_err *e);
 int store_put_scripts(struct store *s, uint32_t id, unsigned done, const char *digests, struct vm_err *e);
 int store_put_applied(struct store *s, uint32_t id, const char *spec, int64_t at, bool provisioned, struct vm_err *e);

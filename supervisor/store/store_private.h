@@ -28,7 +28,8 @@
     X(GUEST_REMOVING, "UPDATE guest SET removing = 1, up = 0, purge = ?2 WHERE id = ?1") \
     X(GUEST_REBUILDING, "UPDATE guest SET rebuilding = 1, scripts_done = 0, script_digests = '', provisioned_at = 0 " \
                         "WHERE id = ?1") \
-    X(GUEST_REBUILT, "UPDATE guest SET rebuilding = 0 WHERE id = ?1") \
+    X(GUEST_REBUILT, "UPDATE guest SET rebuilding = 0, scripts_done = 0, script_digests = '', provisioned_at = 0 " \
+                     "WHERE id = ?1") \
     X(GUEST_IMAGE, "UPDATE guest SET image = ?2 WHERE id = ?1") \
     X(GUEST_SCRIPTS, "UPDATE guest SET scripts_done = ?2, script_digests = ?3 WHERE id = ?1") \
     X(GUEST_APPLIED, "UPDATE guest SET applied = ?2, applied_at = ?3, error = NULL, " \

@@ -349,6 +349,8 @@ class Host:
                 continue
             if g["state"] != "running" or g["health"] != "healthy" or g["error"]:
                 wrong.append(f"{name} is {g['state']}, {g['health']}, error {g['error']}")
+            if not g["provisioned"]:
+                wrong.append(f"{name} is not provisioned, it says")
             if rows[name][3] != spec:
                 wrong.append(f"I1: {name} runs by another spec than the one that was acknowledged")
             bad = [s for s in self.api("GET", f"/v1/guests/{name}")["scripts"] if s["state"] != "done"]

@@ -137,6 +137,32 @@ static int count_cut(uint32_t guest, const char *step, void *arg)
     return 0;
 }
 
+static int no_scripts(const struct store_guest *g, void *arg)
+{
+    (void)arg;
+    ck_assert(!g->rebuilding);
+    ck_assert_uint_eq(g->scripts_done, 0);
+    ck_assert_str_eq(g->script_digests, "");
+    ck_assert_int_eq(g->provisioned_at, 0);
+    return 0;
+}
+
+/* A job that was still at work on the old root when the rebuild was written has its scripts recorded after that. */
+START_TEST(test_G3_a_new_root_has_no_scripts)
+{
+    struct store *s = open_store();
+    uint32_t id, slot;
+
+    ck_assert_int_eq(store_put_spec(s, "db", "{}", "b", &id, &slot, &e), 0);
+    ck_assert_int_eq(store_put_rebuilding(s, id, true, &e), 0);
+    ck_assert_int_eq(store_put_scripts(s, id, 1, "digest\n", &e), 0);
+    ck_assert_int_eq(store_put_applied(s, id, "{}", 5, true, &e), 0);
+    ck_assert_int_eq(store_put_rebuilding(s, id, false, &e), 0);
+    ck_assert_int_eq(store_guests(s, no_scripts, NULL, &e), 0);
+    store_close(s);
+}
+END_TEST
+
 START_TEST(test_G1_cut_off_jobs_are_told_once)
 {
     struct store *s = open_store();
@@ -293,6 +319,7 @@ int main(void)
     tcase_add_test(t, ids_are_never_given_twice_slots_are);
     tcase_add_test(t, a_transaction_is_all_or_nothing);
     tcase_add_test(t, test_G1_cut_off_jobs_are_told_once);
+    tcase_add_test(t, test_G3_a_new_root_has_no_scripts);
     tcase_add_test(t, test_G7_a_newer_store_is_left_untouched);
     tcase_add_test(t, test_G10_rubbish_is_told_and_left_alone);
     tcase_add_test(t, test_A8_nobody_else_reads_it);
