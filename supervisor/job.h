@@ -43,7 +43,7 @@ struct job {
     struct guest_spec *spec;
     char *text, *bundle, *applied, *digests, *run_dir, *log_dir, *purge, *image;
     uint32_t slot;
-    unsigned scripts_done;
+    unsigned scripts_done, restarts;
     int64_t provisioned_at, applied_at;
     struct net_nic *nics; size_t n_nics;
     struct network_spec **networks; /* one for each nic, own copies */

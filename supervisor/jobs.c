@@ -91,6 +91,7 @@ int job_copy(struct job *j, struct guest *g, struct vm_err *e)
     j->log_dir = guest_log_dir(g);
     j->slot = g->slot;
     j->scripts_done = g->scripts_done;
+    j->restarts = g->restarts;
     j->provisioned_at = g->provisioned_at;
     j->applied_at = g->applied_at;
     j->running = guest_is_up(g);

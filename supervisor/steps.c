@@ -546,7 +546,7 @@ int job_story(struct job *j, struct vm_err *e)
     struct vm_err ignored;
     int rc;
 
-    if (job_begin(j, e) < 0)
+    if (job_begin(j, e) < 0 || (j->restarts && store_put_restarts(j->w->store, j->guest_id, j->restarts, e) < 0))
         return -1;
     switch (j->verb) {
     case JOB_STOP:
