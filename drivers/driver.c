@@ -2,18 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
-#include <systemd/sd-daemon.h>
 #include <vmsd/path.h>
 
 enum { AGENT_BYTES_MAX = 32 << 20, INOTIFY_INSTANCES = 65536 };
@@ -87,103 +80,47 @@ const struct vm_driver *const *drivers(void)
     return table;
 }
 
+const struct vm_driver *driver_by_name(const char *name)
+{
+    for (size_t i = 0; table[i]; i++)
+        if (!strcmp(table[i]->name, name))
+            return table[i];
+    return NULL;
+}
+
+/* Does the spec leave it to this driver? Containers have but one. */
+static bool may_run(const struct vm_driver *d, const struct guest_spec *g)
+{
+    static const struct { const char *hypervisor, *driver; } names[] = {
+        {"cloud-hypervisor", "cloud-hypervisor"},
+        {"qemu", "libvirt"},
+    };
+
+    if (d->kind != g->kind)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(names) && g->kind == KIND_MICROVM; i++)
+        if (!strcmp(g->hypervisor, names[i].hypervisor))
+            return !strcmp(d->name, names[i].driver);
+    return true;
+}
+
 const struct vm_driver *driver_for(const struct guest_spec *g, struct vm_err *e)
 {
     struct drv_report r;
+    struct vm_err none = {0};
 
     for (size_t i = 0; table[i]; i++) {
-        if (table[i]->kind != g->kind)
+        if (!may_run(table[i], g))
             continue;
         table[i]->probe(&r);
         if (r.usable)
             return table[i];
-        vm_fail(e, VM_E_UNAVAILABLE, "%s cannot run '%s' here: %s; %s", table[i]->name, g->name, r.why, r.hint);
-        return NULL;
+        if (none.code)
+            vm_fail(&none, VM_E_UNAVAILABLE, "%s; nor can %s: %s; %s", none.text, table[i]->name, r.why, r.hint);
+        else
+            vm_fail(&none, VM_E_UNAVAILABLE, "%s cannot run '%s' here: %s; %s", table[i]->name, g->name, r.why, r.hint);
     }
-    vm_fail(e, VM_E_UNAVAILABLE, "'%s': kind microvm has no driver in this version of vmsd; use kind: container",
-            g->name);
+    if (e)
+        *e = none;
     return NULL;
-}
-
-/* ---- what the host offers ---- */
-
-static bool word_in(const char *text, const char *word)
-{
-    size_t n = strlen(word);
-
-    for (const char *at = text; (at = strstr(at, word)); at += n)
-        if ((at == text || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\n' || !at[n]))
-            return true;
-    return false;
-}
-
-static void probe_cgroups(struct drv_host *out)
-{
-    struct statfs fs;
-    OWN(str) char *list = NULL;
-    OWN(fd) int dir = path_open_host("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY, NULL);
-
-    snprintf(out->cgroup_root, sizeof out->cgroup_root, "/sys/fs/cgroup");
-    if (dir < 0 || fstatfs(dir, &fs) < 0)
-        return;
-    out->cgroup2 = fs.f_type == CGROUP2_SUPER_MAGIC;
-    if (out->cgroup2 && path_read(dir, "cgroup.controllers", 4096, &list, NULL, NULL) < 0)
-        return;
-    out->cgroup_memory = out->cgroup2 ? word_in(list, "memory") : path_exists(dir, "memory");
-    out->cgroup_cpu = out->cgroup2 ? word_in(list, "cpu") : path_exists(dir, "cpu");
-    out->cgroup_pids = out->cgroup2 ? word_in(list, "pids") : path_exists(dir, "pids");
-    out->cgroup_io = out->cgroup2 ? word_in(list, "io") : path_exists(dir, "blkio");
-}
-
-static bool has_fs(const char *type)
-{
-    OWN(fd) int fs = fsopen(type, FSOPEN_CLOEXEC); /* loads the module if there is one */
-
-    return fs >= 0;
-}
-
-/* EINVAL: the call is known and dislikes the arguments, an empty path without a mount. */
-static bool has_idmap(void)
-{
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)-1};
-
-    return mount_setattr(-1, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0 && errno != ENOSYS;
-}
-
-static bool probe_kvm(char *why, size_t size)
-{
-    OWN(fd) int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    OWN(str) char *cpu = NULL;
-    OWN(fd) int info = path_open_host("/proc/cpuinfo", O_RDONLY, NULL);
-
-    if (kvm < 0) {
-        snprintf(why, size, "/dev/kvm: %s", strerror(errno));
-        return false;
-    }
-    if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
-        snprintf(why, size, "/dev/kvm answers with an unknown version");
-        return false;
-    }
-    /* A /dev/kvm without svm or vmx emulates every privileged instruction: no kernel gets far in it. */
-    if (info < 0 || path_read_fd(info, "/proc/cpuinfo", 8 << 20, &cpu, NULL, NULL) < 0 ||
-        (!word_in(cpu, "svm") && !word_in(cpu, "vmx"))) {
-        snprintf(why, size, "/dev/kvm opens, but the processor shows neither svm nor vmx");
-        return false;
-    }
-    return true;
-}
-
-void host_probe_mounts(struct drv_host *out)
-{
-    out->idmap = has_idmap();
-    out->overlay = has_fs("overlay");
-    out->loop = access("/dev/loop-control", R_OK | W_OK) == 0;
-}
-
-void drv_host_probe(struct drv_host *out)
-{
-    *out = (struct drv_host){.systemd = sd_booted() > 0};
-    probe_cgroups(out);
-    host_probe_mounts(out);
-    out->kvm = probe_kvm(out->kvm_why, sizeof out->kvm_why);
 }

@@ -366,7 +366,6 @@ static void nspawn_probe(struct drv_report *out)
 const struct vm_driver nspawn_driver = {
     .name = "nspawn",
     .kind = KIND_CONTAINER,
-    .can = DRV_MOUNTS_TREES,
     .probe = nspawn_probe,
     .start = nspawn_start,
     .wait_booted = nspawn_wait_booted,

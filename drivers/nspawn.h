@@ -16,7 +16,7 @@ extern const struct vm_driver nspawn_driver;
 struct nspawn_programs { char keeper[256]; int agent; /* sealed memfd */ struct sock_fprog filter; /* for the agent */ };
 extern struct nspawn_programs nspawn_programs;
 
-/* driver.c: what mounting takes; fills in idmap, overlay and loop. */
+/* host.c: what mounting takes; fills in idmap, overlay and loop. */
 void host_probe_mounts(struct drv_host *out);
 
 /* nspawn_args.c: pure. The command line of a guest. */

@@ -27,11 +27,26 @@ int image_store_set_unpacker(struct image_store *s, const char *program, struct 
 struct image_progress { void (*line)(const char *text, void *arg); void *arg; };
 
 enum { IMAGE_ID = 65, IMAGE_PATH = 512 };
-struct image_ref { char id[IMAGE_ID]; char tree[IMAGE_PATH]; /* absolute path of the root tree */ };
+struct image_ref { char id[IMAGE_ID]; char tree[IMAGE_PATH]; /* absolute path of the root tree; "": a disk image */ };
 /* The image that a spec names, built or imported when it is not there. Callers that ask for the same one at once wait
  * for one build. Built under a scratch name, fsynced, renamed: no half image is ever listed. */
 int image_ensure(struct image_store *s, const struct spec_image *want, struct image_progress p, struct deadline d,
                  struct image_ref *out, struct vm_err *e);
+/* The disk of an image, for microVMs: an EROFS of its tree, made when absent, or the disk that was imported. One file for
+ * all guests of that image, world-readable. */
+int image_disk(struct image_store *s, const struct image_ref *ref, struct image_progress p, struct deadline d,
+               char out[static IMAGE_PATH], struct vm_err *e);
+
+/* The kernel for microVMs whose spec names none: Debian's, by the recipe `kernel`, with our initramfs for it. */
+struct image_kernel { char kernel[IMAGE_PATH], initramfs[IMAGE_PATH], modules[IMAGE_PATH]; /* EROFS of /usr/lib/modules */ };
+int kernel_ensure(struct image_store *s, struct image_progress p, struct deadline d, struct image_kernel *out,
+                  struct vm_err *e);
+/* init: absolute path of the static vms-init; agent: of vms-agent. What the initramfs is made of. Once, after open. */
+int image_store_set_boot(struct image_store *s, const char *init, const char *agent, struct vm_err *e);
+/* dir/name becomes a copy of the initramfs `base` (absolute; NULL: nothing) with a file /vmsd/setup of that text, 0600.
+ * The kernel unpacks both into one. */
+int initramfs_write(int dir, const char *name, const char *base, const char *setup, struct vm_err *e);
+
 /* The image of that id: a guest keeps the one that its root was made on until it is rebuilt, whatever its spec's source
  * has become since. ABSENT when it was removed. */
 int image_find(struct image_store *s, const char *id, struct image_ref *out, struct vm_err *e);
@@ -42,7 +57,7 @@ int image_remove(struct image_store *s, const char *id, struct vm_err *e); /* ca
 /* Removes every image whose id is not in used, and scratch leftovers that no build holds. removed: ids; may be NULL. */
 int image_gc(struct image_store *s, const struct strv *used, struct strv *removed, struct vm_err *e);
 
-/* The writable root of a guest: made when absent, grown (offline) when size grew; smaller is CONFLICT. out: absolute path. */
+/* The writable root of a guest: made when absent, its file grown when size grew; smaller is CONFLICT. out: absolute path. */
 int root_ensure(struct image_store *s, uint32_t guest_id, uint64_t size, char out[static IMAGE_PATH], struct vm_err *e);
 int root_remove(struct image_store *s, uint32_t guest_id, struct vm_err *e); /* absent is success */
 bool root_exists(struct image_store *s, uint32_t guest_id);

@@ -31,6 +31,7 @@ struct plan_actual {
     const char *applied;           /* canonical text of the spec it was last brought to, or NULL */
     size_t scripts_done;           /* install scripts of `applied` that succeeded on this root, in order */
     bool network;
+    bool resizes;                  /* what runs it changes cpus and memory of a microVM while it runs: live, not restart */
 };
 
 /* One guest. want NULL: it left the directory (class REMOVE). *out is yours; class NONE means: nothing to do. */

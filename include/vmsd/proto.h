@@ -82,8 +82,20 @@ enum frame_channel { CHANNEL_STDIN, CHANNEL_STDOUT, CHANNEL_STDERR, CHANNEL_COUN
  *                                  load1= load5= load15= uptime= (seconds) kernel= processes= cpus= and for each
  *                                  file system fs=DIR TYPE TOTAL AVAILABLE INODES INODES_FREE, DIR as in /proc/mounts
  *   op=units                       lines on stdout: state=running|degraded|… and failed=UNIT for each failed unit
+ *   op=setup  [hostname=NAME] [clock=SECONDS.NANOSECONDS] [nic=MAC NAME]* [address=NAME ADDRESS/LENGTH]*
+ *             [route=NAME DESTINATION/LENGTH [GATEWAY]]* [neighbour=NAME ADDRESS MAC]*     for guests that boot a kernel
+ *             The interface with that MAC gets the name and comes up; it has these addresses and routes and no others.
+ *             Touches only what differs, so it may come as often as one likes. The clock is set when it is off by more
+ *             than a second. CPUs that are there but off are switched on.
+ *   op=grow   disk=SERIAL          the ext4 on that virtio disk grows to the size of the disk
  *   op=poweroff  op=reboot         asks the guest's init
  *   op=ping                        END at once
+ *
+ * /vmsd/setup in the initramfs of such a guest has the pairs of op=setup, one a line, and also
+ *   token=HEX                      of this boot
+ *   mount=TAG TARGET [ro]          vol0, …: the disk of that serial, an ext4; share0, …: the virtiofs of that tag
+ *   root=ro                        the guest's root is read-only once all is in its place
+ * Our initramfs mounts, and leaves the rest in /run/vmsd for the agent, which sets it up before the network is needed.
  *
  * Results (END): exit=N (0..255; 0 for everything but exec) or signal=N, or error=TEXT: it could not be done at all. */
 

@@ -1,0 +1,68 @@
+#include "vm.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+void drv_mount_tag(const struct drv_guest *g, size_t mount, char out[static DRV_TAG])
+{
+    snprintf(out, DRV_TAG, "%s%zu", g->mounts[mount].disk ? "vol" : "share", mount);
+}
+
+static struct vm_disk *add(struct vm_disks *d, const char *serial, const char *path, bool read_only)
+{
+    struct vm_disk *disk = &d->v[d->n++];
+
+    *disk = (struct vm_disk){.path = path, .read_only = read_only};
+    snprintf(disk->serial, sizeof disk->serial, "%s", serial);
+    return disk;
+}
+
+int vm_disks_of(const struct drv_guest *g, struct vm_disks *out, struct vm_err *e)
+{
+    OWN(vm_disks) struct vm_disks d = {.v = calloc(g->n_mounts + 3, sizeof *d.v)};
+
+    if (!d.v)
+        return vm_no_memory(e);
+    add(&d, DRV_DISK_IMAGE, g->image, true);
+    add(&d, DRV_DISK_ROOT, g->root, false);
+    if (g->modules)
+        add(&d, DRV_DISK_MODULES, g->modules, true);
+    for (size_t i = 0; i < g->n_mounts; i++) {
+        char tag[DRV_TAG];
+
+        drv_mount_tag(g, i, tag);
+        if (g->mounts[i].disk)
+            add(&d, tag, g->mounts[i].source, g->mounts[i].read_only);
+    }
+    *out = d;
+    d = (struct vm_disks){0};
+    return 0;
+}
+
+void vm_disks_done(struct vm_disks d)
+{
+    free(d.v);
+}
+
+int vm_disks_own(const struct drv_guest *g, const struct vm_disks *d, struct vm_err *e)
+{
+    for (size_t i = 0; i < d->n; i++) {
+        OWN(fd) int fd = -1;
+        struct stat st;
+
+        if (d->v[i].read_only)
+            continue;
+        if ((fd = path_open_host(d->v[i].path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, e)) < 0)
+            return -1;
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+            return vm_fail(e, VM_E_CONFLICT, "%s is no regular file", d->v[i].path);
+        if (fchown(fd, g->uid_base, g->uid_base) < 0 || fchmod(fd, 0600) < 0)
+            return vm_fail_sys(e, "give %s to the guest's user", d->v[i].path);
+    }
+    return 0;
+}
