@@ -1,5 +1,6 @@
 #include "bridge.h"
 #include "conntrack.h"
+#include "nic.h"
 #include "shape.h"
 #include "sysctl.h"
 
@@ -15,47 +16,21 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* A nic, parsed and checked. */
-struct port_ip { struct net_address address; struct net_cidr subnet; };
+/* A nic, and the bridge that it is to be a port of. */
 struct port {
-    const char *ifname;
-    unsigned char mac[6];
-    struct port_ip ip[2];
-    size_t n_ip;
+    struct nic nic;
     int bridge;
     uint32_t mtu;
 };
 
 static const unsigned char gateway_mac[6] = NET_GATEWAY_MAC_BYTES;
 
-static int port_ip(struct port *p, const char *address, const char *subnet, struct vm_err *e)
-{
-    struct net_cidr c;
-    struct net_address a;
-    if (!address[0])
-        return 0;
-    if (!subnet)
-        return vm_fail(e, VM_E_INVALID, "%s: address %s, but the network has no such subnet", p->ifname, address);
-    if (net_cidr_parse(subnet, &c, e) < 0)
-        return -1;
-    if (!net_address_parse(address, &a) || !net_cidr_usable(&c, a))
-        return vm_fail(e, VM_E_INVALID, "%s: address '%s' is none that a guest in %s can have", p->ifname, address, subnet);
-    p->ip[p->n_ip++] = (struct port_ip){ a, c };
-    return 0;
-}
-
 static int port_plan(struct nl_sock *s, const struct net_nic *nic, const struct network_spec *n, struct port *p,
                      struct vm_err *e)
 {
     OWN(rtnl_link) struct rtnl_link *bridge = NULL;
-    uint32_t id;
-    unsigned index;
-    *p = (struct port){ .ifname = nic->ifname };
-    if (!net_ifname_parse(nic->ifname, &id, &index))
-        return vm_fail(e, VM_E_INVALID, "'%s' is not the name of a guest's port", nic->ifname);
-    if (!net_mac_parse(nic->mac, p->mac))
-        return vm_fail(e, VM_E_INVALID, "%s: '%s' is no MAC that a guest can have", nic->ifname, nic->mac);
-    if (port_ip(p, nic->address, n->subnet, e) < 0 || port_ip(p, nic->address6, n->subnet6, e) < 0)
+    *p = (struct port){ 0 };
+    if (nic_parse(nic, n, &p->nic, e) < 0)
         return -1;
     if (bridge_find(s, n->bridge, &bridge, e) < 0)
         return vm_context(e, "%s", nic->ifname);
@@ -118,22 +93,22 @@ static int port_join(struct nl_sock *s, const struct port *p, int ifindex, struc
 {
     static const struct sysctl_row quiet[] = { { "disable_ipv6", "1" } };
     int rc;
-    if (sysctl_interface("ipv6", p->ifname, quiet, ARRAY_LEN(quiet), e) < 0)
+    if (sysctl_interface("ipv6", p->nic.ifname, quiet, ARRAY_LEN(quiet), e) < 0)
         return -1;
-    for (size_t i = 0; i < p->n_ip; i++)
-        if (conntrack_forget(p->ip[i].address, e) < 0)
+    for (size_t i = 0; i < p->nic.n_ip; i++)
+        if (conntrack_forget(p->nic.ip[i].address, e) < 0)
             return -1;
     if ((rc = nl_ask(s, master_message(ifindex, p->bridge))) < 0)
-        return nl_fail(e, rc, "make %s a port of its bridge", p->ifname);
+        return nl_fail(e, rc, "make %s a port of its bridge", p->nic.ifname);
     if ((rc = nl_ask(s, flags_message(ifindex))) < 0)
-        return nl_fail(e, rc, "isolate port %s", p->ifname);
-    if ((rc = nl_ask(s, fdb_message(ifindex, p->mac))) < 0)
-        return nl_fail(e, rc, "bind the MAC of %s to its port", p->ifname);
-    for (size_t i = 0; i < p->n_ip; i++)
-        if ((rc = nl_ask(s, neighbour_message(p->bridge, p->ip[i].address, p->mac))) < 0)
-            return nl_fail(e, rc, "bind the address of %s to its MAC", p->ifname);
+        return nl_fail(e, rc, "isolate port %s", p->nic.ifname);
+    if ((rc = nl_ask(s, fdb_message(ifindex, p->nic.mac))) < 0)
+        return nl_fail(e, rc, "bind the MAC of %s to its port", p->nic.ifname);
+    for (size_t i = 0; i < p->nic.n_ip; i++)
+        if ((rc = nl_ask(s, neighbour_message(p->bridge, p->nic.ip[i].address, p->nic.mac))) < 0)
+            return nl_fail(e, rc, "bind the address of %s to its MAC", p->nic.ifname);
     rc = link_set_up(s, ifindex);
-    return rc < 0 ? nl_fail(e, rc, "bring %s up", p->ifname) : 0;
+    return rc < 0 ? nl_fail(e, rc, "bring %s up", p->nic.ifname) : 0;
 }
 
 static int put_peer(struct nl_msg *m, const struct port *p, const char *name, int netns_fd)
@@ -143,7 +118,7 @@ static int put_peer(struct nl_msg *m, const struct port *p, const char *name, in
     if (!(info = nla_nest_start(m, IFLA_LINKINFO)) || nla_put_string(m, IFLA_INFO_KIND, "veth") < 0 ||
         !(data = nla_nest_start(m, IFLA_INFO_DATA)) || !(peer = nla_nest_start(m, VETH_INFO_PEER)) ||
         nlmsg_append(m, &head, sizeof head, NLMSG_ALIGNTO) < 0 || nla_put_string(m, IFLA_IFNAME, name) < 0 ||
-        nla_put(m, IFLA_ADDRESS, 6, p->mac) < 0 || nla_put_u32(m, IFLA_MTU, p->mtu) < 0 ||
+        nla_put(m, IFLA_ADDRESS, 6, p->nic.mac) < 0 || nla_put_u32(m, IFLA_MTU, p->mtu) < 0 ||
         nla_put_u32(m, IFLA_NET_NS_FD, (uint32_t)netns_fd) < 0)
         return -NLE_NOMEM;
     nla_nest_end(m, peer);
@@ -157,11 +132,11 @@ static int veth_make(struct nl_sock *s, const struct port *p, const char *guest_
 {
     struct ifinfomsg head = { .ifi_family = AF_UNSPEC };
     struct nl_msg *m = nl_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &head, sizeof head);
-    if (m && (nla_put_string(m, IFLA_IFNAME, p->ifname) < 0 || nla_put_u32(m, IFLA_MTU, p->mtu) < 0 ||
+    if (m && (nla_put_string(m, IFLA_IFNAME, p->nic.ifname) < 0 || nla_put_u32(m, IFLA_MTU, p->mtu) < 0 ||
               put_peer(m, p, guest_end, netns_fd) < 0))
         m = spoil(m);
     int rc = nl_ask(s, m);
-    return rc < 0 ? nl_fail(e, rc, "make %s and its other end %s in the guest", p->ifname, guest_end) : 0;
+    return rc < 0 ? nl_fail(e, rc, "make %s and its other end %s in the guest", p->nic.ifname, guest_end) : 0;
 }
 
 static struct nl_msg *host_address_message(int ifindex, struct net_address a)
@@ -172,17 +147,15 @@ static struct nl_msg *host_address_message(int ifindex, struct net_address a)
     return m && (nl_put_address(m, IFA_LOCAL, a) < 0 || nl_put_address(m, IFA_ADDRESS, a) < 0) ? spoil(m) : m;
 }
 
-/* Everything, neighbours of the same subnet too, goes by way of the gateway: there the rules decide. Whether a guest
- * may go out at all is theirs as well, so a network without NAT has the same routes. A second nic serves its subnet. */
-static struct nl_msg *route_message(int ifindex, const struct port_ip *ip, bool first)
+static struct nl_msg *route_message(int ifindex, const struct nic_ip *ip, bool first)
 {
-    struct rtmsg head = { .rtm_family = ip->address.v6 ? AF_INET6 : AF_INET,
-                          .rtm_dst_len = first ? 0 : (uint8_t)ip->subnet.prefix, .rtm_table = RT_TABLE_MAIN,
-                          .rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST,
-                          .rtm_flags = RTNH_F_ONLINK };
+    struct net_cidr to = nic_route(ip, first);
+    struct rtmsg head = { .rtm_family = to.v6 ? AF_INET6 : AF_INET, .rtm_dst_len = (uint8_t)to.prefix,
+                          .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE,
+                          .rtm_type = RTN_UNICAST, .rtm_flags = RTNH_F_ONLINK };
     struct nl_msg *m = nl_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
-    struct net_address subnet = { .v6 = ip->subnet.v6, .n = ip->subnet.first };
-    if (m && ((!first && nl_put_address(m, RTA_DST, subnet) < 0) ||
+    struct net_address dst = { .v6 = to.v6, .n = to.first };
+    if (m && ((to.prefix && nl_put_address(m, RTA_DST, dst) < 0) ||
               nl_put_address(m, RTA_GATEWAY, net_cidr_gateway(&ip->subnet)) < 0 ||
               nla_put_u32(m, RTA_OIF, (uint32_t)ifindex) < 0))
         return spoil(m);
@@ -201,10 +174,10 @@ static int guest_configure(const struct port *p, const char *guest_end, bool fir
     int ifindex = rtnl_link_get_ifindex(l);
     if ((rc = link_set_up(s, rtnl_link_get_ifindex(lo))) < 0 || (rc = link_set_up(s, ifindex)) < 0)
         return nl_fail(e, rc, "bring the guest's lo and %s up", guest_end);
-    for (size_t i = 0; i < p->n_ip; i++)
-        if ((rc = nl_ask(s, host_address_message(ifindex, p->ip[i].address))) < 0 ||
-            (rc = nl_ask(s, neighbour_message(ifindex, net_cidr_gateway(&p->ip[i].subnet), gateway_mac))) < 0 ||
-            (rc = nl_ask(s, route_message(ifindex, &p->ip[i], first))) < 0)
+    for (size_t i = 0; i < p->nic.n_ip; i++)
+        if ((rc = nl_ask(s, host_address_message(ifindex, p->nic.ip[i].address))) < 0 ||
+            (rc = nl_ask(s, neighbour_message(ifindex, net_cidr_gateway(&p->nic.ip[i].subnet), gateway_mac))) < 0 ||
+            (rc = nl_ask(s, route_message(ifindex, &p->nic.ip[i], first))) < 0)
             return nl_fail(e, rc, "configure %s in the guest", guest_end);
     return 0;
 }
@@ -215,7 +188,7 @@ int net_veth_attach(const struct net_nic *nic, unsigned index, const struct netw
     OWN(rtnl_link) struct rtnl_link *l = NULL;
     struct port p;
     char guest_end[NET_IFNAME];
-    snprintf(guest_end, sizeof guest_end, "host%u", index);
+    nic_guest_name(index, guest_end);
     if (nl_dial(NETLINK_ROUTE, &s, e) < 0 || port_plan(s, nic, n, &p, e) < 0 || net_link_remove(nic->ifname, e) < 0 ||
         veth_make(s, &p, guest_end, netns_fd, e) < 0)
         return -1;
@@ -245,6 +218,16 @@ int net_tap_open(const struct net_nic *nic, const struct network_spec *n, int *o
         return vm_context(e, "network %s", n->name); /* the tap goes with its fd */
     *out_fd = take_fd(&fd);
     return 0;
+}
+
+int net_tap_rejoin(const struct net_nic *nic, const struct network_spec *n, struct vm_err *e)
+{
+    OWN(nl_sock) struct nl_sock *s = NULL;
+    OWN(rtnl_link) struct rtnl_link *l = NULL;
+    struct port p;
+    if (nl_dial(NETLINK_ROUTE, &s, e) < 0 || port_plan(s, nic, n, &p, e) < 0 || link_find(s, nic->ifname, &l, e) < 0)
+        return -1;
+    return port_join(s, &p, rtnl_link_get_ifindex(l), e) < 0 ? vm_context(e, "network %s", n->name) : 0;
 }
 
 int net_link_remove(const char *ifname, struct vm_err *e)

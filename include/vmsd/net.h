@@ -52,6 +52,11 @@ int net_bridge_remove(const char *bridge, struct vm_err *e);
 int net_veth_attach(const struct net_nic *nic, unsigned index, const struct network_spec *n, int netns_fd, struct vm_err *e);
 /* A tap for a microVM, same port settings; *out_fd is yours (IFF_TAP|IFF_NO_PI|IFF_VNET_HDR). */
 int net_tap_open(const struct net_nic *nic, const struct network_spec *n, int *out_fd, struct vm_err *e);
+/* Puts a running microVM's tap back on its bridge. ABSENT: the tap is gone, and with it what its VMM holds. */
+int net_tap_rejoin(const struct net_nic *nic, const struct network_spec *n, struct vm_err *e);
+/* What the guest of a tap is to do with its nic, as net_veth_attach does it for a container: appends pairs of op=setup
+ * (<vmsd/proto.h>). Pure. */
+int net_setup(const struct net_nic *nic, unsigned index, const struct network_spec *n, struct strv *out, struct vm_err *e);
 int net_link_remove(const char *ifname, struct vm_err *e); /* absent is success */
 /* Names of all interfaces that are ours by prefix (ports and bridges); yours. */
 int net_links(struct strv *out, struct vm_err *e);
