@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,51 +16,35 @@
 
 static struct trial trial, *const t = &trial;
 
-START_TEST(test_life)
+/* The agent program of these tests, tests/drivers/shell.c, runs what it reads up to the end, as a shell, and gives
+ * back the output with the exit status as the last byte. */
+static int guest_sh(const char *line, char *output, size_t size)
 {
-    struct drv_exit x;
-    char out[200];
+    char all[64 << 10];
+    size_t n = 0;
+    ssize_t got;
+    int fd;
 
-    trial_init(t, "trial-life", 4001);
-    trial_start(t);
-    ck_assert_int_eq(trial_sh(t, "echo $(id -u) $(id -g); exit 7", out, sizeof out), 7);
-    ck_assert_str_eq(out, "0 0\n");
-    ck_assert_int_eq(t->drv->reap(t->g.id, t->run, &x, &t->e), -1);
-    ck_assert_int_eq(t->e.code, VM_E_CONFLICT);
-    trial_stop(t);
-    ck_assert_int_eq(trial_reap(t).kind, EXIT_POWEROFF);
-    trial_stop(t); /* gone already is success */
-    trial_done(t);
+    OK(t->drv->agent(&t->g, &t->p, deadline_in(10000), &fd, &t->e));
+    OK(path_write_all(fd, line, strlen(line), &t->e));
+    shutdown(fd, SHUT_WR);
+    while (n < sizeof all && (got = read(fd, all + n, sizeof all - n)) > 0)
+        n += (size_t)got;
+    close(fd);
+    ck_assert_msg(n >= 1, "no answer to: %s", line);
+    n--;
+    if (output)
+        snprintf(output, size, "%.*s", (int)n, all);
+    return (unsigned char)all[n];
 }
-END_TEST
-
-/* What is written stays over a restart; what the image holds is untouched. */
-START_TEST(test_root_persists)
-{
-    char out[200];
-
-    trial_init(t, "trial-root", 4002);
-    trial_start(t);
-    ck_assert_int_eq(trial_sh(t, "echo kept >/root/file && rm /etc/issue && stat -c %u:%a /root/file /", out, sizeof out), 0);
-    ck_assert_str_eq(out, "0:644\n0:755\n");
-    trial_stop(t);
-    trial_reap(t);
-    trial_start(t);
-    ck_assert_int_eq(trial_sh(t, "cat /root/file; test -e /etc/issue", out, sizeof out), 1);
-    ck_assert_str_eq(out, "kept\n");
-    trial_stop(t);
-    trial_reap(t);
-    trial_done(t);
-}
-END_TEST
 
 START_TEST(test_read_only_root)
 {
     trial_init(t, "trial-ro", 4003);
     t->spec.security.read_only_root = true;
     trial_start(t);
-    ck_assert_int_ne(trial_sh(t, "echo x >/root/file", NULL, 0), 0);
-    ck_assert_int_eq(trial_sh(t, "echo x >/run/file", NULL, 0), 0);
+    ck_assert_int_ne(guest_sh("echo x >/root/file", NULL, 0), 0);
+    ck_assert_int_eq(guest_sh("echo x >/run/file", NULL, 0), 0);
     trial_stop(t);
     trial_reap(t);
     trial_done(t);
@@ -117,37 +101,6 @@ START_TEST(test_keeper_killed_alone)
 }
 END_TEST
 
-static const struct { const char *line; enum drv_exit_kind kind; } own_ends[] = {
-    {"systemctl poweroff", EXIT_POWEROFF}, {"systemctl reboot", EXIT_REBOOT}, {"systemctl exit 3", EXIT_CRASH}};
-
-START_TEST(test_ends_itself)
-{
-    trial_init(t, "trial-end", 4020 + (uint32_t)_i);
-    trial_start(t);
-    trial_sh(t, own_ends[_i].line, NULL, 0);
-    trial_wait_end(t);
-    struct drv_exit x = trial_reap(t);
-    ck_assert_int_eq(x.kind, own_ends[_i].kind);
-    if (x.kind == EXIT_CRASH)
-        ck_assert_int_eq(x.status, 3);
-    trial_done(t);
-}
-END_TEST
-
-START_TEST(test_exit_in_boot)
-{
-    trial_init_tiny(t, "trial-boot", 4030, "exit 9");
-    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e), 0);
-    ck_assert_int_eq(t->drv->wait_booted(&t->g, &t->p, deadline_in(20000), &t->e), -1);
-    ck_assert_int_eq(t->e.code, VM_E_BACKEND);
-    ck_assert_msg(strstr(t->e.text, "init says no") != NULL, "%s", t->e.text);
-    struct drv_exit x = trial_reap(t);
-    ck_assert_int_eq(x.kind, EXIT_CRASH);
-    ck_assert_int_eq(x.status, 9);
-    trial_done(t);
-}
-END_TEST
-
 /* A boot that takes too long is told and left running; a guest that ignores the wish to stop is killed in time. */
 START_TEST(test_N9_hangs)
 {
@@ -174,66 +127,6 @@ START_TEST(test_keeper_stopped)
     ck_assert(kill(t->p.keeper.pid, SIGSTOP) == 0);
     OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(100), &t->e));
     ck_assert_int_eq(trial_reap(t).kind, EXIT_KILLED);
-    trial_done(t);
-}
-END_TEST
-
-START_TEST(test_D11_console_flood)
-{
-    char path[128];
-    off_t total = 0;
-    struct stat st;
-
-    trial_init_tiny(t, "trial-flood", 4033, "flood");
-    OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
-    OK(t->drv->wait_booted(&t->g, &t->p, deadline_in(20000), &t->e));
-    sleep(4);
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/console.log%s", t->log, i ? ".1" : "");
-        total += stat(path, &st) == 0 ? st.st_size : 0;
-    }
-    ck_assert_int_gt(total, 512 << 10);
-    ck_assert_int_lt(total, 4 << 20); /* 1 MiB at once, then 256 KiB/s */
-    OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(200), &t->e));
-    trial_reap(t);
-    trial_done(t);
-}
-END_TEST
-
-/* ---- adoption ---- */
-
-START_TEST(test_adopt)
-{
-    struct drv_proc p;
-    int ready[2];
-    char byte;
-
-    trial_init(t, "trial-adopt", 4040);
-    ck_assert(pipe(ready) == 0);
-    pid_t starter = fork();
-    if (starter == 0) {
-        trial_start(t);
-        if (write(ready[1], "", 1) == 1)
-            pause();
-        _exit(1);
-    }
-    close(ready[1]);
-    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    kill(starter, SIGKILL);
-    waitpid(starter, NULL, 0);
-
-    OK(t->drv->adopt(t->g.id, t->run, &p, &t->e));
-    t->p = p;
-    ck_assert_int_eq(p.phase, DRV_BOOTED);
-    ck_assert_int_gt(p.leader, 1);
-    ck_assert_int_eq(trial_sh(t, "true", NULL, 0), 0);
-    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &p, &t->e), -1);
-    ck_assert_int_eq(t->e.code, VM_E_CONFLICT);
-    trial_stop(t);
-    ck_assert_int_eq(t->drv->adopt(t->g.id, t->run, &p, &t->e), -1);
-    ck_assert_int_eq(t->e.code, VM_E_ABSENT);
-    trial_reap(t);
     trial_done(t);
 }
 END_TEST
@@ -288,28 +181,6 @@ START_TEST(test_G11_run_wiped)
 }
 END_TEST
 
-START_TEST(test_two_at_once)
-{
-    static struct trial other;
-    struct trial *o = &other;
-
-    trial_init(t, "trial-one", 4050);
-    trial_init(o, "trial-two", 4051);
-    trial_start(t);
-    trial_start(o);
-    ck_assert_int_eq(trial_sh(o, "echo two >/root/who", NULL, 0), 0);
-    ck_assert_int_ne(trial_sh(t, "test -e /root/who", NULL, 0), 0);
-    trial_stop(t);
-    trial_reap(t);
-    trial_gone(t);
-    ck_assert_int_eq(trial_sh(o, "grep -q two /root/who", NULL, 0), 0);
-    trial_stop(o);
-    trial_reap(o);
-    trial_done(o);
-    trial_done(t);
-}
-END_TEST
-
 /* ---- volumes and binds ---- */
 
 START_TEST(test_mounts)
@@ -332,13 +203,13 @@ START_TEST(test_mounts)
     t->g.mounts = mounts;
     t->g.n_mounts = ARRAY_LEN(mounts);
     trial_start(t);
-    ck_assert_int_eq(trial_sh(t, "stat -c %u /srv/data /srv/data/inner /srv/raw; cat /srv/colon*", out, sizeof out), 0);
+    ck_assert_int_eq(guest_sh("stat -c %u /srv/data /srv/data/inner /srv/raw; cat /srv/colon*", out, sizeof out), 0);
     ck_assert_str_eq(out, "0\n0\n65534\nfrom the host\n");
-    ck_assert_int_eq(trial_sh(t, "echo a >/srv/data/a && echo b >/srv/data/inner/b", NULL, 0), 0);
-    ck_assert_int_ne(trial_sh(t, "echo c >/srv/ro/c", NULL, 0), 0);
-    ck_assert_int_ne(trial_sh(t, "mount -o remount,bind,rw /srv/ro && echo c >/srv/ro/c", NULL, 0), 0);
-    ck_assert_int_ne(trial_sh(t, "echo d >/srv/raw/d", NULL, 0), 0);
-    ck_assert_int_eq(trial_sh(t, "grep -E ' /srv/(data|ro|raw) ' /proc/self/mountinfo | grep -vc nosuid,nodev", out,
+    ck_assert_int_eq(guest_sh("echo a >/srv/data/a && echo b >/srv/data/inner/b", NULL, 0), 0);
+    ck_assert_int_ne(guest_sh("echo c >/srv/ro/c", NULL, 0), 0);
+    ck_assert_int_ne(guest_sh("mount -o remount,bind,rw /srv/ro && echo c >/srv/ro/c", NULL, 0), 0);
+    ck_assert_int_ne(guest_sh("echo d >/srv/raw/d", NULL, 0), 0);
+    ck_assert_int_eq(guest_sh("grep -E ' /srv/(data|ro|raw) ' /proc/self/mountinfo | grep -vc nosuid,nodev", out,
                               sizeof out), 1);
     snprintf(file, sizeof file, "%s/a", t->source);
     ck_assert(stat(file, &st) == 0);
@@ -346,7 +217,7 @@ START_TEST(test_mounts)
     trial_stop(t);
     trial_reap(t);
     trial_start(t);
-    ck_assert_int_eq(trial_sh(t, "cat /srv/data/inner/b", out, sizeof out), 0);
+    ck_assert_int_eq(guest_sh("cat /srv/data/inner/b", out, sizeof out), 0);
     ck_assert_str_eq(out, "b\n");
     trial_stop(t);
     trial_reap(t);
@@ -372,7 +243,7 @@ START_TEST(test_C2_target_is_link)
 
     trial_init(t, "trial-c2", 4061);
     trial_start(t);
-    ck_assert_int_eq(trial_sh(t, "ln -s /proc /srv/proc; ln -s / /srv/up; ln -s /var/tmp /srv/host; mkdir /srv/dir; "
+    ck_assert_int_eq(guest_sh("ln -s /proc /srv/proc; ln -s / /srv/up; ln -s /var/tmp /srv/host; mkdir /srv/dir; "
                                  "ln -s dir /srv/inside; touch /srv/afile", NULL, 0), 0);
     trial_stop(t);
     trial_reap(t);
@@ -429,15 +300,11 @@ START_TEST(test_D15_links_for_dev)
 }
 END_TEST
 
-/* Whatever is missing: one line that names it, and nothing left. */
+/* What only nspawn or the file system would complain of: one line that names it, and nothing left. */
 START_TEST(test_failed_starts)
 {
     trial_init_tiny(t, "trial-fail", 4070, "hang");
-    t->g.image = "/var/tmp/vmsd-absent";
-    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &t->p, &t->e), -1);
-    ck_assert_msg(strstr(t->e.text, "vmsd-absent") != NULL, "%s", t->e.text);
-    trial_gone(t);
-    t->g.image = t->source; /* empty: no os-release, nspawn itself refuses */
+    t->g.image = t->source; /* empty: no os-release */
     ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &t->p, &t->e), -1);
     ck_assert_msg(strstr(t->e.text, "os-release") != NULL, "%s", t->e.text);
     trial_gone(t);
@@ -445,10 +312,6 @@ START_TEST(test_failed_starts)
     ck_assert(truncate(t->root, 0) == 0 && truncate(t->root, 1 << 20) == 0);
     ck_assert_int_eq(t->drv->start(&t->g, deadline_in(5000), &t->p, &t->e), -1);
     ck_assert_msg(strstr(t->e.text, "the root image") != NULL, "%s", t->e.text);
-    trial_gone(t);
-    trial_image(t->root, 64);
-    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(0), &t->p, &t->e), -1);
-    ck_assert_int_eq(t->e.code, VM_E_TIMEOUT);
     trial_done(t);
 }
 END_TEST
@@ -462,24 +325,24 @@ START_TEST(test_D13_D14_agent)
     trial_init(t, "trial-agent", 4080);
     t->spec.security.no_new_privileges = true;
     trial_start(t);
-    ck_assert_int_eq(trial_sh(t, "readlink /proc/$PPID/exe; ls /proc/$PPID/fd | tr '\\n' ' '", out, sizeof out), 0);
+    ck_assert_int_eq(guest_sh("readlink /proc/$PPID/exe; ls /proc/$PPID/fd | tr '\\n' ' '", out, sizeof out), 0);
     ck_assert_str_eq(out, "/memfd:vms-agent (deleted)\n0 1 2 3 ");
-    ck_assert_int_ne(trial_sh(t, "echo x >/proc/$PPID/exe", NULL, 0), 0);
-    ck_assert_msg(trial_sh(t, "a=$(grep -E 'CapBnd|NoNew' /proc/1/status); "
+    ck_assert_int_ne(guest_sh("echo x >/proc/$PPID/exe", NULL, 0), 0);
+    ck_assert_msg(guest_sh("a=$(grep -E 'CapBnd|NoNew' /proc/1/status); "
                                  "b=$(grep -E 'CapBnd|NoNew' /proc/$PPID/status); test \"$a\" = \"$b\" || "
                                  "{ echo \"$a\"; echo \"$b\"; false; }", out, sizeof out) == 0, "%s", out);
-    ck_assert_int_eq(trial_sh(t, "for n in cgroup ipc mnt net pid user uts; do "
+    ck_assert_int_eq(guest_sh("for n in cgroup ipc mnt net pid user uts; do "
                                  "test $(readlink /proc/1/ns/$n) = $(readlink /proc/$PPID/ns/$n) || echo $n; done", out,
                               sizeof out), 0);
     ck_assert_str_eq(out, "");
     /* J2: neither the keeper's nor vmsd's favour with the OOM killer goes to the guest, nor can its root take it. */
-    ck_assert_int_eq(trial_sh(t, "cat /proc/1/oom_score_adj /proc/self/oom_score_adj; "
+    ck_assert_int_eq(guest_sh("cat /proc/1/oom_score_adj /proc/self/oom_score_adj; "
                                  "echo -500 >/proc/self/oom_score_adj 2>/dev/null; cat /proc/self/oom_score_adj", out,
                               sizeof out), 0);
     ck_assert_str_eq(out, "0\n0\n0\n");
-    ck_assert_int_eq(trial_sh(t, "tr '\\0' '\\n' </proc/$PPID/environ | cut -d= -f1 | tr '\\n' ' '", out, sizeof out), 0);
+    ck_assert_int_eq(guest_sh("tr '\\0' '\\n' </proc/$PPID/environ | cut -d= -f1 | tr '\\n' ' '", out, sizeof out), 0);
     ck_assert_str_eq(out, "PATH HOME LANG ");
-    ck_assert_int_eq(trial_sh(t, "dmesg && echo read the kernel log; grep Seccomp: /proc/$PPID/status", out, sizeof out), 0);
+    ck_assert_int_eq(guest_sh("dmesg && echo read the kernel log; grep Seccomp: /proc/$PPID/status", out, sizeof out), 0);
     ck_assert_msg(strstr(out, "not permitted\n") && strstr(out, "Seccomp:\t2\n") && !strstr(out, "kernel log\n"), "%s", out);
     trial_stop(t);
     trial_reap(t);
@@ -506,7 +369,7 @@ START_TEST(test_stats_and_limits)
     ck_assert(!h.cgroup_memory || s.memory_limit == 256 << 20);
     /* D17: also what the agent runs is held by the limit. */
     if (h.cgroup_pids) {
-        trial_sh(t, "for i in $(seq 60); do sleep 3 & done 2>/dev/null; echo", out, sizeof out);
+        guest_sh("for i in $(seq 60); do sleep 3 & done 2>/dev/null; echo", out, sizeof out);
         OK(t->drv->stats(t->g.id, t->run, &t->p, &s, &t->e));
         ck_assert_uint_le(s.pids, 40);
     }
@@ -534,56 +397,19 @@ START_TEST(test_netns)
 }
 END_TEST
 
-START_TEST(test_grow)
-{
-    char disk[128], out[64];
-    unsigned long before, after;
-
-    trial_init(t, "trial-grow", 4083);
-    snprintf(disk, sizeof disk, "%s/disk.img", t->dir);
-    trial_image(disk, 32);
-    struct drv_mount m = {.disk = true, .source = disk, .target = "/srv/d", .mapped = true};
-    t->g.mounts = &m;
-    t->g.n_mounts = 1;
-    trial_start(t);
-    trial_sh(t, "stat -f -c %b /srv/d", out, sizeof out);
-    before = strtoul(out, NULL, 10);
-    ck_assert(truncate(disk, 64 << 20) == 0);
-    if (t->drv->grow(&t->g, &t->p, disk, &t->e) < 0)
-        ck_assert_int_eq(t->e.sys, EPERM); /* a host without CAP_SYS_RESOURCE */
-    else {
-        trial_sh(t, "stat -f -c %b /srv/d", out, sizeof out);
-        after = strtoul(out, NULL, 10);
-        ck_assert_uint_gt(after, before + before / 2);
-    }
-    ck_assert_int_eq(t->drv->grow(&t->g, &t->p, "/etc/hostname", &t->e), -1);
-    ck_assert_int_eq(t->e.code, VM_E_ABSENT);
-    trial_stop(t);
-    trial_reap(t);
-    trial_done(t);
-}
-END_TEST
-
 static Suite *suite(void)
 {
     Suite *s = suite_create("nspawn");
     TCase *c = tcase_create("containers");
 
     tcase_set_timeout(c, 120);
-    tcase_add_test(c, test_life);
-    tcase_add_test(c, test_root_persists);
     tcase_add_test(c, test_read_only_root);
     tcase_add_loop_test(c, test_N5_killed, 0, ARRAY_LEN(kills));
     tcase_add_test(c, test_keeper_killed_alone);
-    tcase_add_loop_test(c, test_ends_itself, 0, ARRAY_LEN(own_ends));
-    tcase_add_test(c, test_exit_in_boot);
     tcase_add_test(c, test_N9_hangs);
     tcase_add_test(c, test_keeper_stopped);
-    tcase_add_test(c, test_D11_console_flood);
-    tcase_add_test(c, test_adopt);
     tcase_add_test(c, test_L6_recycled_pid);
     tcase_add_test(c, test_G11_run_wiped);
-    tcase_add_test(c, test_two_at_once);
     tcase_add_test(c, test_mounts);
     tcase_add_test(c, test_C2_target_is_link);
     tcase_add_test(c, test_C3_refused_sources);
@@ -592,7 +418,6 @@ static Suite *suite(void)
     tcase_add_test(c, test_D13_D14_agent);
     tcase_add_test(c, test_stats_and_limits);
     tcase_add_test(c, test_netns);
-    tcase_add_test(c, test_grow);
     suite_add_tcase(s, c);
     return s;
 }
@@ -609,6 +434,6 @@ int main(void)
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
-    trial_sweep();
+    trial_sweep(4000);
     return failed != 0;
 }

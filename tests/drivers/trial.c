@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,34 +57,43 @@ void trial_file(const char *path, const char *text)
     close(fd);
 }
 
-void trial_init(struct trial *t, const char *name, uint32_t id)
+void trial_describe(struct trial *t, const char *driver, const char *name, uint32_t id)
 {
     *t = (struct trial){0};
     snprintf(t->dir, sizeof t->dir, TRIALS "%u", id);
-    ck_assert_msg(mkdir(t->dir, 0700) == 0, "%s: %s", t->dir, strerror(errno));
     snprintf(t->run, sizeof t->run, "%s/run", t->dir);
     snprintf(t->log, sizeof t->log, "%s/log", t->dir);
     snprintf(t->root, sizeof t->root, "%s/root.img", t->dir);
     snprintf(t->source, sizeof t->source, "%s/source", t->dir);
     snprintf(t->tree, sizeof t->tree, "%s", tree_path());
-    ck_assert(mkdir(t->run, 0700) == 0 && mkdir(t->log, 0700) == 0 && mkdir(t->source, 0755) == 0);
-    trial_image(t->root, 256);
     t->spec = (struct guest_spec){.kind = KIND_CONTAINER, .name = name, .cpus = 1, .memory = 512 << 20};
-    t->g = (struct drv_guest){.id = id, .uid_base = 0x10000 * (id % 1000 + 100), .spec = &t->spec, .image = t->tree,
+    t->g = (struct drv_guest){.id = id, .uid_base = 0x10000 * (id - 3900), .spec = &t->spec, .image = t->tree,
                               .root = t->root, .run_dir = t->run, .log_dir = t->log};
     OK(drivers_init(AGENT_PROGRAM, KEEPER_PROGRAM, &t->e));
-    t->drv = driver_for(&t->spec, &t->e);
-    ck_assert_msg(t->drv != NULL, "%s", t->e.text);
+    t->drv = driver_by_name(driver);
+    ck_assert_msg(t->drv != NULL, "there is no driver %s", driver);
 }
 
-void trial_init_tiny(struct trial *t, const char *name, uint32_t id, const char *what)
+void trial_make(struct trial *t)
+{
+    ck_assert_msg(mkdir(t->dir, 0711) == 0, "%s: %s", t->dir, strerror(errno));
+    ck_assert(mkdir(t->run, 0700) == 0 && mkdir(t->log, 0700) == 0 && mkdir(t->source, 0755) == 0);
+    trial_image(t->root, 256);
+}
+
+void trial_init(struct trial *t, const char *name, uint32_t id)
+{
+    trial_describe(t, "nspawn", name, id);
+    trial_make(t);
+}
+
+void trial_tiny(struct trial *t, const char *what)
 {
     static const char *const dirs[] = {"", "/usr", "/usr/lib", "/sbin", "/dev", "/proc", "/sys", "/run", "/tmp", "/etc"};
     char path[300], *program = NULL;
     size_t n;
     int fd = open(INIT_PROGRAM, O_RDONLY | O_CLOEXEC);
 
-    trial_init(t, name, id);
     snprintf(t->tree, sizeof t->tree, "%s/tiny", t->dir);
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
         snprintf(path, sizeof path, "%s%s", t->tree, dirs[i]);
@@ -102,6 +110,12 @@ void trial_init_tiny(struct trial *t, const char *name, uint32_t id, const char 
     ck_assert(fd >= 0 && path_write_all(fd, program, n, NULL) == 0);
     close(fd);
     free(program);
+}
+
+void trial_init_tiny(struct trial *t, const char *name, uint32_t id, const char *what)
+{
+    trial_init(t, name, id);
+    trial_tiny(t, what);
 }
 
 void trial_start(struct trial *t)
@@ -135,43 +149,46 @@ struct drv_exit trial_reap(struct trial *t)
 
 /* ---- what is left ---- */
 
-static char *slurp(const char *path)
+static char *slurp(const char *path, size_t *n)
 {
     OWN(str) char *text = NULL;
     OWN(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-    if (fd < 0 || path_read_fd(fd, path, 4 << 20, &text, NULL, NULL) < 0)
+    if (fd < 0 || path_read_fd(fd, path, 4 << 20, &text, n, NULL) < 0)
         return NULL;
     return TAKE(text);
 }
 
-/* A process is the guest's when its real uid lies in the guest's range, or it is its keeper or nspawn. */
+/* A process is the guest's when its real uid lies in the guest's range, or its command line names the trial's files. */
+static bool is_of(const struct trial *t, const char *pid)
+{
+    OWN(str) char *status = NULL, *words = NULL;
+    char path[300];
+    unsigned uid;
+    size_t n;
+
+    snprintf(path, sizeof path, "/proc/%s/status", pid);
+    if (!(status = slurp(path, NULL)))
+        return false;
+    const char *at = strstr(status, "\nUid:");
+    if (at && sscanf(at, "\nUid: %u", &uid) == 1 && uid >= t->g.uid_base && uid < t->g.uid_base + 65536)
+        return true;
+    snprintf(path, sizeof path, "/proc/%s/cmdline", pid);
+    return (words = slurp(path, &n)) && memmem(words, n, t->dir, strlen(t->dir));
+}
+
 static unsigned processes_of(const struct trial *t)
 {
     DIR *proc = opendir("/proc");
     unsigned n = 0;
 
-    for (struct dirent *d; (d = readdir(proc));) {
-        char path[300];
-        unsigned uid;
-        char *at, *status;
-
-        if (d->d_name[0] < '0' || d->d_name[0] > '9')
-            continue;
-        snprintf(path, sizeof path, "/proc/%s/status", d->d_name);
-        if (!(status = slurp(path)))
-            continue;
-        if ((at = strstr(status, "\nUid:")) && sscanf(at, "\nUid: %u", &uid) == 1 && uid >= t->g.uid_base &&
-            uid < t->g.uid_base + 65536)
-            n++;
-        free(status);
-    }
+    for (struct dirent *d; (d = readdir(proc));)
+        n += d->d_name[0] >= '0' && d->d_name[0] <= '9' && is_of(t, d->d_name);
     closedir(proc);
     if (t->p.keeper.pid) {
-        int fd = proc_id_open(&t->p.keeper, NULL);
+        OWN(fd) int fd = proc_id_open(&t->p.keeper, NULL);
 
         n += fd >= 0;
-        fd_drop(fd);
     }
     return n;
 }
@@ -184,10 +201,23 @@ static unsigned loops_of(const struct trial *t)
         char path[64], *file;
 
         snprintf(path, sizeof path, "/sys/block/loop%d/loop/backing_file", i);
-        if ((file = slurp(path)) && !strncmp(file, t->dir, strlen(t->dir)))
+        if ((file = slurp(path, NULL)) && !strncmp(file, t->dir, strlen(t->dir)))
             n++;
         free(file);
     }
+    return n;
+}
+
+/* But for what vmsd itself puts there. */
+static unsigned files_of(const struct trial *t)
+{
+    DIR *dir = opendir(t->run);
+    unsigned n = 0;
+
+    for (struct dirent *d; dir && (d = readdir(dir));)
+        n += strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && strcmp(d->d_name, TRIAL_INITRAMFS);
+    if (dir)
+        closedir(dir);
     return n;
 }
 
@@ -197,8 +227,8 @@ struct trial_rest trial_audit(const struct trial *t)
                                         "/sys/fs/cgroup/systemd/vmsd", "/sys/fs/cgroup/memory/vmsd",
                                         "/sys/fs/cgroup/cpu/vmsd",     "/sys/fs/cgroup/pids/vmsd",
                                         "/sys/fs/cgroup/cpuacct/vmsd", "/sys/fs/cgroup/blkio/vmsd"};
-    struct trial_rest r = {.processes = processes_of(t), .loops = loops_of(t)};
-    char *mounts = slurp("/proc/self/mountinfo");
+    struct trial_rest r = {.processes = processes_of(t), .loops = loops_of(t), .files = files_of(t)};
+    char *mounts = slurp("/proc/self/mountinfo", NULL);
 
     r.mounts = strstr(mounts, t->dir) != NULL || strstr(mounts, "/run/systemd/nspawn") != NULL;
     free(mounts);
@@ -220,9 +250,9 @@ void trial_gone(struct trial *t)
         sleep_ms(10);
         r = trial_audit(t);
     }
-    ck_assert_msg(!r.processes && !r.mounts && !r.loops && !r.cgroups,
-                  "left behind: %u processes, %u mounts, %u loop devices, %u cgroups", r.processes, r.mounts, r.loops,
-                  r.cgroups);
+    ck_assert_msg(!r.processes && !r.mounts && !r.loops && !r.cgroups && !r.files,
+                  "left behind: %u processes, %u mounts, %u loop devices, %u cgroups, %u files", r.processes, r.mounts,
+                  r.loops, r.cgroups, r.files);
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)
@@ -241,7 +271,7 @@ void trial_done(struct trial *t)
     ck_assert_msg(access(t->dir, F_OK) < 0, "%s: %s", t->dir, strerror(errno));
 }
 
-void trial_sweep(void)
+void trial_sweep(uint32_t first)
 {
     DIR *dir = opendir("/var/tmp");
 
@@ -250,36 +280,16 @@ void trial_sweep(void)
         struct drv_proc p;
         unsigned id;
 
-        if (sscanf(d->d_name, "vmsd-trial-%u", &id) != 1)
+        if (sscanf(d->d_name, "vmsd-trial-%u", &id) != 1 || id < first || id >= first + 1000)
             continue;
         snprintf(path, sizeof path, "/var/tmp/%s", d->d_name);
         snprintf(run, sizeof run, "%s/run", path);
-        if ((*drivers())->adopt(id, run, &p, NULL) == 0)
-            (*drivers())->stop(id, run, &p, deadline_in(0), NULL);
-        (*drivers())->reap(id, run, &(struct drv_exit){0}, NULL);
+        for (const struct vm_driver *const *drv = drivers(); *drv; drv++) {
+            if ((*drv)->adopt(id, run, &p, NULL) == 0)
+                (*drv)->stop(id, run, &p, deadline_in(0), NULL);
+            (*drv)->reap(id, run, &(struct drv_exit){0}, NULL);
+        }
         nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     }
     closedir(dir);
-}
-
-/* The agent program of these tests, tests/drivers/shell.c, runs what it reads up to the end, as a shell, and gives
- * back the output with the exit status as the last byte. */
-int trial_sh(struct trial *t, const char *line, char *output, size_t size)
-{
-    char all[64 << 10];
-    size_t n = 0;
-    ssize_t got;
-    int fd;
-
-    OK(t->drv->agent(&t->g, &t->p, deadline_in(10000), &fd, &t->e));
-    OK(path_write_all(fd, line, strlen(line), &t->e));
-    shutdown(fd, SHUT_WR);
-    while (n < sizeof all && (got = read(fd, all + n, sizeof all - n)) > 0)
-        n += (size_t)got;
-    close(fd);
-    ck_assert_msg(n >= 1, "no answer to: %s", line);
-    n--;
-    if (output)
-        snprintf(output, size, "%.*s", (int)n, all);
-    return (unsigned char)all[n];
 }
