@@ -5,9 +5,11 @@
  * and each other one, a process of its own, adopts it. */
 #include "contract.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -65,7 +67,7 @@ START_TEST(test_nothing_there)
     ck_assert_int_lt(now_ms() - before, 5000);
     struct drv_exit x = trial_reap(t);
     ck_assert(x.kind == EXIT_UNKNOWN && *x.text);
-    trial_done(t);
+    subject_done(s);
 }
 END_TEST
 
@@ -99,7 +101,7 @@ START_TEST(test_failed_start)
         ck_assert_msg(strstr(t->e.text, spoilt[_i].named) && !strchr(t->e.text, '\n'), "%s", t->e.text);
         assert_absent();
     }
-    trial_done(t);
+    subject_done(s);
 }
 END_TEST
 
@@ -110,7 +112,7 @@ START_TEST(test_start_without_time)
     ck_assert_int_eq(subject_start(s, deadline_in(0)), -1);
     ck_assert_msg(t->e.code == VM_E_TIMEOUT, "%s", t->e.text);
     ck_assert_int_lt(now_ms() - before, 5000);
-    trial_done(t);
+    subject_done(s);
 }
 END_TEST
 
@@ -166,6 +168,23 @@ START_TEST(test_agent)
     else
         ck_assert_msg(t->e.code == VM_E_TIMEOUT, "%s", t->e.text);
     ck_assert_int_lt(now_ms() - before, 2000);
+}
+END_TEST
+
+/* The tap is its nic, by the name and address that its setup says. */
+START_TEST(test_nic)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(9)};
+    char out[400];
+
+    if (!(t->drv->can & DRV_TAKES_TAPS))
+        return;
+    ck_assert_int_eq(subject_sh(s, "cat /sys/class/net/host0/address", out, sizeof out), 0);
+    ck_assert_str_eq(out, SUBJECT_MAC "\n");
+    OWN(fd) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    inet_pton(AF_INET, SUBJECT_HOST, &a.sin_addr);
+    ck_assert(bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 1) == 0);
+    ck_assert_int_eq(subject_sh(s, "bash -c '>/dev/tcp/" SUBJECT_HOST "/9'", NULL, 0), 0);
 }
 END_TEST
 
@@ -323,7 +342,7 @@ static void neighbour_done(void)
     struct drv_proc p;
 
     assert_absent();
-    trial_done(t);
+    subject_done(s);
     OK(t->drv->adopt(shared.t.g.id, shared.t.run, &p, &t->e));
     ck_assert(p.keeper.pid == shared.t.p.keeper.pid && p.keeper.start == shared.t.p.keeper.start);
     ck_assert(subject_answers(&shared));
@@ -429,7 +448,7 @@ START_TEST(test_stop_asked)
     struct drv_exit x = trial_reap(t);
     ck_assert_msg(x.kind == EXIT_POWEROFF, "%d: %s", x.kind, x.text);
     OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(60000), &t->e));
-    trial_done(t);
+    subject_done(s);
 }
 END_TEST
 
@@ -446,6 +465,7 @@ static Suite *suite(const char *driver)
     tcase_add_test(start, test_start);
     tcase_add_test(one, test_adopted);
     tcase_add_test(one, test_agent);
+    tcase_add_test(one, test_nic);
     tcase_add_test(one, test_A7_token);
     tcase_add_test(one, test_D3_endless_output);
     tcase_add_test(one, test_D11_console_flood);

@@ -1,10 +1,15 @@
 #include "contract.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vmsd/child.h>
 
 /* What microVMs boot from lies in the cache of the tests: built once, by whoever comes first. */
 static struct prepared {
@@ -94,6 +99,7 @@ void subject_describe(struct subject *s, unsigned n)
     *s = (struct subject){0};
     snprintf(s->name, sizeof s->name, "contract-%u", n);
     trial_describe(t, prepared.drv->name, s->name, prepared.first + n);
+    snprintf(s->tap_name, sizeof s->tap_name, "contract%u", n);
     snprintf(s->disk, sizeof s->disk, "%s/disk.img", t->dir);
     s->mounts[0] = (struct drv_mount){.disk = true, .source = s->disk, .target = "/srv/data", .mapped = true};
     s->mounts[1] = (struct drv_mount){.source = t->source, .target = "/srv/share", .mapped = true};
@@ -144,6 +150,45 @@ void subject_adopt(struct subject *s, unsigned n)
     fclose(f);
 }
 
+static void ip(const char *line)
+{
+    OWN(strv) struct strv argv = {0};
+    char copy[200], *rest = copy;
+    struct vm_err e;
+
+    snprintf(copy, sizeof copy, "/sbin/ip %s", line);
+    for (char *word; (word = strsep(&rest, " "));)
+        strv_add(&argv, word);
+    ck_assert_msg(child_must(argv.v, deadline_in(10000), NULL, &e) == 0, "%s", e.text);
+}
+
+/* The link to the host: SUBJECT_HOST here, SUBJECT_GUEST there. */
+static void open_tap(struct subject *s)
+{
+    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    char line[128];
+
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", s->tap_name);
+    s->tap = (struct drv_tap){.fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), .ifname = s->tap_name, .mac = SUBJECT_MAC};
+    ck_assert_msg(s->tap.fd >= 0 && ioctl(s->tap.fd, TUNSETIFF, &r) == 0, "%s: %s", s->tap_name, strerror(errno));
+    snprintf(line, sizeof line, "address add " SUBJECT_HOST "/24 dev %s", s->tap_name);
+    ip(line);
+    snprintf(line, sizeof line, "link set %s up", s->tap_name);
+    ip(line);
+    s->t.g.taps = &s->tap;
+    s->t.g.n_taps = 1;
+}
+
+/* A driver may have made it persistent. */
+static void remove_tap(struct subject *s)
+{
+    char line[64];
+
+    snprintf(line, sizeof line, "link delete %s", s->tap_name);
+    if (if_nametoindex(s->tap_name))
+        ip(line);
+}
+
 /* As the supervisor does it at each start. */
 static void write_initramfs(struct subject *s)
 {
@@ -161,7 +206,8 @@ static void write_initramfs(struct subject *s)
     }
     token_path(s, path, sizeof path);
     trial_file(path, s->token);
-    text_addf(&setup, "hostname=%s\ntoken=%s\n", t->spec.name, s->token);
+    text_addf(&setup, "hostname=%s\ntoken=%s\nnic=" SUBJECT_MAC " host0\naddress=host0 " SUBJECT_GUEST "/24\n",
+              t->spec.name, s->token);
     for (size_t i = 0; i < t->g.n_mounts; i++) {
         char tag[DRV_TAG];
 
@@ -179,7 +225,20 @@ int subject_start(struct subject *s, struct deadline d)
 
     if (t->drv->can & DRV_BOOTS_KERNEL)
         write_initramfs(s);
-    return t->drv->start(&t->g, d, &t->p, &t->e);
+    if (!(t->drv->can & DRV_TAKES_TAPS))
+        return t->drv->start(&t->g, d, &t->p, &t->e);
+    remove_tap(s);
+    open_tap(s);
+    int rc = t->drv->start(&t->g, d, &t->p, &t->e);
+    close(s->tap.fd);
+    t->g.n_taps = 0;
+    return rc;
+}
+
+void subject_done(struct subject *s)
+{
+    remove_tap(s);
+    trial_done(&s->t);
 }
 
 void subject_boot(struct subject *s)
