@@ -131,7 +131,7 @@ static int disk_make(struct image_store *s, int dir, const char *file, enum disk
 
     if (from < 0 || (to = disk_draft(dir, path, e)) < 0)
         return -1;
-    if (copy_file(from, to, file, e) < 0)
+    if (copy_file(from, to, file, FOREVER, e) < 0)
         return -1;
     return disk_publish(to, path, dir, file, e);
 }

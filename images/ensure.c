@@ -1,30 +1,15 @@
-/* The image that a spec names, made when it is not there. Within this process the first who asks makes it and the
- * others wait for his result; between processes a lock file decides. */
+/* The image that a spec names, and the kernel, made when they are not there: in a scratch directory that gets its name
+ * when all of it is on disk. */
 #include "images.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <vmsd/json.h>
 #include <vmsd/path.h>
 
 enum { SETTLE_MS = 5000, SETTLE_POLL_MS = 50 };
-
-struct image_build {
-    struct image_build *next;
-    char id[IMAGE_ID];
-    unsigned waiting;       /* the last of them frees it */
-    bool ended;
-    int rc;
-    struct vm_err why;
-};
-
-static const char *const kind_names[] = {
-    [IMAGE_RECIPE] = "recipe", [IMAGE_DIRECTORY] = "directory", [IMAGE_TAR] = "tar", [IMAGE_DISK] = "disk"};
-
-/* ---- where it comes from ---- */
 
 static void source_done(struct image_source src)
 {
@@ -33,16 +18,59 @@ static void source_done(struct image_source src)
 }
 OWN_DEFINE(source, struct image_source, source_done)
 
+/* ---- what each kind is made of ---- */
+
+static int fill_recipe(const struct image_make *m, struct vm_err *e)
+{
+    return recipe_build(m, e) < 0 ? -1 : tree_finish(m->scratch, e);
+}
+
+static int fill_directory(const struct image_make *m, struct vm_err *e)
+{
+    char now[IMAGE_ID];
+
+    if (directory_import(m->src->dir, m->scratch, e) < 0 || directory_id(m->src->dir, now, e) < 0)
+        return -1;
+    if (strcmp(now, m->src->id))
+        return vm_fail(e, VM_E_CONFLICT, "'%s' changed while it was copied; try again", m->src->want->name);
+    return tree_finish(m->scratch, e);
+}
+
+static int fill_tar(const struct image_make *m, struct vm_err *e)
+{
+    return tar_import(m, e) < 0 ? -1 : tree_finish(m->scratch, e);
+}
+
+static int fill_kernel(const struct image_make *m, struct vm_err *e)
+{
+    return recipe_build(m, e) < 0 ? -1 : kernel_finish(m, e);
+}
+
+/* results: what stays, all else in the scratch directory was the builder's. */
+static const struct image_maker makers[] = {
+    [IMAGE_RECIPE] = {"recipe", fill_recipe, {IMAGE_TREE}},
+    [IMAGE_DIRECTORY] = {"directory", fill_directory, {IMAGE_TREE}},
+    [IMAGE_TAR] = {"tar", fill_tar, {IMAGE_TREE}},
+    [IMAGE_DISK] = {"disk", raw_import, {IMAGE_DISK_FILE}},
+};
+static const struct image_maker kernel_maker = {
+    IMAGE_KERNEL, fill_kernel, {KERNEL_FILE, KERNEL_MODULES, KERNEL_BOOT}};
+
+/* ---- where it comes from ---- */
+
 static int source_open(const struct image_store *s, const struct spec_image *want, struct image_source *src,
                        struct vm_err *e)
 {
     snprintf(src->what, sizeof src->what, "image '%.100s'", want->name);
     src->want = want;
+    src->maker = &makers[want->kind];
     switch (want->kind) {
     case IMAGE_RECIPE:
+        if (!strcmp(want->name, IMAGE_KERNEL))
+            return vm_fail(e, VM_E_INVALID, "the recipe '" IMAGE_KERNEL "' makes the kernel of microVMs, no image");
         if (recipe_open(s, want->name, &src->recipe, e) < 0)
             return -1;
-        snprintf(src->id, sizeof src->id, "%s", recipe_id(src->recipe));
+        memcpy(src->id, recipe_id(src->recipe), IMAGE_ID);
         return 0;
     case IMAGE_DIRECTORY:
         src->dir = path_open_host(want->name, O_RDONLY | O_DIRECTORY, e);
@@ -52,19 +80,30 @@ static int source_open(const struct image_store *s, const struct spec_image *wan
     case IMAGE_DISK:
         break;
     }
-    return vm_fail(e, VM_E_UNAVAILABLE,
-                   "a disk can't be the image of a container; name a recipe, a directory or a tarball");
+    return raw_id(want->sha256, src->id, e);
+}
+
+static int source_open_kernel(const struct image_store *s, struct image_source *src, struct vm_err *e)
+{
+    static const struct spec_image kernel = {.kind = IMAGE_RECIPE, .name = IMAGE_KERNEL};
+
+    snprintf(src->what, sizeof src->what, "kernel of microVMs");
+    src->want = &kernel;
+    src->maker = &kernel_maker;
+    if (recipe_open(s, IMAGE_KERNEL, &src->recipe, e) < 0)
+        return -1;
+    return kernel_id_of(recipe_id(src->recipe), src->id, e);
 }
 
 /* ---- making ---- */
 
-/* The processes of a build that was killed may still be on their way out, and write. */
-static int scratch_open(const struct image_store *s, const char *scratch, struct vm_err *e)
+int image_scratch(const struct image_store *s, const char *id, char name[static IMAGE_FILE], struct vm_err *e)
 {
     struct deadline settle = deadline_in(SETTLE_MS);
     struct vm_err why = {0};
 
-    while (path_remove(s->images, scratch, &why) < 0) {
+    snprintf(name, IMAGE_FILE, ".%s.tmp", id);
+    while (path_remove(s->images, name, &why) < 0) {
         if (why.sys != ENOTEMPTY || deadline_left(settle) == 0) {
             if (e)
                 *e = why;
@@ -72,95 +111,87 @@ static int scratch_open(const struct image_store *s, const char *scratch, struct
         }
         sleep_ms(SETTLE_POLL_MS);
     }
-    return path_mkdirs(s->images, scratch, 0700, e);
+    return 0;
 }
 
-static int write_note(const struct image_source *src, int scratch, struct vm_err *e)
+/* bytes: of the directories; files beside them come and go, and are counted when somebody asks. */
+static int write_note(const struct image_make *m, struct vm_err *e)
 {
+    const struct image_source *src = m->src;
     OWN(json) json_t *note = json_object();
     OWN(str) char *text = NULL;
     char now[CLOCK_TEXT];
-    uint64_t bytes;
+    uint64_t bytes = 0;
 
-    if (tree_usage(scratch, "tree", &bytes, e) < 0)
-        return -1;
+    for (const char *const *dir = src->maker->results; *dir; dir++) {
+        uint64_t more = 0;
+        if (path_is_dir(m->scratch, *dir) && tree_usage(m->scratch, *dir, &more, e) < 0)
+            return -1;
+        bytes += more;
+    }
     json_put_str(note, "id", src->id);
     json_put_str(note, "name", src->want->name);
-    json_put_str(note, "kind", kind_names[src->want->kind]);
+    json_put_str(note, "kind", src->maker->kind);
     json_put_int(note, "bytes", (int64_t)bytes);
     json_put_str(note, "created_at", wall_text(wall_ms(), now));
     if (!(text = json_to_text(note)))
         return vm_no_memory(e);
-    return path_write(scratch, "image.json", text, strlen(text), 0600, e);
+    return path_write(m->scratch, IMAGE_NOTE, text, strlen(text), 0600, e);
 }
 
-static int fill(const struct image_store *s, const struct image_source *src, int scratch, const char *path,
-                struct image_progress p, struct deadline d, struct vm_err *e)
-{
-    char now[IMAGE_ID];
-
-    switch (src->want->kind) {
-    case IMAGE_RECIPE:
-        return recipe_build(s, src->recipe, scratch, path, p, d, e);
-    case IMAGE_TAR:
-        return tar_import(s, src->want, scratch, p, d, e);
-    default:
-        break;
-    }
-    if (directory_import(src->dir, scratch, e) < 0 || directory_id(src->dir, now, e) < 0)
-        return -1;
-    return strcmp(now, src->id)
-               ? vm_fail(e, VM_E_CONFLICT, "'%s' changed while it was copied; try again", src->want->name)
-               : 0;
-}
-
-/* Everything beside the tree was the builder's. */
 static int not_result(const char *name, void *arg, struct vm_err *e)
 {
-    return strcmp(name, "tree") ? path_remove(*(const int *)arg, name, e) : 0;
+    const struct image_make *m = arg;
+
+    for (const char *const *result = m->src->maker->results; *result; result++)
+        if (!strcmp(name, *result))
+            return 0;
+    return path_remove(m->scratch, name, e);
 }
 
-static int keep_result_only(int scratch, struct vm_err *e)
+static int keep_results_only(struct image_make *m, struct vm_err *e)
 {
-    if (store_each(scratch, false, not_result, &scratch, e) < 0)
+    if (store_each(m->scratch, false, not_result, m, e) < 0)
         return -1;
-    return store_each(scratch, true, not_result, &scratch, e);
+    return store_each(m->scratch, true, not_result, m, e);
 }
 
-static int make_locked(const struct image_store *s, const struct image_source *src, struct image_progress p,
-                       struct deadline d, struct vm_err *e)
+static int make_locked(struct image_make *m, struct vm_err *e)
 {
-    char scratch[IMAGE_ID + 16], path[IMAGE_PATH];
+    const struct image_store *s = m->s;
+    const struct image_source *src = m->src;
+    char name[IMAGE_FILE], path[IMAGE_PATH];
 
     if (image_is_there(s, src->id)) /* made by another process while we waited for the lock */
         return 0;
-    snprintf(scratch, sizeof scratch, ".%s.tmp", src->id);
-    if (store_path(s, "images", scratch, NULL, path, e) < 0)
+    if (image_scratch(s, src->id, name, e) < 0 || store_path(s, "images", name, NULL, path, e) < 0)
         return -1;
-    OWN(fd) int fd = scratch_open(s, scratch, e);
-    if (fd < 0)
+    OWN(fd) int scratch = path_mkdirs(s->images, name, 0700, e);
+    if (scratch < 0)
         return -1;
-    if (fill(s, src, fd, path, p, d, e) < 0 || tree_finish(fd, e) < 0 || keep_result_only(fd, e) < 0 ||
-        write_note(src, fd, e) < 0)
+    m->scratch = scratch;
+    m->path = path;
+    if (src->maker->fill(m, e) < 0 || keep_results_only(m, e) < 0 || write_note(m, e) < 0)
         goto undo;
-    if (syncfs(fd) < 0 || renameat(s->images, scratch, s->images, src->id) < 0 || fsync(s->images) < 0) {
+    if (syncfs(scratch) < 0 || renameat(s->images, name, s->images, src->id) < 0 || fsync(s->images) < 0) {
         vm_fail_sys(e, "write it to disk");
         goto undo;
     }
     return 0;
 undo:
-    path_remove(s->images, scratch, NULL); /* what is left is swept up by the next build or by image_gc */
+    path_remove(s->images, name, NULL); /* what is left is swept up by the next build or by image_gc */
     return -1;
 }
 
-static int make(const struct image_store *s, const struct image_source *src, struct image_progress p, struct deadline d,
-                struct vm_err *e)
+static int make(struct image_store *s, void *arg, struct deadline d, struct vm_err *e)
 {
+    struct image_make *m = arg;
+    const struct image_source *src = m->src;
     OWN(fd) int lock = -1;
 
     if (image_lock(s, src->id, d, &lock, e) < 0)
         return vm_context(e, "%s", src->what);
-    int rc = make_locked(s, src, p, d, e);
+    int rc = make_locked(m, e);
     image_unlock(s, src->id, &lock);
     if (rc == 0)
         return 0;
@@ -168,96 +199,24 @@ static int make(const struct image_store *s, const struct image_source *src, str
     return store_full(s, src->what, e);
 }
 
-/* ---- one build for all who ask ---- */
-
-/* With the lock of the store. The build of that image that is under way, or NULL. */
-static struct image_build *build_find(const struct image_store *s, const char *id)
-{
-    struct image_build *b = s->builds;
-
-    while (b && strcmp(b->id, id))
-        b = b->next;
-    return b;
-}
-
-static void build_unlist(struct image_store *s, struct image_build *b)
-{
-    struct image_build **at = &s->builds;
-
-    while (*at != b)
-        at = &(*at)->next;
-    *at = b->next;
-}
-
-/* With the lock of the store. */
-static int build_wait(struct image_store *s, struct image_build *b, struct deadline d, struct vm_err *e)
-{
-    struct timespec until = {.tv_sec = d.at / 1000, .tv_nsec = d.at % 1000 * 1000000};
-    int rc = 0;
-
-    b->waiting++;
-    while (!b->ended && rc != ETIMEDOUT)
-        rc = pthread_cond_clockwait(&s->ended, &s->lock, CLOCK_MONOTONIC, &until);
-    if (!b->ended)
-        rc = vm_fail(e, VM_E_TIMEOUT, "another guest's build of this image takes too long");
-    else if ((rc = b->rc) < 0 && e)
-        *e = b->why;
-    if (--b->waiting == 0 && b->ended)
-        free(b);
-    return rc;
-}
-
-static int build_or_wait(struct image_store *s, const struct image_source *src, struct image_progress p,
+static int source_ensure(struct image_store *s, const struct image_source *src, struct image_progress p,
                          struct deadline d, struct vm_err *e)
 {
-    struct image_build *b;
-    int rc;
+    struct image_make m = {.s = s, .src = src, .progress = p, .deadline = d};
 
-    pthread_mutex_lock(&s->lock);
-    if ((b = build_find(s, src->id))) {
-        rc = build_wait(s, b, d, e);
-        pthread_mutex_unlock(&s->lock);
-        return rc;
-    }
-    if (!(b = calloc(1, sizeof *b))) {
-        pthread_mutex_unlock(&s->lock);
-        return vm_no_memory(e);
-    }
-    memcpy(b->id, src->id, sizeof b->id);
-    b->next = s->builds;
-    s->builds = b;
-    pthread_mutex_unlock(&s->lock);
-
-    struct vm_err why = {0};
-    rc = make(s, src, p, d, &why);
-    if (rc < 0 && e)
-        *e = why;
-
-    pthread_mutex_lock(&s->lock);
-    build_unlist(s, b);
-    b->ended = true;
-    b->rc = rc;
-    b->why = why;
-    pthread_cond_broadcast(&s->ended);
-    if (b->waiting == 0)
-        free(b);
-    pthread_mutex_unlock(&s->lock);
-    return rc;
+    return image_is_there(s, src->id) ? 0 : once_do(s, src->id, make, &m, d, e);
 }
+
+/* ---- asking ---- */
 
 int image_ensure(struct image_store *s, const struct spec_image *want, struct image_progress p, struct deadline d,
                  struct image_ref *out, struct vm_err *e)
 {
     OWN(source) struct image_source src = {.dir = -1};
-    struct image_ref ref;
 
-    if (source_open(s, want, &src, e) < 0 || store_path(s, "images", src.id, "tree", ref.tree, e) < 0)
+    if (source_open(s, want, &src, e) < 0 || source_ensure(s, &src, p, d, e) < 0)
         return -1;
-    memcpy(ref.id, src.id, sizeof ref.id);
-    if (!image_is_there(s, src.id) && build_or_wait(s, &src, p, d, e) < 0)
-        return -1;
-    *out = ref;
-    return 0;
+    return image_find(s, src.id, out, e);
 }
 
 bool image_have(struct image_store *s, const struct spec_image *want)
@@ -265,4 +224,28 @@ bool image_have(struct image_store *s, const struct spec_image *want)
     OWN(source) struct image_source src = {.dir = -1};
 
     return source_open(s, want, &src, NULL) == 0 && image_is_there(s, src.id);
+}
+
+int kernel_id(struct image_store *s, char id[static IMAGE_ID], struct vm_err *e)
+{
+    OWN(source) struct image_source src = {.dir = -1};
+
+    if (source_open_kernel(s, &src, e) < 0)
+        return -1;
+    memcpy(id, src.id, IMAGE_ID);
+    return 0;
+}
+
+int kernel_ensure(struct image_store *s, struct image_progress p, struct deadline d, struct image_kernel *out,
+                  struct vm_err *e)
+{
+    OWN(source) struct image_source src = {.dir = -1};
+
+    if (!s->init)
+        return vm_fail(e, VM_E_UNAVAILABLE,
+                       "a microVM without a kernel of its own needs vms-init, which is not installed beside vmsd; "
+                       "install it, or name 'kernel' and 'initramfs' in the spec");
+    if (source_open_kernel(s, &src, e) < 0 || source_ensure(s, &src, p, d, e) < 0)
+        return -1;
+    return kernel_files(s, src.id, d, out, e);
 }

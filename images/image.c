@@ -10,7 +10,7 @@
 #include <vmsd/json.h>
 #include <vmsd/path.h>
 
-enum { LOCK_POLL_MS = 50, NOTE_BYTES_MAX = 64 << 10, FILE_NAME = IMAGE_ID + 16 };
+enum { LOCK_POLL_MS = 50, NOTE_BYTES_MAX = 64 << 10, LIST_PATH = IMAGE_ID + 64 };
 
 bool image_is_id(const char *s)
 {
@@ -25,11 +25,15 @@ bool image_is_there(const struct image_store *s, const char *id)
 int image_find(struct image_store *s, const char *id, struct image_ref *out, struct vm_err *e)
 {
     struct image_ref ref;
+    char file[LIST_PATH];
 
     if (!image_is_there(s, id))
         return vm_fail(e, VM_E_ABSENT, "no image '%.64s'; 'vmctl image ls' lists what there is", id);
-    if (store_path(s, "images", id, "tree", ref.tree, e) < 0)
+    if (store_path(s, "images", id, IMAGE_TREE, ref.tree, e) < 0)
         return -1;
+    snprintf(file, sizeof file, "%.64s/" IMAGE_TREE, id);
+    if (!path_is_dir(s->images, file))
+        ref.tree[0] = '\0';
     memcpy(ref.id, id, sizeof ref.id);
     *out = ref;
     return 0;
@@ -60,7 +64,7 @@ static int lock_try(const struct image_store *s, const char *file, int *lock, st
 
 int image_lock(const struct image_store *s, const char *id, struct deadline d, int *lock, struct vm_err *e)
 {
-    char file[FILE_NAME];
+    char file[IMAGE_FILE];
     int held;
 
     snprintf(file, sizeof file, ".%s.lock", id);
@@ -75,7 +79,7 @@ int image_lock(const struct image_store *s, const char *id, struct deadline d, i
 
 void image_unlock(const struct image_store *s, const char *id, int *lock)
 {
-    char file[FILE_NAME];
+    char file[IMAGE_FILE];
 
     snprintf(file, sizeof file, ".%s.lock", id);
     unlinkat(s->images, file, 0);
@@ -89,18 +93,38 @@ struct listing {
     json_t *rows;
 };
 
+struct sum {
+    int dir;
+    uint64_t *bytes;
+};
+
+static int add_file(const char *name, void *arg, struct vm_err *e)
+{
+    const struct sum *sum = arg;
+    uint64_t more;
+
+    (void)e;
+    if (disk_usage(sum->dir, name, &more) == 0)
+        *sum->bytes += more;
+    return 0;
+}
+
+/* Its note tells what its directories take, which never change; files come and go. */
 static int list_add(const char *id, void *arg, struct vm_err *e)
 {
     struct listing *l = arg;
     OWN(str) char *text = NULL;
     OWN(json) json_t *note = NULL;
-    char file[FILE_NAME + 16];
+    uint64_t bytes = 0;
     size_t n = 0;
 
-    snprintf(file, sizeof file, "%.64s/image.json", id);
-    if (!image_is_id(id) || path_read(l->s->images, file, NOTE_BYTES_MAX, &text, &n, NULL) < 0 ||
+    OWN(fd) int dir = !image_is_id(id) ? -1 : path_open(l->s->images, id, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, NULL);
+    if (dir < 0 || path_read(dir, IMAGE_NOTE, NOTE_BYTES_MAX, &text, &n, NULL) < 0 ||
         !(note = json_from_text(text, n, NULL)))
         return 0; /* being removed, or not made by us */
+    if (store_each(dir, false, add_file, &(struct sum){dir, &bytes}, e) < 0)
+        return -1;
+    json_put_int(note, "bytes", json_int(note, "bytes", 0) + (int64_t)bytes);
     return json_array_append(l->rows, note) < 0 ? vm_no_memory(e) : 0;
 }
 
@@ -120,7 +144,7 @@ int image_list(struct image_store *s, json_t **out, struct vm_err *e)
 
 static int remove_locked(struct image_store *s, const char *id, struct vm_err *e)
 {
-    char scratch[FILE_NAME];
+    char scratch[IMAGE_FILE];
 
     snprintf(scratch, sizeof scratch, ".%s.tmp", id);
     return path_remove(s->images, scratch, e) < 0 || store_remove(s->images, id, e) < 0 ? -1 : 0;
@@ -169,7 +193,7 @@ static int gc_leftover(const char *name, void *arg, struct vm_err *e)
 {
     struct gc *gc = arg;
     OWN(fd) int lock = -1;
-    char id[IMAGE_ID], file[FILE_NAME];
+    char id[IMAGE_ID], file[IMAGE_FILE];
 
     snprintf(id, sizeof id, "%s", name + 1);
     if (!image_is_id(id) || name[IMAGE_ID] != '.')

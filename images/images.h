@@ -7,26 +7,55 @@
 #include <vmsd/image.h>
 #include <vmsd/own.h>
 
-struct image_build; /* one that is under way in this process, see ensure.c */
+struct once;
 
 struct image_store {
     char *state;                                /* absolute */
     int images, guests, volumes, templates;     /* directories under it */
     struct strv recipes;
-    const char *builder;                        /* "mmdebstrap"; tests put a double in its place */
+    const char *builder, *mkfs;                 /* "mmdebstrap", "mkfs.erofs"; tests put doubles in their places */
     char *unpacker;                             /* vms-unpack, absolute; NULL: no tarball can be imported */
-    pthread_mutex_t lock;                       /* guards builds */
-    pthread_cond_t ended;                       /* one of builds did */
-    struct image_build *builds;
+    char *init, *agent;                         /* of the initramfs, absolute; NULL: none can be made */
+    pthread_mutex_t lock;                       /* guards under_way */
+    pthread_cond_t ended;                       /* one of these did */
+    struct once *under_way;
+};
+
+/* Under images/ID/. */
+#define IMAGE_NOTE "image.json"
+#define IMAGE_TREE "tree"
+#define IMAGE_DISK_FILE "disk.img"   /* EROFS of the tree, made when somebody asks; or what was imported */
+#define KERNEL_FILE "vmlinuz"
+#define KERNEL_MODULES "modules.erofs"
+#define KERNEL_BOOT "initramfs"      /* directory of what our initramfs loads, in order of name */
+
+enum { IMAGE_FILE = IMAGE_ID + 16 /* ".ID.lock" */, IMAGE_RESULTS = 3 };
+
+struct image_make;
+struct image_maker {
+    const char *kind;                           /* as image_list shows it */
+    int (*fill)(const struct image_make *m, struct vm_err *e);
+    const char *results[IMAGE_RESULTS + 1];     /* NULL-terminated */
 };
 
 /* Where an image comes from, and so its id. */
 struct image_source {
     const struct spec_image *want;              /* borrowed */
+    const struct image_maker *maker;
     char id[IMAGE_ID];
     char what[160];                             /* "image 'debian-12'", for people */
     struct recipe *recipe;                      /* of IMAGE_RECIPE */
     int dir;                                    /* of IMAGE_DIRECTORY */
+};
+
+/* One image in the making. */
+struct image_make {
+    const struct image_store *s;
+    const struct image_source *src;
+    int scratch;                                /* directory that is to become images/ID */
+    const char *path;                           /* of it, absolute */
+    struct image_progress progress;
+    struct deadline deadline;
 };
 
 /* ---- image.c: images as the store keeps them ---- */
@@ -36,6 +65,16 @@ bool image_is_there(const struct image_store *s, const char *id);
 /* Held by whoever builds or removes that image, in any process; *lock is an fd, its end lets go. */
 int image_lock(const struct image_store *s, const char *id, struct deadline d, int *lock, struct vm_err *e);
 void image_unlock(const struct image_store *s, const char *id, int *lock);
+/* The name under images/ for what is to become of that image or part of it; free, even if the processes of a build that
+ * was killed are still on their way out, and write. With its lock. */
+int image_scratch(const struct image_store *s, const char *id, char name[static IMAGE_FILE], struct vm_err *e);
+
+/* ---- once.c ---- */
+
+enum { ONCE_KEY = IMAGE_ID + 8 };
+typedef int once_fn(struct image_store *s, void *arg, struct deadline d, struct vm_err *e);
+/* Of all in this process who ask for the same key at once the first one works, and the others get his result. */
+int once_do(struct image_store *s, const char *key, once_fn *work, void *arg, struct deadline d, struct vm_err *e);
 
 /* ---- recipe.c: trees from packages ---- */
 
@@ -43,23 +82,38 @@ struct recipe;
 int recipe_open(const struct image_store *s, const char *name, struct recipe **out, struct vm_err *e);
 void recipe_free(struct recipe *r);
 const char *recipe_id(const struct recipe *r);
-/* Makes scratch/tree; scratch is at the absolute path. */
-int recipe_build(const struct image_store *s, const struct recipe *r, int scratch, const char *path,
-                 struct image_progress p, struct deadline d, struct vm_err *e);
+int recipe_build(const struct image_make *m, struct vm_err *e); /* makes scratch/tree */
 
 /* ---- sources.c: the host's own mirrors ---- */
 
 /* Lines for sources.list of that suite out of what the host's apt is set to; empty when it has none. *out is yours. */
 int sources_of_host(const char *suite, const struct strv *components, struct deadline d, char **out, struct vm_err *e);
 
-/* ---- import.c: trees from directories and tarballs ---- */
+/* ---- import.c: from directories, tarballs and disks ---- */
 
 /* Ids change when anything in the directory does. */
 int directory_id(int dir, char id[static IMAGE_ID], struct vm_err *e);
 int directory_import(int dir, int scratch, struct vm_err *e);
 int tar_id(const char *sha256, char id[static IMAGE_ID], struct vm_err *e);
-int tar_import(const struct image_store *s, const struct spec_image *want, int scratch, struct image_progress p,
+int tar_import(const struct image_make *m, struct vm_err *e);
+
+int raw_id(const char *sha256, char id[static IMAGE_ID], struct vm_err *e);
+int raw_import(const struct image_make *m, struct vm_err *e);
+
+/* ---- erofs.c: trees as disks ---- */
+
+/* dir/disk becomes an EROFS of dir/tree, on disk and world-readable. */
+int erofs_make(const struct image_store *s, int dir, const char *tree, const char *disk, struct image_progress p,
                struct deadline d, struct vm_err *e);
+
+/* ---- kernel.c, initramfs.c: what microVMs boot ---- */
+
+int kernel_id_of(const char *recipe, char id[static IMAGE_ID], struct vm_err *e);
+int kernel_finish(const struct image_make *m, struct vm_err *e); /* scratch/tree becomes what KERNEL_… name */
+int kernel_files(struct image_store *s, const char *id, struct deadline d, struct image_kernel *out, struct vm_err *e);
+/* The file under images/ID/ with init, agent and modules as they are now; made when absent. */
+int initramfs_ensure(const struct image_store *s, const char *id, struct deadline d, char name[static IMAGE_FILE],
+                     struct vm_err *e);
 
 /* ---- lines.c: what a child says, line by line ---- */
 
@@ -100,10 +154,14 @@ int disk_usage(int dir, const char *file, uint64_t *bytes);
 
 /* ---- copy.c ---- */
 
+#define FOREVER ((struct deadline){.at = INT64_MAX})
+
 /* All of a regular file, holes kept, blocks shared where the file system can. */
-int copy_file(int from, int to, const char *what, struct vm_err *e);
+int copy_file(int from, int to, const char *what, struct deadline d, struct vm_err *e);
 
 /* ---- tree.c ---- */
+
+bool path_is_dir(int dir, const char *name);
 
 struct tree_entry {
     int parent;                                 /* directory that it lies in */

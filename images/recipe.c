@@ -16,6 +16,14 @@
 #define RECIPE_FILE "recipe.json"
 #define CUSTOMIZE_FILE "customize"
 
+#if defined(__x86_64__)
+#define DEBIAN_ARCH "amd64"
+#elif defined(__aarch64__)
+#define DEBIAN_ARCH "arm64"
+#else
+#error "what does Debian call this machine?"
+#endif
+
 enum { FILE_BYTES_MAX = 256 << 10, WORD_MAX = 200 };
 
 struct recipe {
@@ -71,6 +79,17 @@ static int read_word(const json_t *j, const char *key, const char *otherwise, ch
     return (*out = strdup(s)) ? 0 : vm_no_memory(e);
 }
 
+/* "linux-image-cloud-${arch}": some packages are called after the machine that they are for. *out is yours. */
+static char *expand_arch(const char *word)
+{
+    static const char variable[] = "${arch}";
+    const char *at = strstr(word, variable);
+
+    if (!at)
+        return strdup(word);
+    return text_format("%.*s" DEBIAN_ARCH "%s", (int)(at - word), word, at + strlen(variable));
+}
+
 static int read_words(const json_t *j, const char *key, const char *more, struct strv *out, struct vm_err *e)
 {
     const json_t *list = json_object_get(j, key), *v;
@@ -79,7 +98,10 @@ static int read_words(const json_t *j, const char *key, const char *more, struct
     if (list && !json_is_array(list))
         return vm_fail(e, VM_E_INVALID, "%s: '%s' must be a list of words", RECIPE_FILE, key);
     json_array_foreach (list, i, v) {
-        const char *s = json_string_value(v);
+        const char *word = json_string_value(v);
+        OWN(str) char *s = word ? expand_arch(word) : NULL;
+        if (word && !s)
+            return vm_no_memory(e);
         if (!s || !is_word(s, more))
             return vm_fail(e, VM_E_INVALID, "%s: '%s': entry %zu is no plain word", RECIPE_FILE, key, i + 1);
         strv_add(out, s);
@@ -199,8 +221,9 @@ static void build_args(const struct recipe *r, const char *builder, bool sources
     for (size_t i = 0; i < r->include.n; i++)
         strv_addf(argv, "--dpkgopt=path-include=%s", r->include.v[i]);
     if (r->customize)
-        strv_add(argv, "--customize-hook=cp customize \"$1\"/.customize && env -u TMPDIR chroot \"$1\" /.customize && "
-                       "rm \"$1\"/.customize");
+        /* Of what is only unpacked mmdebstrap knows no later moment. */
+        strv_addf(argv, "--%s-hook=cp customize \"$1\"/.customize && env -u TMPDIR chroot \"$1\" /.customize && "
+                        "rm \"$1\"/.customize", strcmp(r->variant, "extract") ? "customize" : "extract");
     strv_add(argv, r->suite);
     strv_add(argv, "tree");
     if (sources)
@@ -230,25 +253,25 @@ static int build_failed(const struct image_store *s, const struct lines *l, int 
     return vm_fail(e, VM_E_BACKEND, "mmdebstrap: %.250s", said);
 }
 
-int recipe_build(const struct image_store *s, const struct recipe *r, int scratch, const char *path,
-                 struct image_progress p, struct deadline d, struct vm_err *e)
+int recipe_build(const struct image_make *m, struct vm_err *e)
 {
     static const char *const proxies[] = {"http_proxy", "https_proxy", "no_proxy"};
     OWN(str) char *sources = NULL;
     OWN(strv) struct strv argv = {0};
     OWN(strv) struct strv env = {0};
     const char *proxy;
-    struct lines l = {.progress = p};
+    const struct recipe *r = m->src->recipe;
+    struct lines l = {.progress = m->progress};
     struct child_end end;
 
-    if (sources_of_host(r->suite, &r->components, d, &sources, e) < 0)
+    if (sources_of_host(r->suite, &r->components, m->deadline, &sources, e) < 0)
         return -1;
-    if (r->customize && path_write(scratch, CUSTOMIZE_FILE, r->customize, r->n_customize, 0755, e) < 0)
+    if (r->customize && path_write(m->scratch, CUSTOMIZE_FILE, r->customize, r->n_customize, 0755, e) < 0)
         return -1;
-    build_args(r, s->builder, *sources, &argv);
+    build_args(r, m->s->builder, *sources, &argv);
     strv_add(&env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     strv_add(&env, "LC_ALL=C.UTF-8");
-    strv_addf(&env, "TMPDIR=%s", path); /* what a killed build leaves goes with its scratch directory */
+    strv_addf(&env, "TMPDIR=%s", m->path); /* what a killed build leaves goes with its scratch directory */
     for (size_t i = 0; i < ARRAY_LEN(proxies); i++)
         if ((proxy = getenv(proxies[i])))
             strv_addf(&env, "%s=%s", proxies[i], proxy);
@@ -256,11 +279,11 @@ int recipe_build(const struct image_store *s, const struct recipe *r, int scratc
         return vm_no_memory(e);
     struct child_plan plan = {
         .argv = argv.v, .env = env.v, .input = sources, .n_input = strlen(sources),
-        .on_output = lines_take, .arg = &l, .prepare = enter_scratch, .prepare_arg = &scratch,
+        .on_output = lines_take, .arg = &l, .prepare = enter_scratch, .prepare_arg = (void *)&m->scratch,
     };
-    if (child_run(&plan, d, &end, e) < 0)
+    if (child_run(&plan, m->deadline, &end, e) < 0)
         return vm_context(e, "build with mmdebstrap");
     free(end.output);
     lines_end(&l);
-    return end.status == 0 ? 0 : build_failed(s, &l, end.status, e);
+    return end.status == 0 ? 0 : build_failed(m->s, &l, end.status, e);
 }

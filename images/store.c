@@ -20,6 +20,7 @@ int image_store_open(const char *state, const struct strv *recipes, struct image
         return vm_no_memory(e);
     s->images = s->guests = s->volumes = s->templates = -1;
     s->builder = "mmdebstrap";
+    s->mkfs = "mkfs.erofs";
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->ended, NULL);
     s->state = strdup(state);
@@ -52,6 +53,8 @@ void image_store_close(struct image_store *s)
     strv_done(s->recipes);
     free(s->state);
     free(s->unpacker);
+    free(s->init);
+    free(s->agent);
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->lock);
     free(s);
@@ -65,6 +68,20 @@ int image_store_set_unpacker(struct image_store *s, const char *program, struct 
         return vm_no_memory(e);
     free(s->unpacker);
     s->unpacker = copy;
+    return 0;
+}
+
+int image_store_set_boot(struct image_store *s, const char *init, const char *agent, struct vm_err *e)
+{
+    OWN(str) char *a = strdup(init);
+    OWN(str) char *b = strdup(agent);
+
+    if (!a || !b)
+        return vm_no_memory(e);
+    free(s->init);
+    free(s->agent);
+    s->init = TAKE(a);
+    s->agent = TAKE(b);
     return 0;
 }
 

@@ -86,6 +86,13 @@ int tree_walk(int root, const struct tree_visit *v, struct vm_err *e)
     return v->leave ? v->leave(&at, v->arg, e) : 0;
 }
 
+bool path_is_dir(int dir, const char *name)
+{
+    struct stat st;
+
+    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
 static int usage_add(const struct tree_entry *at, void *arg, struct vm_err *e)
 {
     (void)e;

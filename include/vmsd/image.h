@@ -27,7 +27,8 @@ int image_store_set_unpacker(struct image_store *s, const char *program, struct 
 struct image_progress { void (*line)(const char *text, void *arg); void *arg; };
 
 enum { IMAGE_ID = 65, IMAGE_PATH = 512 };
-struct image_ref { char id[IMAGE_ID]; char tree[IMAGE_PATH]; /* absolute path of the root tree; "": a disk image */ };
+struct image_ref { char id[IMAGE_ID]; char tree[IMAGE_PATH]; /* absolute path of the root tree; "": a disk
+                                                                      image, which no container can boot from */ };
 /* The image that a spec names, built or imported when it is not there. Callers that ask for the same one at once wait
  * for one build. Built under a scratch name, fsynced, renamed: no half image is ever listed. */
 int image_ensure(struct image_store *s, const struct spec_image *want, struct image_progress p, struct deadline d,
@@ -37,10 +38,15 @@ int image_ensure(struct image_store *s, const struct spec_image *want, struct im
 int image_disk(struct image_store *s, const struct image_ref *ref, struct image_progress p, struct deadline d,
                char out[static IMAGE_PATH], struct vm_err *e);
 
-/* The kernel for microVMs whose spec names none: Debian's, by the recipe `kernel`, with our initramfs for it. */
-struct image_kernel { char kernel[IMAGE_PATH], initramfs[IMAGE_PATH], modules[IMAGE_PATH]; /* EROFS of /usr/lib/modules */ };
+/* The kernel for microVMs whose spec names none: Debian's, by the recipe of that name, with our initramfs for it. */
+#define IMAGE_KERNEL "kernel"
+struct image_kernel {
+    char id[IMAGE_ID]; /* as image_list and image_gc know it */
+    char kernel[IMAGE_PATH], initramfs[IMAGE_PATH], modules[IMAGE_PATH]; /* modules: EROFS of /usr/lib/modules */
+};
 int kernel_ensure(struct image_store *s, struct image_progress p, struct deadline d, struct image_kernel *out,
                   struct vm_err *e);
+int kernel_id(struct image_store *s, char id[static IMAGE_ID], struct vm_err *e); /* of the one that it would give */
 /* init: absolute path of the static vms-init; agent: of vms-agent. What the initramfs is made of. Once, after open. */
 int image_store_set_boot(struct image_store *s, const char *init, const char *agent, struct vm_err *e);
 /* dir/name becomes a copy of the initramfs `base` (absolute; NULL: nothing) with a file /vmsd/setup of that text, 0600.
@@ -51,7 +57,7 @@ int initramfs_write(int dir, const char *name, const char *base, const char *set
  * has become since. ABSENT when it was removed. */
 int image_find(struct image_store *s, const char *id, struct image_ref *out, struct vm_err *e);
 bool image_have(struct image_store *s, const struct spec_image *want); /* ready, without building */
-/* [{id, name, kind: recipe|directory|tar, bytes, created_at}] */
+/* [{id, name, kind: recipe|directory|tar|disk|kernel, bytes, created_at}] */
 int image_list(struct image_store *s, json_t **out, struct vm_err *e);
 int image_remove(struct image_store *s, const char *id, struct vm_err *e); /* caller made sure that none uses it */
 /* Removes every image whose id is not in used, and scratch leftovers that no build holds. removed: ids; may be NULL. */
