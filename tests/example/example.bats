@@ -25,7 +25,7 @@ secret() { tr -d '\n' <"/etc/vmsd/secrets/$1"; }
   python3 - "$output" <<'PY'
 import json, sys
 guests = json.loads(sys.argv[1])["guests"]
-assert sorted(g["name"] for g in guests) == ["db", "dns", "forge", "rss", "xmpp"], guests
+assert sorted(g["name"] for g in guests) == ["auth", "db", "dns", "forge", "rss", "xmpp"], guests
 for g in guests:
     assert (g["state"], g["health"], g["provisioned"]) == ("running", "healthy", True), g
 PY
@@ -80,13 +80,71 @@ PY
   [[ $output == *"<success"* ]]
 }
 
-@test "rss: logs in over http and keeps its feeds in db" {
-  cd "$ROOM"
-  secret rss_admin >password
-  curl -fsS --max-time 20 -o /dev/null -c jar --data-urlencode login=admin --data-urlencode password@password -d op=login http://localhost:8081/public.php
-  curl -fsS --max-time 20 -b jar http://localhost:8081/ | grep -q ttrss_main
-  run vmctl exec -w / db -- runuser -u postgres -- psql -qtAXc "select count(*) from ttrss_users where login = 'admin'" rss
-  [ "$output" = 1 ]
+# browse [CURL-OPTION…] URL: as a browser with the cookies in $jar.
+browse() { curl -sS --max-time 20 -b "$jar" -c "$jar" "$@"; }
+leads_to() { browse -o /dev/null -w '%{redirect_url}' "$@"; }
+
+# sso USER PASSWORD: the whole way from rss to auth and back, with what auth's login page sends when one fills it in, agrees and
+# continues. Prints where it ends: at rss, or nowhere.
+sso() {
+  local ask
+  ask=$(leads_to http://localhost:8081/)
+  [[ $ask == http://localhost:8082/api/oidc/auth\?* ]]
+  [[ $(leads_to "$ask") == http://localhost:8082/login.html* ]]
+  log_in "$1" "$2"
+  sso_continue "$ask"
+}
+log_in() {
+  printf '{"username": "%s", "password": "%s"}' "$1" "$2" |
+    browse -o /dev/null -H 'Content-Type: application/json' -d @- http://localhost:8082/api/auth/
+  browse -o /dev/null -X PUT -H 'Content-Type: application/json' -d '{"scope": "openid"}' http://localhost:8082/api/auth/grant/rss
+}
+sso_continue() { leads_to "$(leads_to "$1&g_continue")"; }
+
+# The name that rss shows to who is logged in.
+who_at_rss() {
+  local token
+  token=$(browse http://localhost:8081/prefs.php | grep -o '__csrf_token = "[^"]*' | cut -d'"' -f2)
+  browse -d "op=pref-prefs&method=index&csrf_token=$token" http://localhost:8081/backend.php |
+    grep -o "name='full_name'[^>]*" | sed "s/.*value='\([^']*\)'.*/\1/"
+}
+
+@test "auth: alice logs in at rss through it, once, and rss knows her" {
+  jar=$ROOM/alice
+  [ "$(sso alice "$(secret auth_alice)")" = http://localhost:8081/ ]
+  browse http://localhost:8081/ | grep -q ttrss_main
+  [ "$(who_at_rss)" = alice ]
+  run vmctl exec -w / db -- runuser -u postgres -- psql -qtAXc "select access_level from ttrss_users where login = 'alice'" rss
+  [ "$output" = 0 ]
+
+  # The service forgets her, auth does not: she is back without a password. That is what single sign-on means.
+  sed -i '/mod_auth_openidc_session\|ttrss_sid/d' "$jar"
+  [ "$(sso_continue "$(leads_to http://localhost:8081/)")" = http://localhost:8081/ ]
+  [ "$(who_at_rss)" = alice ]
+}
+
+@test "auth: a wrong password leads nowhere, nor does a name that the browser makes up" {
+  jar=$ROOM/wrong
+  run sso alice wrong
+  [ "$status" -eq 0 ] && [ "$output" = "" ]
+  [[ $(leads_to http://localhost:8081/prefs.php) == http://localhost:8082/* ]]
+  for header in "Remote-User: admin" "Authorization: Basic $(printf admin: | base64)"; do
+    [[ $(leads_to -H "$header" http://localhost:8081/) == http://localhost:8082/* ]]
+  done
+  run curl -sS --max-time 20 -o /dev/null -w '%{http_code}' 'http://localhost:8081/oidc?code=made-up&state=made-up'
+  [ "$output" != 200 ]
+}
+
+@test "auth: another user at the same browser is not who was there before" {
+  jar=$ROOM/two
+  [ "$(sso alice "$(secret auth_alice)")" = http://localhost:8081/ ]
+  [ "$(who_at_rss)" = alice ]
+  sed -i '/mod_auth_openidc_session\|GLEWLWYD/d' "$jar"
+  log_in admin "$(secret auth_admin)"
+  back=$(leads_to "$(leads_to http://localhost:8081/)&g_continue")
+  browse -o /dev/null -D - "$back" | grep -q '^Set-Cookie: ttrss_sid=; Path=/; Max-Age=0'
+  sed -i '/ttrss_sid/d' "$jar" # curl brings expired cookies back from its file
+  [ "$(who_at_rss)" = admin ]
 }
 
 @test "test_F5 no guest reaches the host's own services" {
@@ -121,13 +179,13 @@ PY
 }
 
 @test "test_A4 no secret is seen outside of the guests" {
-  for name in pg_rss rss_admin xmpp_alice; do
+  for name in pg_rss auth_admin auth_alice oidc_rss xmpp_alice; do
     canary=$(secret $name)
     ! cat /proc/[0-9]*/cmdline 2>/dev/null | grep -aq "$canary"
     ! cat /proc/[0-9]*/environ 2>/dev/null | grep -aq "$canary"
     ! grep -aqs "$canary" /var/lib/vmsd/vmsd.db* /var/lib/vmsd/vmsd.log /var/lib/vmsd/bundles/* /var/lib/vmsd/guests/*/log/*
     ! vmctl events -o json | grep -q "$canary"
-    for guest in db rss xmpp; do
+    for guest in auth db rss xmpp; do
       ! vmctl show $guest -o json | grep -q "$canary"
     done
   done
