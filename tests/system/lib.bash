@@ -34,7 +34,7 @@ world_open() {
     export VMSD_SOCKET=$W/run/vmsd.sock
     mkdir -p "$W/run" "$W/state/images" "$W/specs"
     mkdir $(own_cgroups)
-    bash "$BATS_TEST_DIRNAME/world.sh" "$W" "$VMSD_CACHE" $(cgroup_roots) </dev/null >>"$W/log" 2>&1 3>&- &
+    bash "$BATS_TEST_DIRNAME/world.sh" "$W" "$VMSD_CACHE" "${WORLD_IMAGES:-each}" $(cgroup_roots) </dev/null >>"$W/log" 2>&1 3>&- &
     export WORLD_PID=$! CGROUPS
     # When bats itself is killed, by a time limit say, the world is closed nevertheless.
     export -f world_close guest_processes own_cgroups cgroup_roots vmsd_pid
@@ -46,6 +46,15 @@ world_open() {
     cat "$W/log"
     return 1
 }
+
+# A world with a libvirtd of its own, and with the whole cache of images: kernels of microVMs are kept there as well.
+world_with_microvms() {
+    command -v libvirtd >/dev/null && command -v qemu-system-x86_64 >/dev/null || skip "needs libvirtd and QEMU"
+    WORLD_IMAGES=all world_open && rig up
+}
+rig() { in_cgroups inside "$SOURCE/tests/libvirt-rig" "$1" >>"$W/log" 2>&1 3>&-; }
+in_cgroups() { ( for d in $(own_cgroups); do echo "$BASHPID" >"$d/cgroup.procs"; done; "$@" ); }
+rig_processes() { inside sh -c 'cat /run/libvirt/rig/*.pid 2>/dev/null' || true; }
 
 # vmsd_start [OPTION…]: returns when it serves. Its exit status goes to the log.
 vmsd_start() {
@@ -67,6 +76,11 @@ vmsd_start() {
 }
 
 vmsd_pid() { cat "$W/pid"; }
+
+vmsd_crash() {
+    kill -KILL "$(vmsd_pid)"
+    within 10 test ! -d "/proc/$(vmsd_pid)"
+}
 
 vmsd_stop() {
     kill -TERM "$(vmsd_pid)"
@@ -132,6 +146,31 @@ guest() { # guest NAME [LINE…]
 }
 network() { printf 'kind: network\nname: lan\nsubnet: 10.77.0.0/24\nnat: false\n%s\n' "${1:-}" | spec lan.yaml; }
 
+# A small microVM, emulated where it must be.
+microvm() { # microvm NAME [LINE…]
+    local name=$1
+    shift
+    { printf 'kind: microvm\nhypervisor: qemu\nname: %s\nimage: debian-12\nmemory: 256M\nstop_timeout: 30s\n' "$name"
+      printf '%s\n' "$@"; } | spec "$name.yaml"
+}
+
+# ---- the network, as guests and the host see it ----
+
+# serve GUEST PORT: says the guest's name to whoever connects. The image has perl and bash.
+serve() {
+    in_guest "$1" systemd-run -q perl -e 'use IO::Socket::INET;
+        my $s = IO::Socket::INET->new(LocalPort => $ARGV[1], Listen => 5, ReuseAddr => 1) or die;
+        while (my $c = $s->accept) { print $c "this is $ARGV[0]\n"; close $c }' "$1" "$2"
+    within "${SERVE_SECONDS:-5}" sh_in "$1" "ss -ltn | grep -q :$2"
+}
+# call GUEST ADDRESS PORT: what is said there; fails if nothing is.
+call() { in_guest "$1" timeout "${CALL_SECONDS:-1}" bash -c "exec 3<>/dev/tcp/$2/$3 && cat <&3" 2>&1; }
+# The same from the host, by a user who is nobody: root reaches every guest.
+dial() {
+    inside setpriv --reuid 65534 --regid 65534 --clear-groups timeout "${CALL_SECONDS:-1}" \
+        bash -c "exec 3<>/dev/tcp/$1/$2 && cat <&3" 2>&1
+}
+
 # ---- questions ----
 
 of() { get "guests/$1" | jq -r ".guest$2"; }                     # of db .state
@@ -187,7 +226,8 @@ audit() {
 nothing_left() {
     local bad=
     found() { [ -z "$2" ] || { echo "left: $1: $2"; bad=1; }; }
-    found process "$(guest_processes)"
+    found process "$(guest_processes | grep -vxF "$(rig_processes)")"
+    found domain "$(inside sh -c '[ ! -d /run/libvirt/rig ] || virsh -q -c qemu:///system list --all --name' | grep .)"
     found mount "$(grep -F "$W/" "/proc/$(vmsd_pid)/mountinfo" | grep -vE "$W/state(/images/.*)? ")"
     found loop "$(losetup -l -n -O NAME,BACK-FILE | grep -F "$W/")"
     found cgroup "$(find "/sys/fs/cgroup/"*"/${W##*/}/vmsd" -mindepth 1 -type d 2>/dev/null)"

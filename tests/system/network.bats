@@ -10,17 +10,6 @@ teardown() {
     leave_clean
 }
 
-# serve GUEST PORT [UDP]: says the guest's name to whoever connects. The image has perl and bash.
-serve() {
-    in_guest "$1" systemd-run -q perl -e 'use IO::Socket::INET;
-        my $s = IO::Socket::INET->new(LocalPort => $ARGV[1], Listen => 5, ReuseAddr => 1) or die;
-        while (my $c = $s->accept) { print $c "this is $ARGV[0]\n"; close $c }' "$1" "$2"
-    within 5 sh_in "$1" "ss -ltn | grep -q :$2"
-}
-# call GUEST ADDRESS PORT: what is said there; fails if nothing is.
-call() { in_guest "$1" timeout 1 bash -c "exec 3<>/dev/tcp/$2/$3 && cat <&3" 2>&1; }
-# The same from the host, by a user who is nobody: root reaches every guest.
-dial() { inside setpriv --reuid 65534 --regid 65534 --clear-groups timeout 1 bash -c "exec 3<>/dev/tcp/$1/$2 && cat <&3" 2>&1; }
 nic_of() { sh_in "$1" 'ls /sys/class/net | grep -v ^lo'; }
 
 trio() { # a: server, open to what $1 says; b and c: callers
