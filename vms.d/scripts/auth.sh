@@ -6,6 +6,7 @@ set -eu
 
 data=/var/lib/glewlwyd
 db=$data/glewlwyd.db
+pages=/usr/local/share/glewlwyd
 
 account glewlwyd 903 $data
 install -d -m 0700 -o glewlwyd -g glewlwyd $data
@@ -14,26 +15,16 @@ case $URL in
     https:*) secure=true ;;
     *) secure=false ;;
 esac
-sed "s|@URL@|$URL|; s|@DATA@|$data|; s|@SECURE@|$secure|" files/auth/glewlwyd.conf |
+sed "s|@URL@|$URL|; s|@DB@|$db|; s|@PAGES@|$pages|; s|@SECURE@|$secure|" files/auth/glewlwyd.conf |
     put /etc/glewlwyd/glewlwyd.conf 0644 root:root
 
-# The package comes after its configuration, which it shall not replace, and starts at once: not before it has a database.
+# The package comes after its configuration, which it shall not replace, and starts at once: not before all is there.
 echo 'glewlwyd glewlwyd/config_type select No configuration' | debconf-set-selections
 put /etc/systemd/system/glewlwyd.service.d/vms.conf 0644 root:root <<CONF
 [Unit]
-ConditionPathExists=$db
+ConditionPathExists=$pages
 CONF
 packages glewlwyd dbconfig-no-thanks curl openssl
-
-# It gives out its pages itself, but no link that leads out of their directory, and Debian's package is full of them.
-pages=/usr/local/share/glewlwyd
-[ -d $pages ] || {
-    rm -rf $pages.new
-    cp -rL /usr/share/glewlwyd/webapp $pages.new
-    rm -rf $pages.new/config.json          # a directory, by a mistake
-    cp /etc/glewlwyd/config-*.json/config.json $pages.new/
-    mv $pages.new $pages
-}
 
 as_glewlwyd() { runuser -u glewlwyd -- "$@"; }
 sql() { as_glewlwyd sqlite3 -bail -cmd '.timeout 10000' "${1-$db}"; }
@@ -50,6 +41,15 @@ fi
 [ -f $data/sign.pem ] || {
     as_glewlwyd openssl ecparam -genkey -noout -name prime256v1 -out $data/sign.new
     mv $data/sign.new $data/sign.pem
+}
+
+# It gives out its pages itself, but no link that leads out of their directory, and Debian's package is full of them.
+[ -d $pages ] || {
+    rm -rf $pages.new
+    cp -rL /usr/share/glewlwyd/webapp $pages.new
+    rm -rf $pages.new/config.json          # a directory, by a mistake
+    cp /etc/glewlwyd/config-*.json/config.json $pages.new/
+    mv $pages.new $pages
 }
 
 serve glewlwyd /etc/glewlwyd/glewlwyd.conf /etc/systemd/system/glewlwyd.service.d
