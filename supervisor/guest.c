@@ -9,7 +9,7 @@
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
 
-enum { AGENT_RETRY_MS = 3000, AGENT_CALL_MS = 10000, WATCH_RETRY_MS = 3000, JOB_RETRY_MS = 1000 };
+enum { WATCH_RETRY_MS = 3000, JOB_RETRY_MS = 1000 };
 
 bool guest_is_up(const struct guest *g)
 {
@@ -122,32 +122,44 @@ bool guest_feed(struct guest *g, enum life_event ev, const char *why)
     return true;
 }
 
-/* The keeper ended: a worker asks the driver how, the loop decides what follows. */
+/* The keeper ended: a worker asks the driver how, and takes away links that outlive it; the loop decides what follows. */
 struct ending {
     struct world *w;
     uint32_t id;
     char *run_dir;
     const struct vm_driver *driver;
+    struct strv links;
     struct drv_exit how;
 };
 
 static void ending_run(void *arg)
 {
     struct ending *x = arg;
+    struct vm_err e;
 
     if (x->driver->reap(x->id, x->run_dir, &x->how, NULL) < 0)
         x->how.kind = EXIT_UNKNOWN;
+    for (size_t i = 0; i < x->links.n; i++)
+        if (net_link_remove(x->links.v[i], &e) < 0)
+            log_warn(NULL, "remove '%s': %s, continuing", x->links.v[i], e.text);
 }
 
-static const char *exit_text(const struct drv_exit *how)
-{
-    static const char *const names[] = {
-        [EXIT_UNKNOWN] = "ended, nobody knows how",     [EXIT_POWEROFF] = "was shut down from inside",
-        [EXIT_REBOOT] = "reboots",                      [EXIT_CRASH] = "crashed",
-        [EXIT_FAILED_START] = "could not be started",   [EXIT_KILLED] = "was killed",
-    };
+/* name: for programs. text: of a container; vm: of a microVM, where that is another thing. */
+static const struct { const char *name, *text, *vm; } exits[] = {
+    [EXIT_UNKNOWN] = {"unknown", "ended, nobody knows how", NULL},
+    [EXIT_POWEROFF] = {"poweroff", "was shut down from inside", NULL},
+    [EXIT_REBOOT] = {"reboot", "reboots", NULL},
+    [EXIT_CRASH] = {"crash", "crashed", "its hypervisor crashed"},
+    [EXIT_FAILED_START] = {"failed-start", "could not be started", NULL},
+    [EXIT_KILLED] = {"killed", "was killed", "its hypervisor was killed"},
+    [EXIT_PANIC] = {"panic", "its kernel panicked", NULL},
+};
 
-    return names[how->kind];
+static const char *exit_text(const struct guest *g, enum drv_exit_kind kind)
+{
+    bool boots = g->driver && (g->driver->can & DRV_BOOTS_KERNEL);
+
+    return boots && exits[kind].vm ? exits[kind].vm : exits[kind].text;
 }
 
 static void after_exit(struct guest *g, const struct drv_exit *how)
@@ -156,7 +168,8 @@ static void after_exit(struct guest *g, const struct drv_exit *how)
     struct vm_err e = {0};
 
     g->restarts++;
-    vm_fail(&e, VM_E_BACKEND, "%s%s%s", exit_text(how), how->text[0] ? ": " : "", how->text);
+    vm_fail(&e, VM_E_BACKEND, "%s%s%s", exit_text(g, how->kind), how->text[0] ? ": " : "", how->text);
+    events_add(g->w, g->name, "ended", json_pack("{ss}", "how", exits[how->kind].name), "%s", e.text);
     if (how->kind == EXIT_REBOOT) { /* asked for from inside: at once, but a reboot loop meets the back-off too */
         g->up_since = g->up_since && now_ms() - g->up_since > 30000 ? now_ms() - LIFE_STABLE_MS : g->up_since;
         guest_feed(g, EV_EXIT, e.text);
@@ -174,8 +187,12 @@ static void ending_done(void *arg, bool cancelled)
     struct ending *x = arg;
     struct guest *g = world_guest_by_id(x->w, x->id);
 
+    if (g)
+        g->ending = false;
     if (g && !(cancelled && g->w->stopping) && g->state == ST_RUNNING && g->keeper_fd < 0)
         after_exit(g, &x->how);
+    jobs_poke(x->w);
+    strv_done(x->links);
     free(x->run_dir);
     free(x);
 }
@@ -204,6 +221,9 @@ static void keeper_ended(int fd, uint32_t revents, void *arg)
     if (!(x = calloc(1, sizeof *x)))
         return;
     *x = (struct ending){.w = g->w, .id = g->id, .run_dir = guest_run_dir(g), .driver = g->driver};
+    for (size_t i = 0; i < g->n_nics && (g->driver->can & DRV_TAKES_TAPS); i++)
+        strv_add(&x->links, g->nics[i].ifname);
+    g->ending = true;
     if (loop_work(g->w->loop, (struct loop_job){ending_run, ending_done, x}, NULL) < 0)
         ending_done(x, true);
 }
@@ -263,117 +283,4 @@ void guest_health_changed(struct guest *g, enum health_state now, const char *wh
     if (now == HEALTH_UNHEALTHY)
         guest_restart_unhealthy(g, why ? why : "a check fails");
     jobs_poke(g->w);
-}
-
-/* The session with the agent. While the guest runs and no job works on it, a lost session is made again. */
-struct dial {
-    struct job *job; /* copies of what the driver needs, never submitted */
-    struct world *w;
-    uint32_t id;
-    int fd;
-    struct vm_err err;
-};
-
-static void dial_run(void *arg)
-{
-    struct dial *d = arg;
-    struct drv_guest view;
-
-    job_borrow(d->job, &view);
-    if (d->job->driver->agent(&view, &d->job->proc, deadline_in(AGENT_CALL_MS), &d->fd, &d->err) < 0)
-        d->fd = -1;
-}
-
-static void dial_again(void *arg);
-
-static void dial_done(void *arg, bool cancelled)
-{
-    struct dial *d = arg;
-    struct guest *g = world_guest_by_id(d->w, d->id);
-
-    if (g && !cancelled && guest_is_up(g) && !g->agent && !g->job) {
-        if (d->fd >= 0)
-            guest_take_agent(g, take_fd(&d->fd));
-        else
-            retry_later(g, AGENT_RETRY_MS, dial_again);
-    }
-    fd_drop(d->fd);
-    job_free(d->job);
-    free(d);
-}
-
-static void dial_again(void *arg)
-{
-    struct guest *g = arg;
-    struct dial *d;
-
-    retry_cancel(g);
-    if (!guest_is_up(g) || g->agent || g->job || g->w->stopping || !(d = calloc(1, sizeof *d)))
-        return;
-    *d = (struct dial){.w = g->w, .id = g->id, .fd = -1, .job = job_new(g, JOB_CONVERGE)};
-    if (!d->job || job_copy(d->job, g, &d->err) < 0 ||
-        loop_work(g->w->loop, (struct loop_job){dial_run, dial_done, d}, NULL) < 0)
-        dial_done(d, true);
-}
-
-static void agent_up(void *arg)
-{
-    struct guest *g = arg;
-
-    if (g->agent_waiter.fn) {
-        struct agent_waiter x = g->agent_waiter;
-
-        g->agent_waiter = (struct agent_waiter){0};
-        x.fn(g, true, NULL, x.arg);
-    }
-    names_push_to(g);
-}
-
-void guest_drop_agent(struct guest *g, const char *why)
-{
-    struct agent_waiter x = g->agent_waiter;
-
-    g->agent_waiter = (struct agent_waiter){0};
-    agent_close(g->agent);
-    g->agent = NULL;
-    g->hosts_sum[0] = g->resolv_sum[0] = '\0';
-    if (x.fn)
-        x.fn(g, false, why, x.arg);
-}
-
-static void agent_down(void *arg, const char *why)
-{
-    struct guest *g = arg;
-
-    guest_drop_agent(g, why);
-    if (guest_is_up(g) && !g->job && !g->w->stopping) {
-        log_warn(g->name, "its agent went away: %s, dialling again", why);
-        retry_later(g, AGENT_RETRY_MS, dial_again);
-    }
-}
-
-void guest_redial(struct guest *g)
-{
-    if (guest_is_up(g) && !g->agent && !g->job && !g->next && !g->retry && !g->w->stopping)
-        retry_later(g, AGENT_RETRY_MS, dial_again);
-}
-
-void guest_take_agent(struct guest *g, int fd)
-{
-    struct agent_events ev = {.up = agent_up, .down = agent_down, .arg = g};
-    struct vm_err e = {0};
-
-    agent_close(g->agent);
-    g->agent = NULL;
-    if (g->w->stopping) { /* the loop turns no more: nobody would hear its answer */
-        fd_drop(fd);
-        guest_drop_agent(g, "vmsd is ending");
-    } else if (agent_open(g->w->loop, fd, ev, &g->agent, &e) < 0) {
-        agent_down(g, e.text);
-    }
-}
-
-void guest_on_agent(struct guest *g, void (*fn)(struct guest *g, bool up, const char *why, void *arg), void *arg)
-{
-    g->agent_waiter = (struct agent_waiter){fn, arg};
 }

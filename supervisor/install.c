@@ -1,6 +1,6 @@
 /* Files, secrets and install scripts: what is put into a running guest through its agent. Workers only. */
-#include "job.h"
 #include "script_log.h"
+#include "steps.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,20 +12,6 @@
 #define BUNDLE_DIR "/var/lib/vmsd/bundle"
 enum { PUT_MS = 60000 };
 
-/* One request of the agent that gives no output. */
-static int ask(struct job *j, struct strv *request, const void *input, size_t n, struct vm_err *e)
-{
-    struct agent_exec x = {.request = *request, .input = input, .n_input = n};
-    struct agent_wait w = job_agent(j);
-    struct agent_result r = {0};
-
-    if (request->failed)
-        return vm_no_memory(e);
-    if (agent_exec_wait(&w, &x, deadline_in(PUT_MS), &r, e) < 0)
-        return -1;
-    return r.ok ? 0 : vm_fail(e, VM_E_BACKEND, "%s", r.error);
-}
-
 static int put(struct job *j, const char *path, mode_t mode, const char *owner, const void *data, size_t n,
                struct vm_err *e)
 {
@@ -36,7 +22,7 @@ static int put(struct job *j, const char *path, mode_t mode, const char *owner, 
     strv_addf(&q, "mode=%o", (unsigned)mode);
     if (owner)
         strv_addf(&q, "owner=%s", owner);
-    return ask(j, &q, data, n, e) < 0 ? vm_context(e, "write '%s'", path) : 0;
+    return job_ask(j, &q, data, n, PUT_MS, e) < 0 ? vm_context(e, "write '%s'", path) : 0;
 }
 
 static int simple(struct job *j, const char *op, const char *path, const char *mode, struct vm_err *e)
@@ -47,7 +33,7 @@ static int simple(struct job *j, const char *op, const char *path, const char *m
     strv_addf(&q, "path=%s", path);
     if (mode)
         strv_addf(&q, "mode=%s", mode);
-    return ask(j, &q, NULL, 0, e) < 0 ? vm_context(e, "%s '%s'", op, path) : 0;
+    return job_ask(j, &q, NULL, 0, PUT_MS, e) < 0 ? vm_context(e, "%s '%s'", op, path) : 0;
 }
 
 static int load_bundle(struct job *j, struct bundle **out, struct vm_err *e)

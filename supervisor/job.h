@@ -54,6 +54,11 @@ struct job {
     /* Found while it runs. */
     struct image_ref image_ref;
     char root[IMAGE_PATH];
+    struct guest_spec *was;        /* what the running guest was given, if that is known and matters; or NULL */
+    char disk[IMAGE_PATH];         /* the image as a disk, … */
+    struct image_kernel kernel;    /* … ours, unless the spec names one, … */
+    char *initramfs, *cmdline;     /* … and what belongs to this boot of it: see boot.c */
+    struct drv_tap *taps; size_t n_taps;
     struct drv_mount *mounts; size_t n_mounts;
     char (*mount_paths)[IMAGE_PATH];
 };
@@ -68,7 +73,7 @@ json_t *job_json(const struct job *j);
 void jobs_cancel_waiting(struct guest *g); /* a wish overtakes what has not begun */
 void jobs_cut(struct guest *g);            /* and what brings the guest up: that ends where it is, as a failure */
 
-/* steps.c and install.c: the story, on a worker */
+/* steps.c and install.c: the story, on a worker; steps.h has its parts */
 int job_story(struct job *j, struct vm_err *e);
 int job_files(struct job *j, struct vm_err *e);
 int job_install(struct job *j, struct vm_err *e);

@@ -35,12 +35,15 @@ void job_free(struct job *j)
     if (!j)
         return;
     guest_spec_free(j->spec);
+    guest_spec_free(j->was);
     for (size_t i = 0; i < j->n_nics && j->networks; i++)
         network_spec_free(j->networks[i]);
     free(j->networks);
     free(j->nics);
     free(j->mounts);
     free(j->mount_paths);
+    free(j->initramfs);
+    free(j->cmdline);
     free(j->name);
     free(j->text);
     free(j->bundle);
@@ -265,6 +268,7 @@ static void job_done(void *arg, bool cancelled)
             guest_restart_unhealthy(g, "it was not healthy after a change");
     }
     guest_redial(g);
+    guest_seek(g);
     jobs_poke(w);
 }
 
@@ -327,6 +331,8 @@ static enum ready ready(struct guest *g)
 {
     struct job *j = g->next;
 
+    if (g->ending)
+        return WAITS;
     if (j->verb == JOB_REMOVE && g->w->lane) /* what an apply has planned with stays until that is written */
         return WAITS;
     if (j->verb != JOB_CONVERGE || (guest_is_up(g) && !j->restart && !g->rebuilding))
@@ -475,18 +481,31 @@ struct agent_wait job_agent(struct job *j)
     return (struct agent_wait){.loop = j->w->loop, .get = agent_of, .arg = j};
 }
 
+static const char *some(const char *s)
+{
+    return s && *s ? s : NULL;
+}
+
 void job_borrow(const struct job *j, struct drv_guest *out)
 {
+    bool boots = j->driver && (j->driver->can & DRV_BOOTS_KERNEL);
+
     *out = (struct drv_guest){
         .id = j->guest_id,
         .uid_base = slot_uid_base(j->slot),
         .spec = j->spec,
-        .image = j->image_ref.tree,
+        .image = boots ? j->disk : j->image_ref.tree,
         .root = j->root,
+        .kernel = j->spec->kernel ? j->spec->kernel : some(j->kernel.kernel),
+        .initramfs = j->initramfs,
+        .modules = j->spec->kernel ? NULL : some(j->kernel.modules),
+        .cmdline = j->cmdline,
         .run_dir = j->run_dir,
         .log_dir = j->log_dir,
         .mounts = j->mounts,
         .n_mounts = j->n_mounts,
+        .taps = j->taps,
+        .n_taps = j->n_taps,
     };
 }
 

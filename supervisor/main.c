@@ -146,25 +146,6 @@ static int open_socket(const struct options *o, int *fd, struct vm_err *e)
     return http_listen(o->socket, g ? 0666 : 0600, g ? g->gr_gid : (gid_t)-1, fd, e);
 }
 
-static json_t *probe_drivers(void)
-{
-    json_t *list = json_array();
-
-    for (const struct vm_driver *const *d = drivers(); *d; d++) {
-        struct drv_report r = {0};
-        json_t *o = json_object();
-
-        (*d)->probe(&r);
-        json_put_str(o, "name", (*d)->name);
-        json_put_str(o, "kind", (*d)->kind == KIND_CONTAINER ? "container" : "microvm");
-        json_put(o, "usable", json_boolean(r.usable));
-        json_put_str(o, "why", r.usable ? NULL : r.why);
-        json_put_str(o, "version", r.version[0] ? r.version : NULL);
-        json_array_append_new(list, o);
-    }
-    return list;
-}
-
 static void on_signal(int sig, void *arg)
 {
     struct world *w = arg;
@@ -209,9 +190,10 @@ static int open_parts(struct world *w, const struct options *o, struct vm_err *e
     if (sysinfo(&si) == 0)
         w->host_memory = (uint64_t)si.totalram * si.mem_unit;
     path_read(etc, "resolv.conf", 64 << 10, &w->upstream, NULL, NULL);
-    w->drivers = probe_drivers();
+    survey_open(w);
     if (store_open(o->state_dir, &w->store, e) < 0 || image_store_open(o->state_dir, &o->recipes, &w->images, e) < 0 ||
         image_store_set_unpacker(w->images, o->unpacker, e) < 0 ||
+        image_store_set_boot(w->images, o->init, o->agent, e) < 0 ||
         events_open(w, e) < 0 || netsync_open(w, e) < 0 || net_relay_open(w->loop, &w->relay, e) < 0 ||
         usage_open(w, e) < 0 || open_socket(o, &listener, e) < 0)
         return -1;
@@ -324,7 +306,7 @@ static int parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    OWN(str) char *dir = program_dir(), *agent = NULL, *keeper = NULL, *unpacker = NULL, *run = NULL;
+    OWN(str) char *dir = program_dir(), *agent = NULL, *keeper = NULL, *unpacker = NULL, *init = NULL, *run = NULL;
     const char *env = getenv("VMSD_SOCKET");
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options o = {
@@ -340,8 +322,9 @@ int main(int argc, char **argv)
     agent = dir ? helper(dir, "vms-agent") : NULL;
     keeper = dir ? helper(dir, "vms-keeper") : NULL;
     unpacker = dir ? helper(dir, "vms-unpack") : NULL;
+    init = dir ? helper(dir, "vms-init") : NULL; /* looked for when the first microVM is made */
     run = strndup(o.socket, (size_t)(strrchr(o.socket, '/') - o.socket));
-    if (!agent || !keeper || !unpacker || !run)
+    if (!agent || !keeper || !unpacker || !init || !run)
         return bad_option("no memory");
     if (!o.run_dir)
         o.run_dir = run;
@@ -350,6 +333,7 @@ int main(int argc, char **argv)
     o.agent = agent;
     o.keeper = keeper;
     o.unpacker = unpacker;
+    o.init = init;
     rc = serve(&o, &e);
     if (rc < 0)
         log_error(NULL, "vmsd: %s", e.text);

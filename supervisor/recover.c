@@ -105,26 +105,30 @@ static void adopt(struct guest *g)
     OWN(str) char *run = guest_run_dir(g);
     struct vm_err e = {0};
 
-    for (const struct vm_driver *const *d = drivers(); *d && run; d++) {
-        if ((*d)->adopt(g->id, run, &g->proc, &e) < 0)
-            continue;
-        g->driver = *d;
-        if (g->proc.phase == DRV_BOOTED) {
-            guest_feed(g, EV_ADOPT, "found running");
-            guest_watch_keeper(g);
-        } else {
-            g->cut = true; /* between start and boot: the job that goes on takes it from there */
-        }
+    const struct vm_driver *d;
+    struct drv_proc proc;
+
+    if (!run)
         return;
+    if (driver_find(g->id, run, &d, &proc, &e) == 0) {
+        if (proc.phase == DRV_BOOTED)
+            guest_adopt(g, d, &proc);
+        else
+            g->cut = true; /* between start and boot: the job that goes on takes it from there */
+    } else if (e.code == VM_E_UNAVAILABLE) {
+        guest_feed(g, EV_LOST, e.text);
+        guest_seek(g);
     }
 }
 
-static void resume(struct guest *g)
+void guest_resume(struct guest *g)
 {
     enum job_verb verb = g->removing ? JOB_REMOVE : g->up ? JOB_CONVERGE : JOB_STOP;
     bool up = guest_is_up(g);
     struct job *j;
 
+    if (g->state == ST_UNKNOWN)
+        return; /* when it has been found */
     if (!g->removing && !g->up && !up && !g->cut)
         return;
     if (!up && !g->cut && !g->removing && !g->spec->autostart)
@@ -147,7 +151,7 @@ static int sweep_link(struct world *w, const char *link, struct vm_err *e)
     if (!net_ifname_parse(link, &id, &nic))
         return 0;
     g = world_guest_by_id(w, id);
-    return !g || guest_is_up(g) || g->cut ? 0 : net_link_remove(link, e);
+    return !g || guest_is_up(g) || g->state == ST_UNKNOWN || g->cut ? 0 : net_link_remove(link, e);
 }
 
 /* Links of guests that do not run are left over from a crash. */
@@ -188,6 +192,6 @@ int recover(struct world *w, struct vm_err *e)
             log_error(NULL, "network '%s': %s, continuing", w->networks[i]->name, e->text);
     netsync_ask(w, NULL, NULL); /* before anything starts: jobs wait for it in their step `network` */
     for (size_t i = 0; i < w->n_guests; i++)
-        resume(w->guests[i]);
+        guest_resume(w->guests[i]);
     return 0;
 }

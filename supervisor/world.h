@@ -19,7 +19,7 @@
 #define CREDENTIALS_DIR "/run/vmsd/credentials" /* in a guest: its secrets, in memory */
 
 struct options {
-    const char *socket, *state_dir, *run_dir, *agent, *keeper, *unpacker;
+    const char *socket, *state_dir, *run_dir, *agent, *keeper, *unpacker, *init;
     struct strv recipes;         /* directories of image recipes */
     unsigned jobs;               /* that run side by side */
 };
@@ -47,6 +47,7 @@ struct guest {
     bool up, removing, rebuilding; /* the user's wishes, as stored */
     bool cut, cut_stopping;      /* vmsd ended while a job worked on it; while it was being stopped */
     bool resting;                /* ended, and its policy says: not again by itself */
+    bool ending;                 /* it ended, and a worker finds out how: no job begins before that is known */
 
     enum life_state state;
     const struct vm_driver *driver; /* of what runs, or ran last; may be NULL */
@@ -90,7 +91,7 @@ struct world {
     atomic_bool stopping;        /* jobs on workers look at it too */
     uint64_t host_memory;        /* bytes */
     struct applying *lane;       /* applies that plan and commit, one after the other */
-    json_t *drivers;             /* what probe said, for /v1/host … */
+    json_t *drivers;             /* what probe said last, see survey.c … */
     struct drv_host host;        /* … and what the host itself offers */
     struct access_groups *access; /* see access.c */
     unsigned calls;              /* of all guests together */
@@ -124,11 +125,24 @@ void guest_unwatch_keeper(struct guest *g);
 bool guest_is_up(const struct guest *g);
 /* Restarts a guest whose health failed, by its policy and back-off. */
 void guest_restart_unhealthy(struct guest *g, const char *why);
-void guest_take_agent(struct guest *g, int fd); /* fd of a fresh session; taken */
+
+/* session.c: the agent of a guest */
+void guest_take_agent(struct guest *g, int fd, const char *token); /* fd of a fresh session, taken; token may be "" */
 void guest_drop_agent(struct guest *g, const char *why); /* ends the session and all that is under way in it */
 void guest_redial(struct guest *g); /* no job works on it any more: if it runs without a session, one is made */
-/* Called once when the session is up or gone; for jobs that wait. NULL fn: no more. */
+/* Called once when the session is up and the guest knows what it is, or when that came to nothing; for jobs that wait. */
 void guest_on_agent(struct guest *g, void (*fn)(struct guest *g, bool up, const char *why, void *arg), void *arg);
+
+/* search.c: who runs a guest, when nobody here remembers */
+/* Worker, or before the loop turns. ABSENT: nobody; UNAVAILABLE: one that may cannot be asked. */
+int driver_find(uint32_t id, const char *run_dir, const struct vm_driver **out, struct drv_proc *proc, struct vm_err *e);
+void guest_adopt(struct guest *g, const struct vm_driver *d, const struct drv_proc *proc);
+void guest_seek(struct guest *g); /* if it is unknown and no job works on it: asks again, soon */
+
+/* survey.c: what drivers say of themselves */
+void survey_open(struct world *w);
+void survey_put(struct world *w, const struct vm_driver *d, const struct drv_report *r);
+const char *survey_warning(const struct world *w, const struct vm_driver *d); /* borrowed; NULL: none */
 
 /* events.c: what is told, kept and streamed */
 /* Takes body (an object; id, at, guest, type, text are added). guest may be NULL. */
@@ -179,6 +193,7 @@ char *metrics_text(struct world *w);       /* OpenMetrics; yours */
 
 /* recover.c */
 int recover(struct world *w, struct vm_err *e); /* once, before the loop turns */
+void guest_resume(struct guest *g);             /* a job goes on where the one before the restart of vmsd ended */
 
 /* api.c */
 int api_open(struct world *w, int listen_fd, struct vm_err *e); /* listen_fd is taken */

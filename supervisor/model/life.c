@@ -42,6 +42,7 @@ static const struct life_cell cells[ST_COUNT][EV_COUNT] = {
         {
             [EV_PREPARE] = GO(PREPARING, NONE),
             [EV_ADOPT] = GO(RUNNING, WATCH),
+            [EV_LOST] = GO(UNKNOWN, NONE),
             [EV_STOP] = GO(STOPPING, NONE),
             [EV_DOWN] = GO(STOPPED, NONE),
             [EV_JOB_FAILED] = GO(FAILED, NONE),
