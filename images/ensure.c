@@ -87,7 +87,7 @@ static int source_open_kernel(const struct image_store *s, struct image_source *
 {
     static const struct spec_image kernel = {.kind = IMAGE_RECIPE, .name = IMAGE_KERNEL};
 
-    snprintf(src->what, sizeof src->what, "kernel of microVMs");
+    snprintf(src->what, sizeof src->what, "recipe '" IMAGE_KERNEL "'");
     src->want = &kernel;
     src->maker = &kernel_maker;
     if (recipe_open(s, IMAGE_KERNEL, &src->recipe, e) < 0)

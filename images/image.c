@@ -174,8 +174,10 @@ static int gc_image(const char *id, void *arg, struct vm_err *e)
     struct gc *gc = arg;
     struct vm_err why;
 
-    if (!image_is_id(id) || strv_has(gc->used, id))
+    if (!image_is_id(id))
         return 0;
+    if (strv_has(gc->used, id))
+        return initramfs_gc(gc->s, id, e);
     if (image_remove(gc->s, id, &why) < 0) {
         if (why.code == VM_E_TIMEOUT || why.code == VM_E_ABSENT) /* somebody is at it */
             return 0;

@@ -114,6 +114,7 @@ int kernel_files(struct image_store *s, const char *id, struct deadline d, struc
 /* The file under images/ID/ with init, agent and modules as they are now; made when absent. */
 int initramfs_ensure(const struct image_store *s, const char *id, struct deadline d, char name[static IMAGE_FILE],
                      struct vm_err *e);
+int initramfs_gc(const struct image_store *s, const char *id, struct vm_err *e); /* those that nobody asks for */
 
 /* ---- lines.c: what a child says, line by line ---- */
 

@@ -19,7 +19,10 @@
 #define PREFIX "initramfs-"
 #define SUFFIX ".img"
 
-enum { PROGRAM_BYTES_MAX = 16 << 20, MODULE_BYTES_MAX = 64 << 20, SETUP_BYTES_MAX = 1 << 20, SUM_SHOWN = 16 };
+enum {
+    PROGRAM_BYTES_MAX = 16 << 20, MODULE_BYTES_MAX = 64 << 20, SETUP_BYTES_MAX = 1 << 20, SUM_SHOWN = 16,
+    BASE_KEPT_S = 3600, /* far longer than a guest takes from asking for it to having its copy */
+};
 
 struct program {
     char *bytes;
@@ -79,11 +82,10 @@ static int pack_base(int to, int boot, const struct program *init, const struct 
     return cpio_end(&p.cpio, e);
 }
 
-static int base_make(const struct image_store *s, const char *id, const char *name, const struct program *init,
+static int base_make(const struct image_store *s, const char *id, int dir, const char *name, const struct program *init,
                      const struct program *agent, struct vm_err *e)
 {
-    OWN(fd) int dir = path_open(s->images, id, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
-    OWN(fd) int boot = dir < 0 ? -1 : path_open(dir, KERNEL_BOOT, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
+    OWN(fd) int boot = path_open(dir, KERNEL_BOOT, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
     char scratch[IMAGE_FILE];
 
     if (boot < 0 || image_scratch(s, id, scratch, e) < 0)
@@ -121,32 +123,49 @@ static int base_name(const struct program *init, const struct program *agent, ch
     return 0;
 }
 
-static bool base_is_there(const struct image_store *s, const char *id, const char *name)
+/* Its time tells when it was last asked for: initramfs_gc goes by that. */
+static bool base_is_there(int dir, const char *name)
 {
-    char path[IMAGE_ID + IMAGE_FILE];
-
-    snprintf(path, sizeof path, "%s/%s", id, name);
-    return path_exists(s->images, path);
+    return utimensat(dir, name, NULL, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 int initramfs_ensure(const struct image_store *s, const char *id, struct deadline d, char name[static IMAGE_FILE],
                      struct vm_err *e)
 {
     OWN(program) struct program init = {0}, agent = {0};
+    OWN(fd) int dir = path_open(s->images, id, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
     OWN(fd) int lock = -1;
     int rc = 0;
 
-    if (program_read(s->init, &init, e) < 0 || program_read(s->agent, &agent, e) < 0 ||
+    if (dir < 0 || program_read(s->init, &init, e) < 0 || program_read(s->agent, &agent, e) < 0 ||
         base_name(&init, &agent, name, e) < 0)
         return -1;
-    if (base_is_there(s, id, name))
+    if (base_is_there(dir, name))
         return 0;
     if (image_lock(s, id, d, &lock, e) < 0)
         return -1;
-    if (!base_is_there(s, id, name)) /* nor did another make it meanwhile */
-        rc = base_make(s, id, name, &init, &agent, e);
+    if (!base_is_there(dir, name)) /* nor did another make it meanwhile */
+        rc = base_make(s, id, dir, name, &init, &agent, e);
     image_unlock(s, id, &lock);
     return rc;
+}
+
+static int gc_base(const char *name, void *arg, struct vm_err *e)
+{
+    int dir = *(const int *)arg;
+    struct stat st;
+
+    if (strncmp(name, PREFIX, strlen(PREFIX)) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        wall_ms() / 1000 - st.st_mtim.tv_sec < BASE_KEPT_S)
+        return 0;
+    return unlinkat(dir, name, 0) < 0 && errno != ENOENT ? vm_fail_sys(e, "remove '%s'", name) : 0;
+}
+
+int initramfs_gc(const struct image_store *s, const char *id, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open(s->images, id, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
+
+    return dir < 0 ? -1 : store_each(dir, false, gc_base, &dir, e);
 }
 
 /* ---- a guest's own ---- */

@@ -6,15 +6,36 @@
 #include <string.h>
 #include <vmsd/clock.h>
 
-/* [[image, guest], …]: a snapshot of who stands on what, for the worker. */
+enum { BUILD_MS = 1800000 };
+
+/* [[image, guest], …]: a snapshot of who stands on what, for the worker. Whose kernel is ours has a second line. */
 static json_t *users(struct world *w)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < w->n_guests; i++)
-        if (w->guests[i]->image)
-            json_array_append_new(list, json_pack("[ss]", w->guests[i]->image, w->guests[i]->name));
+    for (size_t i = 0; i < w->n_guests; i++) {
+        const struct guest *g = w->guests[i];
+
+        if (g->image)
+            json_array_append_new(list, json_pack("[ss]", g->image, g->name));
+        if (g->spec->kind == KIND_MICROVM && !g->spec->kernel)
+            json_array_append_new(list, json_pack("[ss]", IMAGE_KERNEL, g->name));
+    }
     return list;
+}
+
+/* On the worker: which kernel that is follows from its recipe. */
+static void users_name_kernel(struct api_work *x)
+{
+    char id[IMAGE_ID];
+    json_t *pair;
+    size_t i;
+
+    if (kernel_id(x->w->images, id, NULL) < 0) /* no recipe: then nothing was made by it */
+        return;
+    json_array_foreach (x->extra, i, pair)
+        if (!strcmp(json_string_value(json_array_get(pair, 0)), IMAGE_KERNEL))
+            json_array_set_new(pair, 0, json_string(id));
 }
 
 static json_t *used_by(const json_t *all, const char *id)
@@ -35,6 +56,7 @@ static int list_run(struct api_work *x, json_t **body, struct vm_err *e)
 
     if (image_list(x->w->images, &images, e) < 0)
         return -1;
+    users_name_kernel(x);
     json_array_foreach (images, i, image)
         json_put(image, "used_by", used_by(x->extra, json_str(image, "id", "")));
     *body = json_object();
@@ -60,9 +82,11 @@ static int removed(json_t **body, const struct strv *ids)
 
 static int remove_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
-    OWN(json) json_t *names = used_by(x->extra, x->text);
+    OWN(json) json_t *names = NULL;
     OWN(strv) struct strv ids = {0};
 
+    users_name_kernel(x);
+    names = used_by(x->extra, x->text);
     if (json_array_size(names))
         return vm_fail(e, VM_E_CONFLICT, "guest '%s' stands on this image; remove or rebuild it first",
                        json_string_value(json_array_get(names, 0)));
@@ -106,6 +130,7 @@ static int gc_run(struct api_work *x, json_t **body, struct vm_err *e)
     json_t *pair;
     size_t i;
 
+    users_name_kernel(x);
     json_array_foreach (x->extra, i, pair)
         strv_add(&used, json_string_value(json_array_get(pair, 0)));
     if (used.failed)
@@ -188,8 +213,7 @@ void volumes_remove(struct http_request *r, void *arg)
 struct build {
     struct world *w;
     struct http_stream *stream;
-    char *name;
-    struct image_ref ref;
+    char *name, id[IMAGE_ID];
     bool finished;
     int rc;
     struct vm_err err;
@@ -234,9 +258,16 @@ static void build_run(void *arg)
 {
     struct build *b = arg;
     struct spec_image want = {.kind = IMAGE_RECIPE, .name = b->name};
+    struct image_progress p = {build_progress, b};
+    struct deadline d = deadline_in(BUILD_MS);
+    struct image_kernel kernel;
+    struct image_ref ref;
 
-    b->rc = image_ensure(b->w->images, &want, (struct image_progress){build_progress, b}, deadline_in(1800000), &b->ref,
-                         &b->err);
+    bool is_kernel = !strcmp(b->name, IMAGE_KERNEL);
+    b->rc = is_kernel ? kernel_ensure(b->w->images, p, d, &kernel, &b->err)
+                      : image_ensure(b->w->images, &want, p, d, &ref, &b->err);
+    if (b->rc == 0)
+        memcpy(b->id, is_kernel ? kernel.id : ref.id, IMAGE_ID);
 }
 
 static void build_free(struct build *b)
@@ -252,7 +283,7 @@ static void build_done(void *arg, bool cancelled)
 
     json_put_str(line, "type", "result");
     json_put(line, "ok", json_boolean(b->rc == 0 && !cancelled));
-    json_put_str(line, "image", b->rc == 0 ? b->ref.id : NULL);
+    json_put_str(line, "image", b->rc == 0 ? b->id : NULL);
     json_put_str(line, "error", b->rc < 0 ? b->err.text : NULL);
     build_say(b, line);
     b->finished = true;
