@@ -146,9 +146,9 @@ class Connection(http.client.HTTPConnection):
 
 
 class Daemon:
-    """vmsd with its state in a directory of its own, on a real disk."""
+    """vmsd with its state in a directory of its own, on a real disk. own_images: what it builds is thrown away."""
 
-    def __init__(self, bench, name):
+    def __init__(self, bench, name, own_images=True):
         self.build, self.dir = bench.build, f"{bench.work}/{name}"
         self.state, self.socket, self.log = f"{self.dir}/state", f"{self.dir}/run/vmsd.sock", f"{self.dir}/log"
         self.process = None
@@ -156,7 +156,9 @@ class Daemon:
         os.makedirs(f"{self.dir}/run")
         run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", f"{self.dir}/run")
         os.makedirs(f"{self.dir}/specs")
-        for image in glob.glob(f"{bench.images}/*"):
+        if not own_images:
+            run("mount", "--bind", bench.images, f"{self.state}/images")
+        for image in glob.glob(f"{bench.images}/*") if own_images else ():
             at = f"{self.state}/images/{os.path.basename(image)}"
             os.mkdir(at)
             run("mount", "--bind", image, at)
