@@ -235,7 +235,7 @@ static const struct field rate_rows[] = {
 TABLE(rate, "net", .size = sizeof(struct spec_limits), NO_KIND);
 
 static const struct field limits_rows[] = {
-    {"pids", .word = &word_count, .min = 16, .max = 4194304, MEMBER(spec_limits, pids), .computed = "none",
+    {"pids", .word = &word_count, .kinds = K_CONTAINER | K_DEFAULTS, .min = 16, .max = 4194304, MEMBER(spec_limits, pids), .computed = "none",
      .doc = "Processes and threads at the same time.", .example = "500"},
     {"io", .sub = &io_table, .flags = F_MERGE, .at = 0, .doc = "Speed of its disks.", .example = "{read: 50M}"},
     {"net", .sub = &rate_table, .flags = F_MERGE, .at = 0, .doc = "Speed of its network.", .example = "{tx: 10M}"},
@@ -248,10 +248,10 @@ TABLE(limits, "limits", .size = sizeof(struct spec_limits), NO_KIND);
 static const struct field security_rows[] = {
     {"read_only_root", .word = &word_bool, .otherwise = "false", MEMBER(spec_security, read_only_root),
      .doc = "Whether the root file system is read-only once install scripts are done.", .example = "true"},
-    {"capabilities", LIST, .word = &word_capability, .items = 41, .choices = capability_names,
+    {"capabilities", LIST, .word = &word_capability, .kinds = K_CONTAINER | K_DEFAULTS, .items = 41, .choices = capability_names,
      MEMBER(spec_security, capabilities),
      .doc = "Capabilities beyond those that every guest has.", .example = "[CAP_NET_ADMIN]"},
-    {"no_new_privileges", .word = &word_bool, .otherwise = "true", MEMBER(spec_security, no_new_privileges),
+    {"no_new_privileges", .word = &word_bool, .kinds = K_CONTAINER | K_DEFAULTS, .otherwise = "true", MEMBER(spec_security, no_new_privileges),
      .doc = "Whether set-user-ID programs (sudo, su) give nothing. `false` lets them work.", .example = "false"},
 };
 TABLE(security, "security", .size = sizeof(struct spec_security), NO_KIND);
@@ -282,12 +282,12 @@ static const struct field guest_rows[] = {
      .doc = "What the guest's root file system starts from.", .example = "debian-12"},
     {"cpus", .word = &word_number, .kinds = K_CONTAINER | K_DEFAULTS, .otherwise = "1", .min = 0.05, .max = 1024,
      .change = PLAN_LIVE, MEMBER(guest_spec, cpus), .doc = "CPU time, in CPUs.", .example = "0.5"},
-    {"cpus", .word = &word_number, .kinds = K_MICROVM, .otherwise = "1", .min = 1, .max = 254, .flags = F_WHOLE,
+    {"cpus", .word = &word_number, .kinds = K_MICROVM, .otherwise = "1", .min = 1, .max = 254, .flags = F_WHOLE | F_RESIZES,
      .change = PLAN_RESTART, MEMBER(guest_spec, cpus), .doc = "Number of virtual CPUs.", .example = "2"},
-    {"memory", .word = &word_size, .otherwise = "512M", .min = 16 * MB, .max = 16 * TB, .change = PLAN_LIVE,
-     .change_vm = PLAN_RESTART, MEMBER(guest_spec, memory), .doc = "Memory that the guest may use.", .example = "1G"},
+    {"memory", .word = &word_size, .otherwise = "512M", .min = 16 * MB, .max = 16 * TB, .flags = F_RESIZES,
+     .change = PLAN_LIVE, .change_vm = PLAN_RESTART, MEMBER(guest_spec, memory), .doc = "Memory that the guest may use.", .example = "1G"},
     {"disk", .word = &word_size, .otherwise = "8G", .min = 64 * MB, .max = 64 * TB, .flags = F_GROWS,
-     .change = PLAN_RESTART, MEMBER(guest_spec, disk),
+     .change = PLAN_RESTART, .change_vm = PLAN_LIVE, MEMBER(guest_spec, disk),
      .doc = "Bound of the writable part of the root file system. It may grow, but not shrink.", .example = "16G"},
     {"network", LIST, .sub = &nic_table, .items = 8, .change = PLAN_RESTART, MEMBERS(guest_spec, nics, n_nics),
      .doc = "Networks that the guest is on; the first one has the default route. Without any it has none but `lo`.",
@@ -336,10 +336,11 @@ static const struct field guest_rows[] = {
      CHOICES("auto", "cloud-hypervisor", "qemu"), .change = PLAN_REBUILD, MEMBER(guest_spec, hypervisor),
      .doc = "What runs the guest; `auto` picks what the host can run.", .example = "qemu"},
     {"kernel", .word = &word_host_path, .kinds = K_MICROVM | K_DEFAULTS, .flags = F_SPARSE, .change = PLAN_RESTART,
-     MEMBER(guest_spec, kernel), .computed = "the image's", .doc = "A kernel of your own.",
+     MEMBER(guest_spec, kernel), .computed = "vmsd's", .doc = "A kernel of your own, bzImage or vmlinux, in a file that root alone can change. It "
+            "gets no initramfs but the one that you name, and no modules but those of the image.",
      .example = "/srv/kernels/vmlinuz"},
     {"initramfs", .word = &word_host_path, .kinds = K_MICROVM | K_DEFAULTS, .flags = F_SPARSE, .change = PLAN_RESTART,
-     MEMBER(guest_spec, initramfs), .computed = "vmsd's", .doc = "An initramfs of your own.",
+     MEMBER(guest_spec, initramfs), .computed = "vmsd's", .doc = "An initramfs of your own, which finds the root itself.",
      .example = "/srv/kernels/initrd.img"},
     {"cmdline", .word = &word_text, .kinds = K_MICROVM | K_DEFAULTS, .flags = F_SPARSE, .min = 1, .max = 1024,
      .change = PLAN_RESTART, MEMBER(guest_spec, cmdline), .computed = "none",

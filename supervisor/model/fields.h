@@ -49,6 +49,7 @@ enum field_flag {
     F_FIXED = 64,    /* a change is refused by the plan */
     F_SPARSE = 128,  /* may stay NULL in the struct */
     F_SOME = 256,    /* a list that is not empty */
+    F_RESIZES = 512, /* of a microVM: live, where what runs it can do that */
 };
 
 struct field {

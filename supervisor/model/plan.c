@@ -16,6 +16,7 @@ const char *plan_class_name(enum plan_class c)
 struct diff {
     struct plan_change *change;
     unsigned kind;
+    bool resizes;     /* see plan_actual */
     char path[256];
     size_t length;
     bool script_told; /* that a script before changed is what changes the digests of all behind it */
@@ -115,6 +116,8 @@ static void check_possible(struct diff *d, const struct field *f, json_t *from, 
 
 static enum plan_class class_of(const struct diff *d, const struct field *f, enum plan_class otherwise)
 {
+    if (d->kind == K_MICROVM && d->resizes && (f->flags & F_RESIZES))
+        return PLAN_LIVE;
     if (d->kind == K_MICROVM && f->change_vm)
         return f->change_vm;
     return f->change ? f->change : otherwise;
@@ -254,11 +257,12 @@ static struct plan_change *change_new(const struct plan_actual *have, const char
     return c;
 }
 
-static int compare(struct plan_change *c, const struct table *t, unsigned kind, const char *applied, json_t *want,
-                   json_t **had, struct vm_err *e)
+static int compare(struct plan_change *c, const struct table *t, unsigned kind, const struct plan_actual *have,
+                   json_t *want, json_t **had, struct vm_err *e)
 {
+    const char *applied = have->applied;
     OWN(str) char *text = json_to_text(want);
-    struct diff d = {.change = c, .kind = kind};
+    struct diff d = {.change = c, .kind = kind, .resizes = have->resizes};
 
     if (!text)
         return vm_no_memory(e);
@@ -317,7 +321,7 @@ int plan_guest(const struct plan_actual *have, const struct guest_spec *want, st
         c->class = PLAN_REMOVE;
     else if (!have->applied)
         c->class = PLAN_CREATE;
-    else if (compare(c, &guest_table, want->kind == KIND_MICROVM ? K_MICROVM : K_CONTAINER, have->applied, want->json,
+    else if (compare(c, &guest_table, want->kind == KIND_MICROVM ? K_MICROVM : K_CONTAINER, have, want->json,
                      &had, e) < 0)
         return -1;
     if (want && plan_scripts(c, have, had, want, e) < 0)
@@ -339,7 +343,7 @@ int plan_network(const struct plan_actual *have, const struct network_spec *want
         c->class = PLAN_REMOVE;
     else if (!have->applied)
         c->class = PLAN_CREATE;
-    else if (compare(c, &network_table, K_NETWORK, have->applied, want->json, &had, e) < 0)
+    else if (compare(c, &network_table, K_NETWORK, have, want->json, &had, e) < 0)
         return -1;
     finish(c);
     *out = TAKE(c);

@@ -214,6 +214,14 @@ static void keys_text(const struct table *t, unsigned kind, unsigned flag, char 
         used += (size_t)snprintf(out + used, n - used, "%s%s", !i ? "" : i + 1 < count ? ", " : " or ", shown[i]->key);
 }
 
+/* What a kernel holds back from its processes means nothing to a guest that has a kernel of its own. */
+static const char *only_in(unsigned kinds)
+{
+    if (kinds & K_MICROVM)
+        return "microvm only";
+    return kinds & K_CONTAINER ? "container only, as a microVM has a kernel of its own" : "defaults only";
+}
+
 static void complain_key(struct reader *r, const struct table *t, const struct node *key)
 {
     const struct field *other = table_find(t, key->text, ~0u);
@@ -223,8 +231,8 @@ static void complain_key(struct reader *r, const struct table *t, const struct n
 
     if (other && !(other->flags & F_DERIVED)) {
         r->loud = true;
-        complain(r, key, "%s: not a field of a %s; expected it in kind %s only; leave it out", key->text,
-                 kind_name(r->kind), other->kinds & K_MICROVM ? "microvm" : "defaults");
+        complain(r, key, "%s: not a field of a %s; expected it in kind %s; leave it out", key->text,
+                 kind_name(r->kind), only_in(other->kinds));
         r->loud = false;
         return;
     }
@@ -334,6 +342,12 @@ struct node *read_merge(struct arena *a, const struct table *t, unsigned kind, c
         while (at < higher->n && strcmp(higher->items[2 * at]->text, key->text))
             at++;
         if (at == higher->n) {
+            struct node none = {.kind = NODE_MAP, .doc = value->doc, .line = value->line, .column = value->column};
+
+            /* A map of the defaults may hold what this kind does not know. */
+            if (f && f->sub && (f->flags & F_MERGE) && value->kind == NODE_MAP &&
+                !(value = read_merge(a, f->sub, kind, value, &none)))
+                return NULL;
             out->items[2 * out->n] = key;
             out->items[2 * out->n++ + 1] = value;
         } else if (f && (f->flags & F_MERGE) &&

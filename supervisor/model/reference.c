@@ -65,10 +65,12 @@ static void add_change(struct text *t, const struct field *f, enum plan_class cl
         text_add(t, "another guest");
     else
         text_add(t, plan_class_name(class));
-    if (f->flags & F_GROWS)
-        text_add(t, ", only to more");
     if (f->change_vm && f->change_vm != class)
         text_addf(t, ", %s for a microvm", plan_class_name(f->change_vm));
+    if (f->flags & F_RESIZES)
+        text_add(t, " (live where its hypervisor can)");
+    if (f->flags & F_GROWS)
+        text_add(t, ", only to more");
 }
 
 static void add_kinds(struct text *t, const struct field *f)

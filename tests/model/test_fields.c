@@ -141,7 +141,7 @@ START_TEST(test_C7_view_of_defaults)
     ck_assert_uint_eq(g->restart.give_up, 10);
     ck_assert_int_eq(g->restart.give_up_window_ms, 600000);
     ck_assert_uint_eq(g->limits.pids, 0);
-    ck_assert(g->security.no_new_privileges && !g->security.read_only_root && !g->security.capabilities.n);
+    ck_assert(!g->security.no_new_privileges && !g->security.read_only_root && !g->security.capabilities.n);
     ck_assert(g->autostart);
     ck_assert_int_eq(g->stop_timeout_ms, 30000);
     ck_assert_int_eq(g->boot_timeout_ms, 90000);

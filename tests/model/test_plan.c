@@ -75,6 +75,26 @@ START_TEST(test_classes)
 }
 END_TEST
 
+/* A microVM's disks grow while it runs; its cpus and memory change so where what runs it can do that. */
+START_TEST(test_microvm)
+{
+    OWN(guest_spec) struct guest_spec *was = help_guest(VM), *want = help_guest(VM "cpus: 2\nmemory: 1G\n");
+    OWN(str) char *applied = json_to_text(was->json);
+    OWN(plan_change) struct plan_change *c = NULL;
+    OWN(str) char *is = NULL;
+    struct plan_actual have = {.name = "a", .applied = applied, .resizes = true};
+
+    check_plan(VM, -1, VM "disk: 9G\n", "live: disk 8589934592 -> 9663676416 (live);");
+    check_plan(VM, -1, VM "disk: 1G\n",
+               "live: disk 8589934592 -> 1073741824 (live); error disk: cannot shrink from 8.0G to 1.0G; write 8.0G or more;");
+    check_plan(VM "volumes: [{name: v, target: /v}]\n", -1, VM "volumes: [{name: v, target: /v, size: 20G}]\n",
+               "live: volumes[v].size 10737418240 -> 21474836480 (live);");
+    ck_assert_int_eq(plan_guest(&have, want, &c, NULL), 0);
+    is = told(c);
+    ck_assert_str_eq(is, "live: cpus 1 -> 2 (live); memory 536870912 -> 1073741824 (live);");
+}
+END_TEST
+
 START_TEST(test_lists)
 {
     check_plan(HEAD "health: [{tcp: 1}, {tcp: 2, every: 5s}]\n", -1, HEAD "health: [{tcp: 1}, {tcp: 2}, {units: true}]\n",
@@ -245,6 +265,7 @@ int main(void)
     int failed;
 
     tcase_add_test(t, test_classes);
+    tcase_add_test(t, test_microvm);
     tcase_add_test(t, test_lists);
     tcase_add_test(t, test_refused);
     tcase_add_test(t, test_scripts);
