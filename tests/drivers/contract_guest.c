@@ -116,7 +116,7 @@ void subject_describe(struct subject *s, unsigned n)
     t->g.kernel = prepared.kernel.kernel;
     t->g.modules = prepared.kernel.modules;
     t->g.initramfs = s->initramfs;
-    t->g.cmdline = "quiet panic=-1";
+    t->g.cmdline = "quiet panic=-1 net.ifnames=0";
 }
 
 static void token_path(const struct subject *s, char *out, size_t size)
