@@ -1,8 +1,10 @@
 /* agent.h: the parts of vms-agent and what they know of each other. Floor 3. One thread.
  *
  *   transport.c  which line leads to the host        child.c  a process for one request, and its pipes
- *   session.c    frames of one session               exec.c   op exec, in that process
- *   stream.c     one request under way               files.c, facts.c  the other ops, likewise
+ *   callers.c    who may open a session              exec.c   op exec, in that process
+ *   session.c    frames of one session               files.c, facts.c  other ops, likewise
+ *   stream.c     one request under way
+ *   setup.c, setup_net.c, grow.c  the ops of guests that boot a kernel; setup.c applies a file at boot, too
  *
  * Every op runs in a child of its own, where it may block as it likes: the agent itself never does. */
 #ifndef AGENT_H
@@ -55,6 +57,8 @@ int op_mkdir(const struct request *rq, struct vm_err *e);
 int op_remove(const struct request *rq, struct vm_err *e);
 int op_usage(const struct request *rq, struct vm_err *e);
 int op_units(const struct request *rq, struct vm_err *e);
+int op_setup(const struct request *rq, struct vm_err *e);
+int op_grow(const struct request *rq, struct vm_err *e);
 int op_poweroff(const struct request *rq, struct vm_err *e);
 int op_reboot(const struct request *rq, struct vm_err *e);
 int op_ping(const struct request *rq, struct vm_err *e);
@@ -62,6 +66,11 @@ int op_ping(const struct request *rq, struct vm_err *e);
 /* NAME[:GROUP], names or numbers, by the guest's own /etc/passwd and group. name is "" for a bare number. */
 struct owner { uid_t uid; gid_t gid; char name[256], home[4096], shell[4096]; };
 int owner_find(const char *text, struct owner *out, struct vm_err *e);
+
+/* Parts of op=setup, and what is done at boot from the lines of a file: the same, and disks that grew are filled. */
+int setup_net(const struct request *rq, struct vm_err *e);
+int setup_from_file(const char *path, struct vm_err *e);
+int grow_disk(const char *serial, struct vm_err *e);
 
 /* ---- child.c ---- */
 
@@ -118,14 +127,37 @@ void stream_cancel(struct stream *st);
 void stream_wants(const struct stream *st, const struct line *l, struct pollfd pfd[SLOTS], int *timeout_ms);
 void stream_step(struct stream *st, struct line *l, const struct pollfd pfd[SLOTS]);
 
+/* ---- callers.c: connections that have not said yet who they are ---- */
+
+enum { CALLERS = 4, CALLER_MS = 5000 };
+struct caller {
+    int fd;                        /* -1: this seat is free */
+    int64_t until;
+    struct frame_reader reader;
+    uint8_t in[FRAME_BYTES_MAX];   /* all that it said, from the first byte on */
+};
+struct callers { int listener; int (*accept_host)(int listener); const char *token; struct caller v[CALLERS]; };
+
+bool hello_ok(const struct frame *f, const char *token); /* token may be NULL: anybody's is right */
+/* listener: non-blocking, borrowed. accept_host: a new non-blocking connection of the host, or -1. */
+void callers_open(struct callers *cs, int listener, int (*accept_host)(int listener), const char *token);
+void callers_wants(const struct callers *cs, struct pollfd pfd[1 + CALLERS], int *timeout_ms);
+/* The one that said the right HELLO, or NULL; whoever takes it takes its fd. */
+struct caller *callers_step(struct callers *cs, const struct pollfd pfd[1 + CALLERS]);
+
 /* ---- session.c, transport.c ---- */
 
 int64_t agent_now_ms(void);
 /* Serves what comes over fd until it ends; nothing that a session started runs on when it returns. boundaries: the end
  * of a session is the end of fd (a connection); otherwise one session may follow another on it. token may be NULL. */
 void session_serve(int fd, bool boundaries, const char *token);
+/* Serves whoever connects, for ever: the last one that knows the token. A session ends when its connection does, or when
+ * another host takes over, so that one whose end nobody heard of keeps nobody out. */
+_Noreturn void session_listen(int listener, int (*accept_host)(int listener), const char *token);
 
-int serve_vsock(unsigned port, const char *token, struct vm_err *e);       /* only returns on failure */
-int serve_virtio(const char *name, const char *token, struct vm_err *e);   /* likewise */
+/* These only return on failure. */
+int serve_vsock(unsigned port, const char *token, struct vm_err *e);
+int serve_virtio(const char *name, const char *token, struct vm_err *e);
+int serve_any(const char *token, struct vm_err *e); /* vmsd's port, by virtio-serial if there is one */
 
 #endif

@@ -22,6 +22,8 @@ static const struct op ops[] = {
     { "remove",   false, op_remove },
     { "usage",    false, op_usage },
     { "units",    false, op_units },
+    { "setup",    false, op_setup },
+    { "grow",     false, op_grow },
     { "poweroff", false, op_poweroff },
     { "reboot",   false, op_reboot },
     { "ping",     false, op_ping },

@@ -12,15 +12,18 @@
 #include <vmsd/own.h>
 
 static const char usage[] =
-    "usage: vms-agent --fd N | --vsock PORT | --virtio NAME [--token FILE]\n"
+    "usage: vms-agent --fd N | --listen | --vsock PORT | --virtio NAME [--token FILE]\n"
+    "       vms-agent --setup FILE\n"
     "Runs what vmsd asks for in this guest. One of:\n"
     "  --fd N         serve one session on an inherited, connected stream socket\n"
-    "  --vsock PORT   serve sessions that the host opens to this vsock port, one at a time\n"
-    "  --virtio NAME  serve sessions on the virtio-serial port of this name\n"
+    "  --listen       serve the host on the virtio-serial port vmsd.agent, or else on vsock port 1024\n"
+    "  --vsock PORT   serve the host on this vsock port\n"
+    "  --virtio NAME  serve the host on the virtio-serial port of this name\n"
+    "  --setup FILE   set names, addresses and routes as FILE says, grow file systems to their disks, and end\n"
     "and  --token FILE   answer only a host that knows the 32 hex digits in FILE\n"
     "     --version, --help\n";
 
-struct options { long fd, vsock; const char *virtio, *token_file; };
+struct options { long fd, vsock; bool any; const char *virtio, *setup, *token_file; };
 
 static int to_number(const char *text, long max, long *out, struct vm_err *e)
 {
@@ -32,31 +35,42 @@ static int to_number(const char *text, long max, long *out, struct vm_err *e)
     return 0;
 }
 
+static int take_option(const char *name, const char *value, struct options *o, struct vm_err *e)
+{
+    if (strcmp(name, "--fd") == 0)
+        return to_number(value, 1 << 20, &o->fd, e);
+    if (strcmp(name, "--vsock") == 0)
+        return to_number(value, UINT32_MAX - 1, &o->vsock, e);
+    if (strcmp(name, "--virtio") == 0)
+        o->virtio = value;
+    else if (strcmp(name, "--setup") == 0)
+        o->setup = value;
+    else if (strcmp(name, "--token") == 0)
+        o->token_file = value;
+    else
+        return vm_fail(e, VM_E_INVALID, "unknown; see --help");
+    return 0;
+}
+
 static int parse(char **argv, struct options *o, struct vm_err *e)
 {
-    for (; argv[0]; argv += 2) {
+    for (; argv[0]; argv++) {
         if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "--version") == 0) {
             fputs(argv[0][2] == 'h' ? usage : "vms-agent " VMSD_VERSION "\n", stdout);
             exit(0);
         }
+        if (strcmp(argv[0], "--listen") == 0) {
+            o->any = true;
+            continue;
+        }
         if (!argv[1])
             return vm_fail(e, VM_E_INVALID, "'%s' is unknown or needs a value; see --help", argv[0]);
-        int rc = 0;
-        if (strcmp(argv[0], "--fd") == 0)
-            rc = to_number(argv[1], 1 << 20, &o->fd, e);
-        else if (strcmp(argv[0], "--vsock") == 0)
-            rc = to_number(argv[1], UINT32_MAX - 1, &o->vsock, e);
-        else if (strcmp(argv[0], "--virtio") == 0)
-            o->virtio = argv[1];
-        else if (strcmp(argv[0], "--token") == 0)
-            o->token_file = argv[1];
-        else
-            rc = vm_fail(e, VM_E_INVALID, "'%s' is unknown; see --help", argv[0]);
-        if (rc < 0)
+        if (take_option(argv[0], argv[1], o, e) < 0)
             return vm_context(e, "%s", argv[0]);
+        argv++;
     }
-    if ((o->fd >= 0) + (o->vsock >= 0) + !!o->virtio != 1)
-        return vm_fail(e, VM_E_INVALID, "give one of --fd, --vsock and --virtio; see --help");
+    if ((o->fd >= 0) + o->any + (o->vsock >= 0) + !!o->virtio + !!o->setup != 1)
+        return vm_fail(e, VM_E_INVALID, "give one of --fd, --listen, --vsock, --virtio and --setup; see --help");
     return 0;
 }
 
@@ -102,6 +116,10 @@ static int tidy_fds(long *line, struct vm_err *e)
 
 static int serve(const struct options *o, const char *token, struct vm_err *e)
 {
+    if (o->setup)
+        return setup_from_file(o->setup, e);
+    if (o->any)
+        return serve_any(token, e);
     if (o->virtio)
         return serve_virtio(o->virtio, token, e);
     if (o->vsock >= 0)

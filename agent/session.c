@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <vmsd/own.h>
 
 /* There is one at a time; as a static its buffers cost nothing until they are touched. */
 static struct session {
@@ -15,7 +16,8 @@ static struct session {
     uint64_t skipped;              /* of the reader, when the session came up */
     int64_t heard_at;
     struct stream streams[FRAME_STREAMS_MAX];
-    struct pollfd pfd[1 + FRAME_STREAMS_MAX * SLOTS];
+    struct callers callers;
+    struct pollfd pfd[1 + FRAME_STREAMS_MAX * SLOTS + 1 + CALLERS];
 } session;
 
 int64_t agent_now_ms(void)
@@ -86,14 +88,17 @@ static void open_request(struct session *s, const struct frame *f)
     }
 }
 
-/* Polls and steps every stream; the line too, unless the session is ending. */
-static void poll_all(struct session *s, short line_events, int timeout_ms)
+/* Polls and steps every stream; the line and the callers too, unless the session is ending. */
+static void poll_all(struct session *s, short line_events, struct pollfd *calls, int timeout_ms)
 {
     s->pfd[0] = (struct pollfd){ .fd = line_events ? s->line.fd : -1, .events = line_events };
     for (size_t i = 0; i < FRAME_STREAMS_MAX; i++)
         stream_wants(&s->streams[i], &s->line, s->pfd + 1 + i * SLOTS, &timeout_ms);
-    if (poll(s->pfd, sizeof(s->pfd) / sizeof(s->pfd[0]), timeout_ms) < 0) {
-        for (size_t i = 0; i < sizeof(s->pfd) / sizeof(s->pfd[0]); i++)
+    if (calls)
+        callers_wants(&s->callers, calls, &timeout_ms);
+    size_t n = calls ? ARRAY_LEN(s->pfd) : ARRAY_LEN(s->pfd) - 1 - CALLERS;
+    if (poll(s->pfd, n, timeout_ms) < 0) {
+        for (size_t i = 0; i < n; i++)
             s->pfd[i].revents = 0;
     }
     for (size_t i = 0; i < FRAME_STREAMS_MAX; i++) {
@@ -123,22 +128,10 @@ static void session_end(struct session *s)
             stream_cancel(st);
     }
     while (any_stream(s))
-        poll_all(s, 0, -1);
+        poll_all(s, 0, NULL, -1);
 }
 
 /* ---- frames ---- */
-
-static bool token_ok(const struct session *s, const char *given)
-{
-    if (!s->token)
-        return true;
-    if (!given || strlen(given) != PROTO_TOKEN)
-        return false;
-    unsigned differ = 0;
-    for (int i = 0; i < PROTO_TOKEN; i++)
-        differ |= (unsigned)(given[i] ^ s->token[i]);
-    return !differ;
-}
 
 static void hello(struct session *s, const struct frame *f)
 {
@@ -146,9 +139,9 @@ static void hello(struct session *s, const struct frame *f)
     char words[128];
     size_t n = 0;
 
-    if (!f->nonce || (s->up && f->nonce == s->line.nonce))
+    if (s->up && f->nonce == s->line.nonce)
         return;
-    if (!pairs_ok(f->data, f->n) || !token_ok(s, pairs_get(f->data, f->n, "token"))) {
+    if (!hello_ok(f, s->token)) {
         s->line.over |= s->boundaries; /* without a word */
         return;
     }
@@ -271,23 +264,66 @@ static int silence_left(struct session *s)
     return 0;
 }
 
+static void line_begin(struct session *s, int fd, bool boundaries)
+{
+    s->line.fd = fd;
+    s->line.over = false;
+    s->boundaries = boundaries;
+    s->reader = (struct frame_reader){ .buf = s->in, .hello = true };
+}
+
+static void turn(struct session *s, struct pollfd *calls)
+{
+    bool room = line_room(&s->line) >= OUT_CONTROL;
+    short events = (short)((room ? POLLIN : 0) | (s->line.at < s->line.end ? POLLOUT : 0));
+
+    poll_all(s, s->line.over ? 0 : events, calls, s->line.over ? -1 : silence_left(s));
+    if (s->pfd[0].revents & (POLLIN | POLLHUP | POLLERR))
+        read_line(s);
+    handle_frames(s);
+    line_flush(&s->line);
+}
+
 void session_serve(int fd, bool boundaries, const char *token)
 {
     struct session *s = &session;
 
-    s->line.fd = fd;
-    s->line.over = false;
-    s->boundaries = boundaries;
     s->token = token;
-    s->reader = (struct frame_reader){ .buf = s->in, .hello = true };
-    while (!s->line.over) {
-        bool room = line_room(&s->line) >= OUT_CONTROL;
-        short events = (short)((room ? POLLIN : 0) | (s->line.at < s->line.end ? POLLOUT : 0));
-        poll_all(s, events, silence_left(s));
-        if (s->pfd[0].revents & (POLLIN | POLLHUP | POLLERR))
-            read_line(s);
-        handle_frames(s);
-        line_flush(&s->line);
-    }
+    line_begin(s, fd, boundaries);
+    while (!s->line.over)
+        turn(s, NULL);
     session_end(s);
+}
+
+/* What it has said so far is read once more, now as the session's own first bytes. */
+static void take_over(struct session *s, struct caller *c)
+{
+    session_end(s);
+    s->line.fd = fd_drop(s->line.fd);
+    line_begin(s, take_fd(&c->fd), true);
+    memcpy(s->in, c->in, c->reader.end);
+    frame_reader_add(&s->reader, c->reader.end);
+    handle_frames(s);
+    line_flush(&s->line);
+}
+
+void session_listen(int listener, int (*accept_host)(int listener), const char *token)
+{
+    struct session *s = &session;
+    struct pollfd *calls = s->pfd + ARRAY_LEN(s->pfd) - 1 - CALLERS;
+
+    s->token = token;
+    s->line.fd = -1;
+    s->line.over = true;
+    callers_open(&s->callers, listener, accept_host, token);
+    for (;;) {
+        turn(s, calls);
+        if (s->line.over && s->line.fd >= 0) {
+            session_end(s);
+            s->line.fd = fd_drop(s->line.fd);
+        }
+        struct caller *c = callers_step(&s->callers, calls);
+        if (c)
+            take_over(s, c);
+    }
 }
