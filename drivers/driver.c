@@ -56,17 +56,18 @@ static void inotify_raise(void)
         errno = 0;
 }
 
-int drivers_init(const char *agent_program, const char *keeper_program, struct vm_err *e)
+int drivers_init(const char *agent_program, const char *keeper, struct vm_err *e)
 {
     struct nspawn_programs p;
     OWN(fd) int agent = sealed_copy(agent_program, e);
 
     if (agent < 0)
         return -1;
-    if ((size_t)snprintf(p.keeper, sizeof p.keeper, "%s", keeper_program) >= sizeof p.keeper)
+    if (strlen(keeper) >= sizeof keeper_program)
         return vm_fail(e, VM_E_INVALID, "the path of vms-keeper is too long");
     if (agent_filter_make(&p.filter, e) < 0)
         return -1;
+    snprintf(keeper_program, sizeof keeper_program, "%s", keeper);
     p.agent = take_fd(&agent);
     fd_drop(nspawn_programs.agent);
     free(nspawn_programs.filter.filter);

@@ -56,13 +56,27 @@ static bool tells_nothing(const struct log_line *l)
     return l->n >= sizeof last - 1 && !memcmp(l->s, last, sizeof last - 1);
 }
 
+static const char *panic_in(const struct log_line *l)
+{
+    static const char word[] = "Kernel panic - not syncing";
+
+    return memmem(l->s, l->n, word, sizeof word - 1);
+}
+
+static void line_end(struct log_tail *t)
+{
+    if (t->now.n && !tells_nothing(&t->now))
+        t->last = t->now;
+    if (!t->panic.n && panic_in(&t->now))
+        t->panic = t->now;
+    t->now.n = 0;
+}
+
 void tail_put(struct log_tail *t, const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (p[i] == '\n' || p[i] == '\r') {
-            if (t->now.n && !tells_nothing(&t->now))
-                t->last = t->now;
-            t->now.n = 0;
+            line_end(t);
         } else if (t->now.n < LOG_LINE_MAX)
             t->now.s[t->now.n++] = p[i];
     }
@@ -71,4 +85,16 @@ void tail_put(struct log_tail *t, const char *p, size_t n)
 const struct log_line *tail_last(const struct log_tail *t)
 {
     return t->now.n ? &t->now : &t->last;
+}
+
+struct log_line tail_panic(const struct log_tail *t)
+{
+    struct log_line l = {.n = 0};
+    const char *at = panic_in(&t->panic);
+
+    if (at) {
+        l.n = t->panic.n - (size_t)(at - t->panic.s);
+        memcpy(l.s, at, l.n);
+    }
+    return l;
 }

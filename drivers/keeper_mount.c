@@ -1,5 +1,7 @@
 #include "keeper_mount.h"
 
+#include "keeper_fs.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -34,41 +36,6 @@ static int beneath(int dir, const char *rel, int flags)
     return (int)syscall(SYS_openat2, dir, rel, &how, sizeof how);
 }
 
-static void write_map(pid_t pid, const char *name, uint32_t base)
-{
-    char path[40], map[40];
-    int n = snprintf(map, sizeof map, "0 %u %d\n", base, KEEPER_IDS), fd;
-
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-    fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, map, (size_t)n) != n)
-        keeper_fail("map ids of the guest (%s): %s", path, strerror(errno));
-    close(fd);
-}
-
-/* A user namespace in which on-disk id n is host id base + n. It needs a process only while it is made. */
-static int idmap_open(uint32_t base)
-{
-    char path[32];
-    pid_t pid;
-    int fd;
-
-    pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
-    if (pid < 0)
-        keeper_fail("make a user namespace: %s", strerror(errno));
-    if (pid == 0)
-        for (;;)
-            pause();
-    write_map(pid, "uid_map", base);
-    write_map(pid, "gid_map", base);
-    snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-        keeper_fail("open %s: %s", path, strerror(errno));
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    return fd;
-}
-
 static int loop_attach(int file, char *dev, size_t size)
 {
     struct loop_config config = {.fd = (uint32_t)file, .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO};
@@ -94,40 +61,6 @@ static int loop_attach(int file, char *dev, size_t size)
         close(fd);
     }
     keeper_fail("no free loop device: every one was taken by others");
-}
-
-static void fs_set(int fs, unsigned cmd, const char *key, const char *value)
-{
-    if (fsconfig(fs, cmd, key, value, 0) < 0)
-        keeper_fail("file system option %s=%s: %s", key ? key : "", value ? value : "", strerror(errno));
-}
-
-/* The kernel says why a mount was refused on the context's fd; the last line counts. */
-static int fs_mount(int fs, const char *what, unsigned attributes)
-{
-    char why[200] = "";
-    int mnt = -1;
-
-    if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-        mnt = fsmount(fs, FSMOUNT_CLOEXEC, attributes);
-    if (mnt < 0) {
-        int cause = errno;
-        ssize_t n = read(fs, why, sizeof why - 1);
-
-        why[n > 0 ? n : 0] = '\0';
-        keeper_fail("mount %s: %s%s%s", what, strerror(cause), n > 0 ? "; " : "", why);
-    }
-    close(fs);
-    return mnt;
-}
-
-static int fs_open(const char *type)
-{
-    int fs = fsopen(type, FSOPEN_CLOEXEC);
-
-    if (fs < 0)
-        keeper_fail("this kernel has no %s: %s", type, strerror(errno));
-    return fs;
 }
 
 /* Blocks of the file system on a device, as its superblock tells; *size is that of one. 0: no ext4. */
@@ -170,43 +103,6 @@ static int ext4_mount(int file, const char *what)
     ext4_fill(loop, mnt, what);
     close(loop);
     close(file);
-    return mnt;
-}
-
-static void mount_put(int mnt, const char *path)
-{
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        keeper_fail("make %s: %s", path, strerror(errno));
-    if (move_mount(mnt, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
-        keeper_fail("mount on %s: %s", path, strerror(errno));
-}
-
-static void mount_take(int mnt, const char *path)
-{
-    mount_put(mnt, path);
-    close(mnt);
-}
-
-static void mount_change(int mnt, uint64_t set, int idmap, const char *what)
-{
-    struct mount_attr attr = {.attr_set = set, .propagation = MS_PRIVATE};
-
-    if (idmap >= 0) {
-        attr.attr_set |= MOUNT_ATTR_IDMAP;
-        attr.userns_fd = (uint64_t)idmap;
-    }
-    if (mount_setattr(mnt, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
-        keeper_fail(idmap >= 0 ? "%s: its file system cannot map ids: %s" : "%s: set mount attributes: %s", what,
-                    strerror(errno));
-}
-
-static int tree_clone(int dir, const char *what)
-{
-    int mnt = open_tree(dir, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-
-    if (mnt < 0)
-        keeper_fail("take %s: %s", what, strerror(errno));
-    close(dir);
     return mnt;
 }
 
@@ -356,29 +252,21 @@ static void target_mount(const struct plan *p, int root, size_t n, int mnt, int 
 void mounts_enter(const struct plan *p, struct sources *s)
 {
     s->idmap = idmap_open(p->uid_base);
-    /* A mount can be cloned only from the namespace that its fd was opened in: so before leaving that. */
     s->image = tree_clone(KEEPER_FD_IMAGE, "the image");
     for (size_t i = 0; i < p->n_mounts; i++) {
         s->mounts[i] = KEEPER_FD_MOUNTS + (int)i;
         if (!p->mounts[i].disk)
             s->mounts[i] = tree_clone(s->mounts[i], p->mounts[i].target);
     }
-    if (unshare(CLONE_NEWNS) < 0)
-        keeper_fail("make a mount namespace: %s", strerror(errno));
-    /* Nothing that is mounted here gets out; what the host unmounts goes away here too, so no guest holds it busy. */
-    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-        keeper_fail("make mounts private: %s", strerror(errno));
+    mounts_private();
 }
 
 void mounts_make(const struct plan *p, const struct sources *s)
 {
-    int fs, root;
+    int root;
 
     mkdir("/run/systemd", 0755);
-    fs = fs_open("tmpfs");
-    fs_set(fs, FSCONFIG_SET_STRING, "mode", "0700");
-    fs_set(fs, FSCONFIG_SET_STRING, "size", "1m");
-    mount_take(fs_mount(fs, "a scratch tmpfs", MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID), KEEPER_DIR);
+    mount_take(scratch_mount("1m", "0700", MOUNT_ATTR_NODEV), KEEPER_DIR);
 
     root_mount(p, s->image, s->idmap);
     if ((root = open(KEEPER_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)

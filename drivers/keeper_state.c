@@ -7,6 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#define X(id, name, file) [KEEPS_##id] = name,
+const char *const keeper_kinds[KEEPER_KIND_COUNT] = {KEEPER_KINDS(X)};
+#undef X
+#define X(id, name, file) [KEEPS_##id] = file,
+const char *const keeper_files[KEEPER_KIND_COUNT] = {KEEPER_KINDS(X)};
+#undef X
 #define X(id, name) [PHASE_##id] = name,
 static const char *const phase_names[PHASE_COUNT] = {STATE_PHASES(X)};
 #undef X
@@ -25,20 +31,23 @@ void state_text(char *out, size_t size, const char *line, size_t n)
 
 void state_write(int run_dir, const struct state *s)
 {
-    char text[STATE_BYTES_MAX];
+    char text[STATE_BYTES_MAX], scratch[32];
+    const char *name = keeper_files[s->by];
     int n = snprintf(text, sizeof text,
-                     "phase=%s\nkeeper=%d %" PRIu64 "\nnspawn=%d %" PRIu64 "\nleader=%d %" PRIu64
+                     "by=%s\nphase=%s\nkeeper=%d %" PRIu64 "\nnspawn=%d %" PRIu64 "\nleader=%d %" PRIu64
                      "\nboot=%s\nend=%s\nstatus=%d\ntext=%s\n",
-                     phase_names[s->phase], s->keeper.pid, s->keeper.start, s->nspawn.pid, s->nspawn.start,
+                     keeper_kinds[s->by], phase_names[s->phase], s->keeper.pid, s->keeper.start, s->nspawn.pid, s->nspawn.start,
                      s->leader.pid, s->leader.start, s->boot, end_names[s->end], s->status, s->text);
-    int fd = openat(run_dir, STATE_FILE ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd;
 
+    snprintf(scratch, sizeof scratch, "%s.new", name);
+    fd = openat(run_dir, scratch, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return;
     bool whole = write(fd, text, (size_t)n) == n;
     close(fd);
     if (whole)
-        renameat(run_dir, STATE_FILE ".new", run_dir, STATE_FILE);
+        renameat(run_dir, scratch, run_dir, name);
 }
 
 static bool word_find(const char *const *names, int count, const char *word, int *out)
@@ -65,6 +74,12 @@ static bool field_parse(struct state *s, const char *key, const char *value, uns
     if (!strcmp(key, "phase") && word_find(phase_names, PHASE_COUNT, value, &found)) {
         s->phase = (enum state_phase)found;
         *seen |= 1;
+        return true;
+    }
+    if (!strcmp(key, "by")) {
+        if (!word_find(keeper_kinds, KEEPER_KIND_COUNT, value, &found))
+            return false;
+        s->by = (enum keeper_kind)found;
         return true;
     }
     if (!strcmp(key, "end") && word_find(end_names, END_COUNT, value, &found)) {

@@ -1,99 +1,20 @@
 #include "nspawn.h"
 
-#include "cgroup.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/path.h>
 
-/* What the kernel needs at most to end killed processes; beyond that one hangs in it. And what a keeper gets to kill its
- * guest and note how that ended. */
-enum { KILL_MS = 10000, NOTE_MS = 2000 };
-
 struct nspawn_programs nspawn_programs = {.agent = -1};
 
-static void proc_of(const struct state *s, struct drv_proc *out)
+static struct kept kept(uint32_t id, const char *run_dir)
 {
-    *out = (struct drv_proc){
-        .keeper = {.pid = s->keeper.pid, .start = s->keeper.start},
-        .leader = s->leader.pid,
-        .phase = s->phase == PHASE_BOOTED ? DRV_BOOTED : s->phase == PHASE_STARTED ? DRV_STARTED : DRV_GONE,
-    };
-    memcpy(out->keeper.boot, s->boot, sizeof s->boot);
-}
-
-static int kill_wait(const struct state *s, const struct state_proc *p, const char *what, struct vm_err *e)
-{
-    OWN(fd) int fd = -1;
-    struct vm_err why;
-
-    if ((fd = keeper_proc_open(s, p, &why)) < 0) {
-        if (why.code == VM_E_ABSENT)
-            return 0;
-        if (e)
-            *e = why;
-        return -1;
-    }
-    pidfd_send_signal(fd, SIGKILL, NULL, 0);
-    return pidfd_wait(fd, deadline_in(KILL_MS))
-               ? 0
-               : vm_fail(e, VM_E_BACKEND, "%s (process %d) does not end, though killed: it hangs in the kernel", what,
-                         (int)p->pid);
-}
-
-/* After this, no process of the guest lives. The keeper's end takes nspawn along, and nspawn's, as init of its pid
- * namespace, all others; the order here only makes sure of each. */
-static int guest_kill(uint32_t id, const char *run_dir, struct vm_err *e)
-{
-    struct cgroup c;
-    struct state s;
-    struct vm_err why;
-
-    cgroup_of(id, &c);
-    if (keeper_state(run_dir, &s, &why) < 0) {
-        cgroup_kill(&c);
-        return 0;
-    }
-    if (kill_wait(&s, &s.keeper, "vms-keeper", e) < 0 || kill_wait(&s, &s.nspawn, "systemd-nspawn", e) < 0 ||
-        kill_wait(&s, &s.leader, "the guest's init", e) < 0)
-        return -1;
-    cgroup_kill(&c);
-    return 0;
-}
-
-/* Processes that cgroup.kill has just hit need a moment to leave. */
-static int cgroups_remove(uint32_t id, struct vm_err *e)
-{
-    struct deadline d = deadline_in(KILL_MS);
-    struct cgroup c;
-    struct vm_err why;
-
-    cgroup_of(id, &c);
-    while (cgroup_remove(&c, &why) < 0) {
-        if (why.code != VM_E_CONFLICT || deadline_left(d) == 0) {
-            if (e)
-                *e = why;
-            return -1;
-        }
-        sleep_ms(5);
-    }
-    return 0;
-}
-
-static void state_remove(const char *run_dir)
-{
-    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, NULL);
-
-    if (dir >= 0) {
-        path_remove(dir, STATE_FILE, NULL);
-        path_remove(dir, STATE_FILE ".new", NULL);
-    }
+    return (struct kept){KEEPS_NSPAWN, id, run_dir};
 }
 
 /* Block devices of the guest's file systems, as its I/O is counted and limited. */
@@ -122,177 +43,56 @@ static int nspawn_limits(const struct drv_guest *g, const struct drv_proc *p, st
     return cgroup_limits(&c, g->spec, devices, devices_of(p, devices, ARRAY_LEN(devices)), e);
 }
 
-/* Where systemd runs, it makes the group, around a process that is there: so the keeper moves. Elsewhere it is born in
- * a group of ours. */
-static int keeper_begin(const struct drv_guest *g, const struct nspawn_plan *plan, const struct cgroup *c,
-                        struct deadline d, int *go, int *keeper, struct vm_err *e)
-{
-    OWN(fd) int group = -1;
-    bool scope = c->v2 && scope_wanted();
-    struct proc_id id;
-    pid_t pid;
-
-    if (!scope && (cgroup_make(c, 0, e) < 0 || cgroup_keeper_open(c, &group, e) < 0))
-        return -1;
-    if (keeper_spawn(plan, group, &pid, go, e) < 0)
-        return -1;
-    /* It waits for our byte, so its pid cannot have become another's. */
-    if (proc_id_of(pid, &id, e) < 0 || (*keeper = proc_id_open(&id, e)) < 0)
-        return -1;
-    if (scope && (scope_start(g->id, pid, d, e) < 0 || cgroup_make(c, pid, e) < 0))
-        return -1;
-    return cgroup_limits(c, g->spec, NULL, 0, e);
-}
-
-/* From the fork to the first sign of the guest's init. On failure the caller kills what there is. */
-static int keeper_bring_up(const struct drv_guest *g, const struct nspawn_plan *plan, const struct cgroup *c,
-                           struct deadline d, int *keeper, struct state *s, struct vm_err *e)
-{
-    OWN(fd) int go = -1;
-
-    if (keeper_begin(g, plan, c, d, &go, keeper, e) < 0)
-        return -1;
-    if (write(go, "", 1) != 1)
-        return vm_fail_sys(e, "start vms-keeper");
-    if (keeper_await(g->run_dir, *keeper, PHASE_STARTED, d, s, e) < 0)
-        return -1;
-    if (s->phase == PHASE_ENDED && s->end == END_FAILED)
-        return vm_fail(e, VM_E_BACKEND, "%s", s->text);
-    return 0;
-}
-
 static int nspawn_start(const struct drv_guest *g, struct deadline d, struct drv_proc *out, struct vm_err *e)
 {
-    OWN(nspawn_plan) struct nspawn_plan plan = {0};
+    OWN(kept_plan) struct kept_plan plan = {0};
     OWN(fd) int keeper = -1;
+    struct kept k = kept(g->id, g->run_dir);
     struct cgroup c;
     struct state s = {0};
     struct drv_proc p;
 
-    if (keeper_state(g->run_dir, &s, NULL) == 0) {
-        OWN(fd) int old = keeper_proc_open(&s, &s.keeper, NULL);
-
-        if (old >= 0)
-            return vm_fail(e, VM_E_CONFLICT, "start '%s': it runs already", g->spec->name);
-        if (guest_kill(g->id, g->run_dir, e) < 0)
-            return vm_context(e, "start '%s'", g->spec->name);
-        state_remove(g->run_dir);
-    }
-    if (cgroups_remove(g->id, e) < 0)
-        return vm_context(e, "start '%s'", g->spec->name);
     cgroup_of(g->id, &c);
-    if (nspawn_plan_make(g, &c, d, &plan, e) < 0)
+    if (kept_clear(&k, e) < 0 || nspawn_plan_make(g, &c, d, &plan, e) < 0)
         return vm_context(e, "start '%s'", g->spec->name);
-    if (keeper_bring_up(g, &plan, &c, d, &keeper, &s, e) < 0) {
-        if (keeper >= 0) {
-            pidfd_send_signal(keeper, SIGKILL, NULL, 0);
-            pidfd_wait(keeper, deadline_in(KILL_MS));
-        }
-        guest_kill(g->id, g->run_dir, NULL);
-        state_remove(g->run_dir);
-        cgroups_remove(g->id, NULL);
+    if (kept_begin(&k, &plan, &c, g->spec, d, &keeper, e) < 0 || kept_await(&k, keeper, PHASE_STARTED, d, &s, e) < 0 ||
+        (s.phase == PHASE_ENDED && s.end == END_FAILED && vm_fail(e, VM_E_BACKEND, "%s", s.text) < 0)) {
+        kept_undo(&k, keeper);
         return vm_context(e, "start '%s'", g->spec->name);
     }
-    proc_of(&s, &p);
+    kept_proc(&s, &p);
     if (g->spec->limits.io_read || g->spec->limits.io_write)
         nspawn_limits(g, &p, NULL); /* the devices exist only now; a host without io control was named by doctor */
     *out = p;
     return 0;
 }
 
-static int ended(const struct drv_guest *g, const struct state *s, struct vm_err *e)
-{
-    return vm_fail(e, VM_E_BACKEND, "'%s' ended before it was up: %s; see vmctl console %s", g->spec->name,
-                   s->end == END_POWEROFF ? "it powered itself off"
-                   : s->end == END_REBOOT ? "it asked for a reboot"
-                                          : s->text,
-                   g->spec->name);
-}
-
 static int nspawn_wait_booted(const struct drv_guest *g, struct drv_proc *p, struct deadline d, struct vm_err *e)
 {
-    OWN(fd) int keeper = -1;
-    struct state s = {0};
-    struct vm_err why;
+    struct kept k = kept(g->id, g->run_dir);
 
-    if ((keeper = proc_id_open(&p->keeper, &why)) < 0) {
-        if (keeper_state(g->run_dir, &s, NULL) == 0 && s.phase == PHASE_ENDED)
-            return ended(g, &s, e);
-        return vm_fail(e, VM_E_BACKEND, "'%s' ended before it was up: %s", g->spec->name, why.text);
-    }
-    if (keeper_await(g->run_dir, keeper, PHASE_BOOTED, d, &s, e) < 0)
-        return vm_context(e, "boot of '%s'", g->spec->name);
-    if (s.phase == PHASE_ENDED)
-        return ended(g, &s, e);
-    proc_of(&s, p);
-    return 0;
+    return kept_wait_booted(&k, g->spec->name, p, d, e);
 }
 
 static int nspawn_adopt(uint32_t id, const char *run_dir, struct drv_proc *out, struct vm_err *e)
 {
-    OWN(fd) int keeper = -1;
-    struct state s;
-    struct vm_err why;
+    struct kept k = kept(id, run_dir);
 
-    if (keeper_state(run_dir, &s, NULL) < 0 && nspawn_find(id, run_dir, &s, e) < 0)
-        return -1;
-    if ((keeper = keeper_proc_open(&s, &s.keeper, &why)) < 0) {
-        if (e)
-            *e = why;
-        return vm_context(e, "the keeper of %s", run_dir);
-    }
-    proc_of(&s, out);
-    return 0;
+    return kept_adopt(&k, out, e);
 }
 
 static int nspawn_stop(uint32_t id, const char *run_dir, const struct drv_proc *p, struct deadline d, struct vm_err *e)
 {
-    OWN(fd) int keeper = -1;
-    struct vm_err why;
+    struct kept k = kept(id, run_dir);
 
-    if ((keeper = proc_id_open(&p->keeper, &why)) < 0 && why.code != VM_E_ABSENT) {
-        if (e)
-            *e = why;
-        return vm_context(e, "stop");
-    }
-    if (keeper >= 0) {
-        pidfd_send_signal(keeper, SIGTERM, NULL, 0);
-        if (!pidfd_wait(keeper, d)) {
-            pidfd_send_signal(keeper, SIGQUIT, NULL, 0);
-            if (!pidfd_wait(keeper, deadline_in(NOTE_MS))) {
-                pidfd_send_signal(keeper, SIGKILL, NULL, 0);
-                pidfd_wait(keeper, deadline_in(KILL_MS));
-            }
-        }
-    }
-    return guest_kill(id, run_dir, e) < 0 ? vm_context(e, "stop") : 0;
+    return kept_stop(&k, p, d, e);
 }
 
 static int nspawn_reap(uint32_t id, const char *run_dir, struct drv_exit *out, struct vm_err *e)
 {
-    static const enum drv_exit_kind kinds[END_COUNT] = {
-        [END_NONE] = EXIT_KILLED,  [END_POWEROFF] = EXIT_POWEROFF,    [END_REBOOT] = EXIT_REBOOT,
-        [END_CRASH] = EXIT_CRASH,  [END_FAILED] = EXIT_FAILED_START,  [END_KILLED] = EXIT_KILLED,
-    };
-    struct drv_exit x = {.kind = EXIT_UNKNOWN};
-    struct state s;
-    struct vm_err why;
+    struct kept k = kept(id, run_dir);
 
-    if (keeper_state(run_dir, &s, &why) == 0) {
-        OWN(fd) int keeper = keeper_proc_open(&s, &s.keeper, &why);
-
-        if (keeper >= 0)
-            return vm_fail(e, VM_E_CONFLICT, "reap %s: it still runs", run_dir);
-        x.kind = kinds[s.end];
-        x.status = s.status;
-        snprintf(x.text, sizeof x.text, "%s", s.end == END_NONE ? "its keeper was killed" : s.text);
-    } else
-        snprintf(x.text, sizeof x.text, "nothing in %.150s tells how it ended", run_dir);
-    if (guest_kill(id, run_dir, e) < 0 || cgroups_remove(id, e) < 0)
-        return vm_context(e, "reap");
-    state_remove(run_dir);
-    *out = x;
-    return 0;
+    return kept_reap(&k, out, e);
 }
 
 static int nspawn_stats(uint32_t id, const char *run_dir, const struct drv_proc *p, struct drv_stats *out,
@@ -306,9 +106,38 @@ static int nspawn_stats(uint32_t id, const char *run_dir, const struct drv_proc 
     return 0;
 }
 
+static pid_t parent_of(pid_t pid)
+{
+    char path[32], *at;
+    OWN(str) char *text = NULL;
+    OWN(fd) int fd = -1;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    if (pid <= 0 || (fd = path_open_host(path, O_RDONLY, NULL)) < 0 ||
+        path_read_fd(fd, path, 16 << 10, &text, NULL, NULL) < 0 || !(at = strstr(text, "\nPPid:")))
+        return 0;
+    return (pid_t)strtol(at + strlen("\nPPid:"), NULL, 10);
+}
+
+/* A pid alone may be another's by now. But only the leader's grandparent is the keeper; and what a pidfd shows alive
+ * at the end had its pid all the time in between. */
+int nspawn_leader_open(const struct drv_proc *p, struct vm_err *e)
+{
+    OWN(fd) int keeper = proc_id_open(&p->keeper, e);
+    OWN(fd) int leader = -1;
+
+    if (keeper < 0)
+        return vm_context(e, "the guest's keeper");
+    leader = p->leader > 0 ? pidfd_open(p->leader, 0) : -1;
+    if (leader < 0 || parent_of(parent_of(p->leader)) != p->keeper.pid || pidfd_wait(leader, (struct deadline){0}) ||
+        pidfd_wait(keeper, (struct deadline){0}))
+        return vm_fail(e, VM_E_ABSENT, "the guest has just ended");
+    return take_fd(&leader);
+}
+
 static int nspawn_netns(const struct drv_proc *p, int *fd, struct vm_err *e)
 {
-    OWN(fd) int leader = keeper_leader_open(p, e);
+    OWN(fd) int leader = nspawn_leader_open(p, e);
     OWN(fd) int ns = -1;
     char path[40];
 
@@ -346,7 +175,7 @@ static void nspawn_probe(struct drv_report *out)
     const struct { bool ok; const char *why, *hint; } needs[] = {
         {access(NSPAWN_PROGRAM, X_OK) == 0, NSPAWN_PROGRAM " is missing", "apt install systemd-container"},
         {geteuid() == 0, "vmsd does not run as root", "run vmsd as root"},
-        {access(nspawn_programs.keeper, X_OK) == 0, "vms-keeper is missing", "reinstall vmsd"},
+        {access(keeper_program, X_OK) == 0, "vms-keeper is missing", "reinstall vmsd"},
         {h.loop, "no loop devices: /dev/loop-control does not open", "modprobe loop"},
         {h.overlay, "the kernel has no overlay file system", "modprobe overlay"},
         {h.idmap, "the kernel cannot map ids of mounts", "use Linux 5.19 or newer"},

@@ -1,7 +1,5 @@
 #include "nspawn.h"
 
-#include "cgroup.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -216,7 +214,7 @@ int nspawn_agent(const struct drv_guest *g, const struct drv_proc *p, struct dea
     OWN(fd) int born = -1;
     int pair[2], rc = -1;
 
-    if ((x.leader = keeper_leader_open(p, e)) < 0 || bounding_read(p->leader, &x.caps, e) < 0 ||
+    if ((x.leader = nspawn_leader_open(p, e)) < 0 || bounding_read(p->leader, &x.caps, e) < 0 ||
         groups_open(g->id, &x, &born, e) < 0)
         goto out;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {

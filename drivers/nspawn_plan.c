@@ -1,117 +1,12 @@
 #include "nspawn.h"
 
-#include "cgroup.h"
+#include "keeper_plan.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 #include <vmsd/path.h>
-
-void nspawn_plan_done(struct nspawn_plan p)
-{
-    for (size_t i = 0; i < p.n; i++)
-        fd_drop(p.fds[i]);
-    free(p.fds);
-}
-
-/* udev looks at every loop device, so one may outlive its guest for a moment, and the lock with it. */
-enum { LOCK_MS = 2000 };
-
-static int lock_wait(int fd, struct deadline d)
-{
-    struct deadline soon = deadline_in(LOCK_MS);
-    int rc;
-
-    while ((rc = flock(fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK && deadline_left(soon) && deadline_left(d))
-        sleep_ms(5);
-    return rc;
-}
-
-/* An ext4 image, locked: two file systems on one image destroy it. The lock belongs to the open file, which the loop
- * device keeps, so it ends with the device and not with a process. */
-static int disk_open(const char *path, struct deadline d, struct vm_err *e)
-{
-    OWN(fd) int fd = path_open_host(path, O_RDWR | O_NONBLOCK, e);
-    struct stat st;
-
-    if (fd < 0)
-        return -1;
-    if (fstat(fd, &st) < 0)
-        return vm_fail_sys(e, "stat '%s'", path);
-    if (!S_ISREG(st.st_mode))
-        return vm_fail(e, VM_E_INVALID, "'%s' is not a regular file, so no disk image", path);
-    if (lock_wait(fd, d) < 0)
-        return errno == EWOULDBLOCK ? vm_fail(e, VM_E_CONFLICT, "'%s' is in use by another running guest", path)
-                                    : vm_fail_sys(e, "lock '%s'", path);
-    return take_fd(&fd);
-}
-
-static bool same_file(const struct stat *a, const char *path)
-{
-    struct stat b;
-    OWN(fd) int fd = path_open_host(path, O_PATH, NULL);
-
-    return fd >= 0 && fstat(fd, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
-}
-
-/* C3: is the source path itself or one of its parents? */
-static bool holds(const struct stat *source, const char *path)
-{
-    char parent[PATH_MAX];
-
-    snprintf(parent, sizeof parent, "%s", path);
-    for (char *cut = parent + strlen(parent); cut; cut = strrchr(parent, '/')) {
-        *cut = '\0';
-        if (same_file(source, *parent ? parent : "/"))
-            return true;
-    }
-    return false;
-}
-
-/* File systems that are doors into the kernel, not data. */
-static bool is_kernel_fs(int fd)
-{
-    static const unsigned long magic[] = {PROC_SUPER_MAGIC,  SYSFS_MAGIC,   CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
-                                          DEBUGFS_MAGIC,     TRACEFS_MAGIC, SECURITYFS_MAGIC,   BPF_FS_MAGIC,
-                                          DEVPTS_SUPER_MAGIC, EFIVARFS_MAGIC, NSFS_MAGIC};
-    struct statfs fs;
-
-    if (fstatfs(fd, &fs) < 0)
-        return true;
-    for (size_t i = 0; i < ARRAY_LEN(magic); i++)
-        if ((unsigned long)fs.f_type == magic[i])
-            return true;
-    return false;
-}
-
-static int tree_open(const struct drv_guest *g, const struct drv_mount *m, struct vm_err *e)
-{
-    OWN(fd) int fd = path_open_host(m->source, O_PATH, e);
-    struct stat st;
-
-    if (fd < 0)
-        return vm_context(e, "mount on %s", m->target);
-    if (fstat(fd, &st) < 0)
-        return vm_fail_sys(e, "stat '%s'", m->source);
-    if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
-        return vm_fail(e, VM_E_INVALID, "'%s' is neither directory nor regular file; only these go into a guest",
-                       m->source);
-    if (is_kernel_fs(fd) || same_file(&st, "/dev"))
-        return vm_fail(e, VM_E_DENIED, "'%s' belongs to the kernel and is not given to guests", m->source);
-    if (S_ISDIR(st.st_mode) && (holds(&st, g->run_dir) || holds(&st, g->root) || holds(&st, g->log_dir)))
-        return vm_fail(e, VM_E_DENIED, "'%s' contains vmsd's own files; name a directory that holds only data",
-                       m->source);
-    return take_fd(&fd);
-}
 
 /* Below these the guest's init mounts its own file systems, which would hide the mount. */
 static int target_check(const char *target, struct vm_err *e)
@@ -136,23 +31,8 @@ static int by_target(const void *a, const void *b)
     return strcmp((*(const struct drv_mount *const *)a)->target, (*(const struct drv_mount *const *)b)->target);
 }
 
-VM_PRINTF(2) static void word_add(struct text *t, const char *fmt, ...)
-{
-    char word[PATH_MAX + 32];
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(word, sizeof word, fmt, ap);
-    va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof word)
-        t->failed = true; /* longer than any path: target_check and args were before */
-    else
-        text_add_bytes(t, word, (size_t)n + 1);
-}
-
 /* Parents before children, so that a mount below another one is not hidden by it. */
-static int mounts_open(const struct drv_guest *g, struct deadline d, struct nspawn_plan *p, struct text *t,
+static int mounts_open(const struct drv_guest *g, struct deadline d, struct kept_plan *p, struct text *t,
                        struct vm_err *e)
 {
     const struct drv_mount *sorted[KEEPER_MOUNTS_MAX];
@@ -168,26 +48,13 @@ static int mounts_open(const struct drv_guest *g, struct deadline d, struct nspa
             return -1;
         if (i && !strcmp(m->target, sorted[i - 1]->target))
             return vm_fail(e, VM_E_INVALID, "target '%s' is given twice", m->target);
-        if ((fd = m->disk ? disk_open(m->source, d, e) : tree_open(g, m, e)) < 0)
+        if ((fd = m->disk ? plan_disk_open(m->source, d, e) : plan_tree_open(g, m, e)) < 0)
             return -1;
         p->fds[p->n++] = fd;
-        word_add(t, "mount=%s,%s%s", m->disk ? "disk" : "tree", m->read_only ? "r" : "", m->mapped ? "m" : "");
-        word_add(t, "target=%s", m->target);
+        plan_add(t, "mount=%s,%s%s", m->disk ? "disk" : "tree", m->read_only ? "r" : "", m->mapped ? "m" : "");
+        plan_add(t, "target=%s", m->target);
     }
     return 0;
-}
-
-static int sealed(const char *name, const struct text *t, struct vm_err *e)
-{
-    OWN(fd) int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0)
-        return vm_fail_sys(e, "memfd");
-    if (path_write_all(fd, t->s, t->len, e) < 0)
-        return -1;
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-        return vm_fail_sys(e, "seal a memfd");
-    return take_fd(&fd);
 }
 
 static int words_add(const struct drv_guest *g, const struct cgroup *c, struct text *t, struct vm_err *e)
@@ -196,45 +63,37 @@ static int words_add(const struct drv_guest *g, const struct cgroup *c, struct t
 
     if (nspawn_args(g, &args, e) < 0)
         return -1;
-    word_add(t, "uid_base=%u", g->uid_base);
-    word_add(t, "read_only=%d", g->spec->security.read_only_root);
-    if (*c->guest)
-        word_add(t, "into=%s", c->guest);
-    for (int i = 0; i < V1_COUNT; i++)
-        if (*c->v1[i])
-            word_add(t, "cgroup=%s", c->v1[i]);
+    plan_add_guest(t, g, c);
+    plan_add(t, "read_only=%d", g->spec->security.read_only_root);
     for (size_t i = 0; i < args.n; i++)
-        word_add(t, "arg=%s", args.v[i]);
+        plan_add(t, "arg=%s", args.v[i]);
     return 0;
 }
 
-int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct deadline d, struct nspawn_plan *out,
+int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct deadline d, struct kept_plan *out,
                      struct vm_err *e)
 {
     OWN(text) struct text t = {0};
-    OWN(nspawn_plan) struct nspawn_plan p = {0};
+    OWN(kept_plan) struct kept_plan p = {0};
     int dir = O_RDONLY | O_DIRECTORY;
 
-    if (g->n_mounts > KEEPER_MOUNTS_MAX)
-        return vm_fail(e, VM_E_INVALID, "%zu volumes and binds are too many, at most %d", g->n_mounts,
-                       KEEPER_MOUNTS_MAX);
-    if (g->uid_base < KEEPER_IDS)
-        return vm_fail(e, VM_E_INVALID, "host ids from %u on are not a guest's", g->uid_base);
+    if (plan_guest_check(g, e) < 0)
+        return -1;
     if (!(p.fds = calloc(KEEPER_FD_MOUNTS + KEEPER_MOUNTS_MAX, sizeof *p.fds)))
         return vm_no_memory(e);
     if ((p.fds[p.n] = -1, p.n++, p.fds[p.n] = path_open_host(g->run_dir, dir, e)) < 0 ||
         (p.n++, p.fds[p.n] = path_open_host(g->log_dir, dir, e)) < 0 ||
         (p.n++, p.fds[p.n] = path_open_host(g->image, O_PATH | O_DIRECTORY, e)) < 0 ||
-        (p.n++, p.fds[p.n] = disk_open(g->root, d, e)) < 0)
+        (p.n++, p.fds[p.n] = plan_disk_open(g->root, d, e)) < 0)
         return -1;
     p.n++;
     if (words_add(g, c, &t, e) < 0 || mounts_open(g, d, &p, &t, e) < 0)
         return -1;
     if (t.failed)
         return vm_no_memory(e);
-    if ((p.fds[0] = sealed("vmsd-plan", &t, e)) < 0)
+    if ((p.fds[0] = plan_seal(&t, e)) < 0)
         return -1;
     *out = p;
-    p = (struct nspawn_plan){0};
+    p = (struct kept_plan){0};
     return 0;
 }

@@ -112,8 +112,8 @@ START_TEST(test_state_round)
 
     memset(a.text, 'x', sizeof a.text - 1);
     state_write(dir_fd, &a);
-    ck_assert(fstatat(dir_fd, STATE_FILE, &st, 0) == 0 && (st.st_mode & 0777) == 0600 && st.st_size < STATE_BYTES_MAX);
-    ck_assert(path_read(dir_fd, STATE_FILE, STATE_BYTES_MAX, &text, NULL, &e) == 0);
+    ck_assert(fstatat(dir_fd, keeper_files[KEEPS_NSPAWN], &st, 0) == 0 && (st.st_mode & 0777) == 0600 && st.st_size < STATE_BYTES_MAX);
+    ck_assert(path_read(dir_fd, keeper_files[KEEPS_NSPAWN], STATE_BYTES_MAX, &text, NULL, &e) == 0);
     ck_assert(state_parse(text, &b));
     ck_assert(a.phase == b.phase && a.end == b.end && a.status == b.status && a.keeper.pid == b.keeper.pid &&
               a.keeper.start == b.keeper.start && a.leader.pid == 12 && !strcmp(a.boot, b.boot) &&

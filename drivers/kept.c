@@ -1,6 +1,4 @@
-#include "nspawn.h"
-
-#include "cgroup.h"
+#include "kept.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,15 +13,24 @@
 #include <unistd.h>
 #include <vmsd/path.h>
 
+char keeper_program[256];
+
 /* Above all fds that the keeper gets. */
-enum { FD_ASIDE = KEEPER_FD_MOUNTS + KEEPER_MOUNTS_MAX };
+enum { FD_ASIDE = KEEPER_FD_MOUNTS + KEEPER_FILES_MAX + KEEPER_MOUNTS_MAX };
 /* From a keeper's last word to its exit: time for the kernel to take down its mounts. */
 enum { KEEPER_LEAVE_MS = 5000 };
 
-/* In the grandchild; after fork in a process with threads, so only calls that are safe there. */
-__attribute__((noreturn)) static void keeper_exec(const struct nspawn_plan *p, const char *program, int go)
+void kept_plan_done(struct kept_plan p)
 {
-    char *const argv[] = {"vms-keeper", NULL}, *const env[] = {NULL};
+    for (size_t i = 0; i < p.n; i++)
+        fd_drop(p.fds[i]);
+    free(p.fds);
+}
+
+/* In the grandchild; after fork in a process with threads, so only calls that are safe there. */
+__attribute__((noreturn)) static void keeper_exec(const struct kept_plan *p, enum keeper_kind kind, int go)
+{
+    char *const argv[] = {"vms-keeper", (char *)keeper_kinds[kind], NULL}, *const env[] = {NULL};
     int aside[FD_ASIDE], null;
     struct sigaction dfl = {.sa_handler = SIG_DFL};
     sigset_t none;
@@ -45,11 +52,11 @@ __attribute__((noreturn)) static void keeper_exec(const struct nspawn_plan *p, c
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (chdir("/") == 0)
-        execve(program, argv, env);
+        execve(keeper_program, argv, env);
     _exit(127);
 }
 
-int keeper_spawn(const struct nspawn_plan *p, int group, pid_t *pid, int *go, struct vm_err *e)
+int keeper_spawn(const struct kept_plan *p, enum keeper_kind kind, int group, pid_t *pid, int *go, struct vm_err *e)
 {
     OWN(fd) int go_in = -1;
     OWN(fd) int go_out = -1;
@@ -70,7 +77,7 @@ int keeper_spawn(const struct nspawn_plan *p, int group, pid_t *pid, int *go, st
         setsid();
         close(go_out); /* or it would hold open itself what tells it that we are gone */
         if ((keeper = cgroup_fork(group)) == 0)
-            keeper_exec(p, nspawn_programs.keeper, go_in);
+            keeper_exec(p, kind, go_in);
         _exit(keeper < 0 || write(back_out, &keeper, sizeof keeper) != sizeof keeper);
     }
     back_out = fd_drop(back_out);
@@ -85,27 +92,31 @@ int keeper_spawn(const struct nspawn_plan *p, int group, pid_t *pid, int *go, st
     return 0;
 }
 
-int keeper_state(const char *run_dir, struct state *out, struct vm_err *e)
+int kept_state(const struct kept *k, struct state *out, struct vm_err *e)
 {
-    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, e);
+    OWN(fd) int dir = path_open_host(k->run_dir, O_RDONLY | O_DIRECTORY, e);
     OWN(str) char *text = NULL;
     struct vm_err why;
+    struct state s;
 
     if (dir < 0)
         return -1;
-    if (path_read(dir, STATE_FILE, STATE_BYTES_MAX, &text, NULL, &why) < 0) {
+    if (path_read(dir, keeper_files[k->kind], STATE_BYTES_MAX, &text, NULL, &why) < 0) {
         if (why.sys == ENOENT)
-            return vm_fail(e, VM_E_ABSENT, "%s has no state file: nothing runs there", run_dir);
+            return vm_fail(e, VM_E_ABSENT, "%s has no state file: nothing runs there", k->run_dir);
         if (e)
             *e = why;
-        return vm_context(e, "%s", run_dir);
+        return vm_context(e, "%s", k->run_dir);
     }
-    if (!state_parse(text, out))
-        return vm_fail(e, VM_E_SYSTEM, "%s/" STATE_FILE ": not as vms-keeper writes it", run_dir);
+    if (!state_parse(text, &s))
+        return vm_fail(e, VM_E_SYSTEM, "%s/%s: not as vms-keeper writes it", k->run_dir, keeper_files[k->kind]);
+    if (s.by != k->kind)
+        return vm_fail(e, VM_E_ABSENT, "%s is of a guest on %s", k->run_dir, keeper_kinds[s.by]);
+    *out = s;
     return 0;
 }
 
-int keeper_proc_open(const struct state *s, const struct state_proc *p, struct vm_err *e)
+int kept_proc_open(const struct state *s, const struct state_proc *p, struct vm_err *e)
 {
     struct proc_id id = {.pid = p->pid, .start = p->start};
 
@@ -113,35 +124,6 @@ int keeper_proc_open(const struct state *s, const struct state_proc *p, struct v
         return vm_fail(e, VM_E_ABSENT, "no such process yet");
     memcpy(id.boot, s->boot, sizeof id.boot);
     return proc_id_open(&id, e);
-}
-
-static pid_t parent_of(pid_t pid)
-{
-    char path[32], *at;
-    OWN(str) char *text = NULL;
-    OWN(fd) int fd = -1;
-
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    if (pid <= 0 || (fd = path_open_host(path, O_RDONLY, NULL)) < 0 ||
-        path_read_fd(fd, path, 16 << 10, &text, NULL, NULL) < 0 || !(at = strstr(text, "\nPPid:")))
-        return 0;
-    return (pid_t)strtol(at + strlen("\nPPid:"), NULL, 10);
-}
-
-/* A pid alone may be another's by now. But only the leader's grandparent is the keeper; and what a pidfd shows alive
- * at the end had its pid all the time in between. */
-int keeper_leader_open(const struct drv_proc *p, struct vm_err *e)
-{
-    OWN(fd) int keeper = proc_id_open(&p->keeper, e);
-    OWN(fd) int leader = -1;
-
-    if (keeper < 0)
-        return vm_context(e, "the guest's keeper");
-    leader = p->leader > 0 ? pidfd_open(p->leader, 0) : -1;
-    if (leader < 0 || parent_of(parent_of(p->leader)) != p->keeper.pid || pidfd_wait(leader, (struct deadline){0}) ||
-        pidfd_wait(keeper, (struct deadline){0}))
-        return vm_fail(e, VM_E_ABSENT, "the guest has just ended");
-    return take_fd(&leader);
 }
 
 bool pidfd_wait(int pidfd, struct deadline d)
@@ -195,21 +177,21 @@ static void watch_close(struct watch w)
 }
 OWN_DEFINE(watch, struct watch, watch_close)
 
-int keeper_await(const char *run_dir, int keeper, enum state_phase phase, struct deadline d, struct state *out,
-                 struct vm_err *e)
+int kept_await(const struct kept *k, int keeper, enum state_phase phase, struct deadline d, struct state *out,
+               struct vm_err *e)
 {
-    OWN(watch) struct watch watch = watch_open(run_dir);
+    OWN(watch) struct watch watch = watch_open(k->run_dir);
     char events[1024];
 
     if (watch.wd < 0)
-        return vm_fail_sys(e, "watch '%s'", run_dir);
+        return vm_fail_sys(e, "watch '%s'", k->run_dir);
     for (;;) {
         struct pollfd p[] = {{.fd = watch.fd, .events = POLLIN}, {.fd = keeper, .events = POLLIN}};
         bool gone = pidfd_wait(keeper, (struct deadline){0}); /* asked first: its last state is then in the file */
         int left = (int)deadline_left(d);
         struct vm_err why = {0};
 
-        if (keeper_state(run_dir, out, &why) == 0) {
+        if (kept_state(k, out, &why) == 0) {
             if (out->phase == PHASE_ENDED)
                 pidfd_wait(keeper, deadline_in(KEEPER_LEAVE_MS)); /* its mounts go with it */
             if (out->phase >= phase)

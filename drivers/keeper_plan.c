@@ -1,0 +1,153 @@
+#include "keeper_plan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+/* udev looks at every loop device, so one may outlive its guest for a moment, and the lock with it. */
+enum { LOCK_MS = 2000 };
+
+static int lock_wait(int fd, struct deadline d)
+{
+    struct deadline soon = deadline_in(LOCK_MS);
+    int rc;
+
+    while ((rc = flock(fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK && deadline_left(soon) && deadline_left(d))
+        sleep_ms(5);
+    return rc;
+}
+
+/* An ext4 image, locked: two file systems on one image destroy it. The lock belongs to the open file, which the loop
+ * device keeps, so it ends with the device and not with a process. */
+int plan_disk_open(const char *path, struct deadline d, struct vm_err *e)
+{
+    OWN(fd) int fd = path_open_host(path, O_RDWR | O_NONBLOCK, e);
+    struct stat st;
+
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &st) < 0)
+        return vm_fail_sys(e, "stat '%s'", path);
+    if (!S_ISREG(st.st_mode))
+        return vm_fail(e, VM_E_INVALID, "'%s' is not a regular file, so no disk image", path);
+    if (lock_wait(fd, d) < 0)
+        return errno == EWOULDBLOCK ? vm_fail(e, VM_E_CONFLICT, "'%s' is in use by another running guest", path)
+                                    : vm_fail_sys(e, "lock '%s'", path);
+    return take_fd(&fd);
+}
+
+static bool same_file(const struct stat *a, const char *path)
+{
+    struct stat b;
+    OWN(fd) int fd = path_open_host(path, O_PATH, NULL);
+
+    return fd >= 0 && fstat(fd, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
+}
+
+/* C3: is the source path itself or one of its parents? */
+static bool holds(const struct stat *source, const char *path)
+{
+    char parent[PATH_MAX];
+
+    snprintf(parent, sizeof parent, "%s", path);
+    for (char *cut = parent + strlen(parent); cut; cut = strrchr(parent, '/')) {
+        *cut = '\0';
+        if (same_file(source, *parent ? parent : "/"))
+            return true;
+    }
+    return false;
+}
+
+/* File systems that are doors into the kernel, not data. */
+static bool is_kernel_fs(int fd)
+{
+    static const unsigned long magic[] = {PROC_SUPER_MAGIC,  SYSFS_MAGIC,   CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+                                          DEBUGFS_MAGIC,     TRACEFS_MAGIC, SECURITYFS_MAGIC,   BPF_FS_MAGIC,
+                                          DEVPTS_SUPER_MAGIC, EFIVARFS_MAGIC, NSFS_MAGIC};
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(magic); i++)
+        if ((unsigned long)fs.f_type == magic[i])
+            return true;
+    return false;
+}
+
+int plan_tree_open(const struct drv_guest *g, const struct drv_mount *m, struct vm_err *e)
+{
+    OWN(fd) int fd = path_open_host(m->source, O_PATH, e);
+    struct stat st;
+
+    if (fd < 0)
+        return vm_context(e, "mount on %s", m->target);
+    if (fstat(fd, &st) < 0)
+        return vm_fail_sys(e, "stat '%s'", m->source);
+    if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+        return vm_fail(e, VM_E_INVALID, "'%s' is neither directory nor regular file; only these go into a guest",
+                       m->source);
+    if (is_kernel_fs(fd) || same_file(&st, "/dev"))
+        return vm_fail(e, VM_E_DENIED, "'%s' belongs to the kernel and is not given to guests", m->source);
+    if (S_ISDIR(st.st_mode) && (holds(&st, g->run_dir) || holds(&st, g->root) || holds(&st, g->log_dir)))
+        return vm_fail(e, VM_E_DENIED, "'%s' contains vmsd's own files; name a directory that holds only data",
+                       m->source);
+    return take_fd(&fd);
+}
+
+void plan_add(struct text *t, const char *fmt, ...)
+{
+    char word[PATH_MAX + 32];
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(word, sizeof word, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof word)
+        t->failed = true; /* longer than any path: target_check and args were before */
+    else
+        text_add_bytes(t, word, (size_t)n + 1);
+}
+
+int plan_seal(const struct text *t, struct vm_err *e)
+{
+    OWN(fd) int fd = memfd_create("vmsd-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0)
+        return vm_fail_sys(e, "memfd");
+    if (path_write_all(fd, t->s, t->len, e) < 0)
+        return -1;
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        return vm_fail_sys(e, "seal a memfd");
+    return take_fd(&fd);
+}
+
+void plan_add_guest(struct text *t, const struct drv_guest *g, const struct cgroup *c)
+{
+    plan_add(t, "uid_base=%u", g->uid_base);
+    if (*c->guest)
+        plan_add(t, "into=%s", c->guest);
+    for (int i = 0; i < V1_COUNT; i++)
+        if (*c->v1[i])
+            plan_add(t, "cgroup=%s", c->v1[i]);
+}
+
+int plan_guest_check(const struct drv_guest *g, struct vm_err *e)
+{
+    if (g->n_mounts > KEEPER_MOUNTS_MAX)
+        return vm_fail(e, VM_E_INVALID, "%zu volumes and binds are too many, at most %d", g->n_mounts,
+                       KEEPER_MOUNTS_MAX);
+    if (g->uid_base < KEEPER_IDS)
+        return vm_fail(e, VM_E_INVALID, "host ids from %u on are not a guest's", g->uid_base);
+    return 0;
+}
