@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include <vmsd/child.h>
 #include <vmsd/path.h>
@@ -76,7 +77,7 @@ void trial_describe(struct trial *t, const char *driver, const char *name, uint3
 
 void trial_make(struct trial *t)
 {
-    ck_assert_msg(mkdir(t->dir, 0711) == 0, "%s: %s", t->dir, strerror(errno));
+    ck_assert_msg(mkdir(t->dir, 0700) == 0, "%s: %s", t->dir, strerror(errno));
     ck_assert(mkdir(t->run, 0700) == 0 && mkdir(t->log, 0700) == 0 && mkdir(t->source, 0755) == 0);
     trial_image(t->root, 256);
 }
@@ -221,13 +222,43 @@ static unsigned files_of(const struct trial *t)
     return n;
 }
 
+/* Is that user let through to path by name? (linux/posix_acl_xattr.h: a version, then entries.) */
+static bool lets_in(const char *path, uint32_t uid)
+{
+    struct { uint32_t version; struct { uint16_t tag, perm; uint32_t id; } entries[64]; } acl;
+    ssize_t n = getxattr(path, "system.posix_acl_access", &acl, sizeof acl);
+
+    for (ssize_t i = 0; (ssize_t)sizeof acl.version + (i + 1) * (ssize_t)sizeof acl.entries[0] <= n; i++)
+        if (acl.entries[i].tag == 2 && acl.entries[i].id == uid) /* ACL_USER */
+            return true;
+    return false;
+}
+
+/* Files, and directories on the way to them, that the guest's user was let in to. */
+static unsigned acls_of(const struct trial *t)
+{
+    const char *const files[] = {t->g.image, t->g.root, t->g.kernel, t->g.modules, t->g.initramfs};
+    unsigned n = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        char path[1024];
+
+        snprintf(path, sizeof path, "%s", files[i] ? files[i] : "");
+        for (char *end; *path; *end = '\0') {
+            n += lets_in(path, t->g.uid_base);
+            end = strrchr(path, '/');
+        }
+    }
+    return n;
+}
+
 struct trial_rest trial_audit(const struct trial *t)
 {
     static const char *const roots[] = {"/sys/fs/cgroup/vmsd",         "/sys/fs/cgroup/unified/vmsd",
                                         "/sys/fs/cgroup/systemd/vmsd", "/sys/fs/cgroup/memory/vmsd",
                                         "/sys/fs/cgroup/cpu/vmsd",     "/sys/fs/cgroup/pids/vmsd",
                                         "/sys/fs/cgroup/cpuacct/vmsd", "/sys/fs/cgroup/blkio/vmsd"};
-    struct trial_rest r = {.processes = processes_of(t), .loops = loops_of(t), .files = files_of(t)};
+    struct trial_rest r = {.processes = processes_of(t), .loops = loops_of(t), .files = files_of(t), .acls = acls_of(t)};
     char *mounts = slurp("/proc/self/mountinfo", NULL);
 
     r.mounts = strstr(mounts, t->dir) != NULL || strstr(mounts, "/run/systemd/nspawn") != NULL;
@@ -250,9 +281,9 @@ void trial_gone(struct trial *t)
         sleep_ms(10);
         r = trial_audit(t);
     }
-    ck_assert_msg(!r.processes && !r.mounts && !r.loops && !r.cgroups && !r.files,
-                  "left behind: %u processes, %u mounts, %u loop devices, %u cgroups, %u files", r.processes, r.mounts,
-                  r.loops, r.cgroups, r.files);
+    ck_assert_msg(!r.processes && !r.mounts && !r.loops && !r.cgroups && !r.files && !r.acls,
+                  "left behind: %u processes, %u mounts, %u loop devices, %u cgroups, %u files, %u ACLs", r.processes,
+                  r.mounts, r.loops, r.cgroups, r.files, r.acls);
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)

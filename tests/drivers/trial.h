@@ -39,9 +39,9 @@ void trial_sweep(uint32_t first);
 /* Makes an ext4 image of so many MiB. */
 void trial_image(const char *path, unsigned mib);
 void trial_file(const char *path, const char *text);
-/* The guest's processes, mounts, loop devices, cgroups, and files in run_dir that the driver made there: all 0 when
- * nothing is left. */
-struct trial_rest { unsigned processes, mounts, loops, cgroups, files; };
+/* The guest's processes, mounts, loop devices, cgroups, files in run_dir that the driver made there, and ACLs that let its
+ * user in somewhere: all 0 when nothing is left. */
+struct trial_rest { unsigned processes, mounts, loops, cgroups, files, acls; };
 struct trial_rest trial_audit(const struct trial *t);
 void trial_gone(struct trial *t);        /* asserts that */
 
