@@ -3,6 +3,7 @@
  * Everything of a guest hangs on this process: mounts are in its mount namespace, and what it starts is init of a pid
  * namespace and dies with it (PDEATHSIG). So SIGKILL of either leaves no process, mount or loop device. SIGTERM asks the
  * guest to power off; a second one, or SIGQUIT, kills it. It takes no memory after its start. */
+#include "keeper_console.h"
 #include "keeper_core.h"
 
 #include <errno.h>
@@ -432,6 +433,8 @@ int main(int argc, char **argv)
     static const struct keeper_ops *const ops[KEEPER_KIND_COUNT] = {
         [KEEPS_NSPAWN] = &keeper_nspawn, [KEEPS_VMM] = &keeper_vmm, [KEEPS_SHARES] = &keeper_shares};
 
+    if (argc == 2 && !strcmp(argv[1], keeper_kinds[KEEPS_CONSOLE]))
+        return console_keep();
     for (int i = 0; i < KEEPER_KIND_COUNT; i++)
         if (argc == 2 && !strcmp(argv[1], keeper_kinds[i])) {
             keeper.state.by = (enum keeper_kind)i;

@@ -38,7 +38,8 @@ enum keeper_fd {
     KEEPER_FD_FILES,  /* one per file, then one per mount; disks are locked by flock, as long as the keeper lives */
 };
 
-#define KEEPER_KINDS(X) X(NSPAWN, "nspawn", "state") X(VMM, "cloud-hypervisor", "state") X(SHARES, "shares", "shares")
+#define KEEPER_KINDS(X) X(NSPAWN, "nspawn", "state") X(VMM, "cloud-hypervisor", "state") X(SHARES, "shares", "shares") \
+    X(CONSOLE, "console", NULL)
 #define X(id, name, file) KEEPS_##id,
 enum keeper_kind { KEEPER_KINDS(X) KEEPER_KIND_COUNT }; /* file: of its state, in run_dir */
 #undef X
@@ -56,7 +57,7 @@ extern const char *const keeper_kinds[KEEPER_KIND_COUNT], *const keeper_files[KE
 #define KEEPER_SERVER KEEPER_DIR "/server" /* root of each virtiofsd */
 
 enum { KEEPER_MOUNTS_MAX = 64, KEEPER_FILES_MAX = KEEPER_MOUNTS_MAX + 16, KEEPER_ARGS_MAX = 96, KEEPER_CGROUPS_MAX = 16,
-       KEEPER_IDS = 65536 };
+       KEEPER_IDS = 65536, KEEPER_FDS_MAX = KEEPER_FD_MOUNTS + KEEPER_FILES_MAX + KEEPER_MOUNTS_MAX };
 /* vmsd's word that a microVM's agent answers: only vmsd can tell, and the state file is the keeper's. */
 #define KEEPER_SIG_BOOTED SIGUSR1
 #define KEEPER_API "api" /* in run_dir: the socket of the VMM's API */

@@ -1,0 +1,157 @@
+/* The serial line of a domain. QEMU connects to a socket on which a process of ours listens, which writes the log as for
+ * all other guests: bounded, under the same names, and going on when vmsd or libvirtd die. */
+#include "keeper_console.h"
+#include "keeper_log.h"
+#include "libvirt.h"
+#include "kept.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+/* Between the end of a VMM and the last byte in the log, which may wait for its rate; and what is read of its end. */
+enum { DRAIN_MS = 2000, TAIL_BYTES = 8 << 10 };
+
+static int listen_on(const char *path, uid_t uid, struct vm_err *e)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    OWN(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if ((size_t)snprintf(a.sun_path, sizeof a.sun_path, "%s", path) >= sizeof a.sun_path)
+        return vm_fail(e, VM_E_INVALID, "%s is too long for a socket", path);
+    unlink(path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 1) < 0 || chmod(path, 0600) < 0 ||
+        lchown(path, uid, uid) < 0)
+        return vm_fail_sys(e, "listen on %s", path);
+    return take_fd(&fd);
+}
+
+/* Where this boot will begin in the log. */
+static void mark_begin(int log_dir, struct virt_note *n)
+{
+    struct stat st;
+
+    if (fstatat(log_dir, "console.log", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        n->console_from = st.st_size;
+        n->console_inode = st.st_ino;
+    }
+}
+
+int virt_console_start(const struct drv_guest *g, struct virt_note *n, int *tell, struct vm_err *e)
+{
+    OWN(str) char *path = text_format("%s/" VIRT_CONSOLE_SOCKET, g->run_dir);
+    OWN(kept_plan) struct kept_plan plan = {.fds = calloc(CONSOLE_FDS, sizeof *plan.fds)};
+    OWN(fd) int end = -1;
+    OWN(fd) int go = -1;
+    int pair[2], fd;
+    pid_t pid;
+
+    if (!path || !plan.fds)
+        return vm_no_memory(e);
+    if ((fd = listen_on(path, g->uid_base, e)) < 0)
+        return -1;
+    plan.fds[plan.n++] = fd;
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return vm_fail_sys(e, "pipe");
+    plan.fds[plan.n++] = pair[0];
+    end = pair[1];
+    if ((fd = path_open_host(g->log_dir, O_RDONLY | O_DIRECTORY, e)) < 0)
+        return -1;
+    plan.fds[plan.n++] = fd;
+    mark_begin(fd, n);
+    if (keeper_spawn(&plan, KEEPS_CONSOLE, -1, &pid, &go, e) < 0 || proc_id_of(pid, &n->console, e) < 0)
+        return -1;
+    if (write(go, "", 1) != 1)
+        return vm_fail_sys(e, "start vms-keeper");
+    *tell = take_fd(&end);
+    return 0;
+}
+
+void virt_console_end(const char *run_dir, const struct virt_note *n)
+{
+    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, NULL);
+    OWN(fd) int keeper = n->console.pid ? proc_id_open(&n->console, NULL) : -1;
+
+    if (keeper >= 0 && !pidfd_wait(keeper, deadline_in(DRAIN_MS)))
+        pidfd_send_signal(keeper, SIGKILL, NULL, 0);
+    if (dir >= 0)
+        path_remove(dir, VIRT_CONSOLE_SOCKET, NULL);
+}
+
+/* What this boot wrote at last; yours, or NULL. */
+static char *tail_read(const char *log_dir, const struct virt_note *n)
+{
+    OWN(fd) int dir = path_open_host(log_dir, O_RDONLY | O_DIRECTORY, NULL);
+    OWN(fd) int fd = dir < 0 ? -1 : path_open(dir, "console.log", PATH_BENEATH, O_RDONLY | O_NOFOLLOW, 0, NULL);
+    OWN(str) char *s = malloc(TAIL_BYTES + 1);
+    struct stat st;
+    off_t from;
+    ssize_t got;
+
+    if (fd < 0 || !s || fstat(fd, &st) < 0)
+        return NULL;
+    from = st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0;
+    if (st.st_ino == n->console_inode && from < n->console_from)
+        from = n->console_from;
+    if ((got = pread(fd, s, TAIL_BYTES, from)) < 0)
+        return NULL;
+    for (ssize_t i = 0; i < got; i++)
+        if (!s[i])
+            s[i] = '?';
+    s[got] = '\0';
+    return TAKE(s);
+}
+
+/* The line that at points into, printable, without the kernel's time stamp. */
+static void line_copy(const char *text, const char *at, char *out, size_t size)
+{
+    OWN(text) struct text clean = {0};
+    size_t n;
+
+    while (at > text && at[-1] != '\n')
+        at--;
+    n = strcspn(at, "\r\n");
+    if (*at == '[' && memchr(at, ']', n))
+        for (const char *end = memchr(at, ']', n); at <= end; at++)
+            n--;
+    while (n && *at == ' ')
+        at++, n--;
+    text_add_visible(&clean, at, n, NULL);
+    snprintf(out, size, "%.*s", (int)size - 1, clean.s ? clean.s : "");
+}
+
+static const char *last_line(const char *text)
+{
+    const char *end = text + strlen(text);
+
+    while (end > text && (end[-1] == '\n' || end[-1] == '\r' || end[-1] == ' '))
+        end--;
+    return end > text ? end - 1 : NULL;
+}
+
+void virt_console_tell(const struct virt_note *n, struct drv_exit *out)
+{
+    /* In order: a panic that reboots says so too, after it. */
+    static const struct { const char *says; enum drv_exit_kind kind; } words[] = {
+        {"Kernel panic - not syncing", EXIT_PANIC},
+        {"reboot: Restarting system", EXIT_REBOOT},
+        {"reboot: Power down", EXIT_POWEROFF},
+        {"reboot: System halted", EXIT_POWEROFF},
+    };
+    OWN(str) char *tail = n->log_dir ? tail_read(n->log_dir, n) : NULL;
+    const char *at = NULL;
+
+    *out = (struct drv_exit){.kind = EXIT_UNKNOWN};
+    for (size_t i = 0; tail && i < ARRAY_LEN(words) && !at; i++)
+        if ((at = strstr(tail, words[i].says)))
+            out->kind = words[i].kind;
+    if (tail && (at || (at = last_line(tail))))
+        line_copy(tail, at, out->text, sizeof out->text);
+}

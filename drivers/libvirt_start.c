@@ -1,0 +1,302 @@
+/* From a guest's description to a QEMU that runs, and what is to be taken back of that. */
+#include "acl.h"
+#include "libvirt.h"
+#include "kept.h"
+#include "shares.h"
+#include "vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+/* Libvirt's run directory of QEMU: <name>.pid is written before a domain's creation is over. */
+#define QEMU_RUN "/run/libvirt/qemu"
+
+enum { ASK_MS = 2000, CLEAR_MS = 5000, TERM_MS = 3000, KILL_MS = 10000, CMDLINE_MAX = 256 << 10 };
+
+/* ---- QEMU, as the kernel knows it ---- */
+
+static bool holds(const char *bytes, size_t n, const char *word)
+{
+    return memmem(bytes, n, word, strlen(word)) != NULL;
+}
+
+/* A pid file alone proves nothing: the process says itself which domain it is, and whose console it writes to. */
+static bool is_qemu_of(pid_t pid, uint32_t id, const char *run_dir)
+{
+    char path[40], name[VIRT_NAME], guest[48];
+    OWN(str) char *console = text_format("path=%s/" VIRT_CONSOLE_SOCKET, run_dir);
+    OWN(str) char *line = NULL;
+    OWN(fd) int fd = -1;
+    size_t n;
+
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+    virt_name(id, name);
+    snprintf(guest, sizeof guest, "guest=%s,", name);
+    return console && (fd = path_open_host(path, O_RDONLY, NULL)) >= 0 &&
+           path_read_fd(fd, path, CMDLINE_MAX, &line, &n, NULL) == 0 && holds(line, n, guest) && holds(line, n, console);
+}
+
+int virt_qemu_find(uint32_t id, const char *run_dir, struct proc_id *out, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(QEMU_RUN, O_RDONLY | O_DIRECTORY, NULL);
+    OWN(str) char *text = NULL;
+    char name[VIRT_NAME], file[VIRT_NAME + 8];
+    struct proc_id p;
+    long pid;
+
+    virt_name(id, name);
+    snprintf(file, sizeof file, "%s.pid", name);
+    if (dir < 0 || path_read(dir, file, 32, &text, NULL, NULL) < 0 || (pid = strtol(text, NULL, 10)) <= 1 ||
+        proc_id_of((pid_t)pid, &p, NULL) < 0 || !is_qemu_of((pid_t)pid, id, run_dir))
+        return vm_fail(e, VM_E_ABSENT, "no QEMU runs for %s", run_dir);
+    *out = p;
+    return 0;
+}
+
+int virt_qemu_kill(const struct proc_id *qemu, struct vm_err *e)
+{
+    static const struct { int sig, ms; } ways[] = {{SIGTERM, TERM_MS}, {SIGKILL, KILL_MS}};
+    struct vm_err why;
+    OWN(fd) int fd = proc_id_open(qemu, &why);
+
+    if (fd < 0) {
+        if (why.code == VM_E_ABSENT)
+            return 0;
+        if (e)
+            *e = why;
+        return -1;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        pidfd_send_signal(fd, ways[i].sig, NULL, 0);
+        if (pidfd_wait(fd, deadline_in(ways[i].ms)))
+            return 0;
+    }
+    return vm_fail(e, VM_E_BACKEND, "QEMU (process %d) does not end, though killed: it hangs in the kernel", (int)qemu->pid);
+}
+
+/* ---- the domain, as libvirtd knows it ---- */
+
+/* Makes sure that there is none of that name. One of ours was left by a start that was cut off, or its QEMU has ended a
+ * moment before libvirtd noticed. arg: its description. */
+static int domain_clear(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
+{
+    struct deadline d = deadline_in(CLEAR_MS);
+
+    for (;;) {
+        virDomainPtr dom = v->virDomainLookupByName(c, call->name);
+        OWN(str) char *whose = NULL;
+
+        if (!dom)
+            return v->virGetLastError() && v->virGetLastError()->code == VIR_ERR_NO_DOMAIN
+                       ? 0
+                       : virt_fail(v, e, "look for domain %s", call->name);
+        whose = v->virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_DESCRIPTION, NULL, 0);
+        if (whose && !strcmp(whose, call->arg))
+            v->virDomainDestroy(dom);
+        v->virDomainFree(dom);
+        if (!whose || strcmp(whose, call->arg))
+            return vm_fail(e, VM_E_CONFLICT, "libvirt has a domain %s already, which is not of this vmsd; see virsh dumpxml %s",
+                           call->name, call->name);
+        if (!deadline_left(d))
+            return vm_fail(e, VM_E_BACKEND, "libvirtd does not let go of domain %s", call->name);
+        sleep_ms(20);
+    }
+}
+
+static int domain_create(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
+{
+    virDomainPtr dom;
+
+    if (domain_clear(v, c, call, e) < 0)
+        return -1;
+    if (!(dom = v->virDomainCreateXML(c, call->text, 0)))
+        return virt_fail(v, e, "domain %s", call->name);
+    v->virDomainFree(dom);
+    return 0;
+}
+
+static void domain_undo(const struct virt *v, virConnectPtr c, struct virt_call *call)
+{
+    virDomainPtr dom = v->virDomainLookupByName(c, call->name);
+
+    if (dom) {
+        v->virDomainDestroy(dom);
+        v->virDomainFree(dom);
+    }
+}
+
+static int create(const struct drv_guest *g, char *take_xml, struct deadline d, struct vm_err *e)
+{
+    OWN(virt_call) struct virt_call *call = virt_call_new(g->id, domain_create);
+
+    if (!call) {
+        free(take_xml);
+        return vm_no_memory(e);
+    }
+    call->undo = domain_undo;
+    call->text = take_xml;
+    call->drop = free;
+    if (!(call->arg = virt_description(g->run_dir)))
+        return vm_no_memory(e);
+    return virt_ask(call, d, e);
+}
+
+void virt_domain_forget(uint32_t id, const char *run_dir)
+{
+    OWN(virt_call) struct virt_call *call = virt_call_new(id, domain_clear);
+
+    if (!call || !(call->arg = virt_description(run_dir)))
+        return;
+    call->drop = free;
+    virt_ask(call, deadline_in(ASK_MS), NULL);
+}
+
+/* ---- taps ---- */
+
+/* QEMU's tap is opened anew, by name, and by one program at a time. So it is made to stay, and our fd leads elsewhere. */
+static int tap_hand_over(const struct drv_tap *tap, struct vm_err *e)
+{
+    OWN(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null < 0 || ioctl(tap->fd, TUNSETPERSIST, 1) < 0 || dup3(null, tap->fd, O_CLOEXEC) < 0)
+        return vm_fail_sys(e, "hand over tap %s", tap->ifname);
+    return 0;
+}
+
+/* After a failed start: as if it had vanished with its fd. */
+static void tap_drop(const struct drv_tap *tap)
+{
+    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    OWN(fd) int fd = if_nametoindex(tap->ifname) ? open("/dev/net/tun", O_RDWR | O_CLOEXEC) : -1;
+
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", tap->ifname);
+    if (fd >= 0 && ioctl(fd, TUNSETIFF, &r) == 0)
+        ioctl(fd, TUNSETPERSIST, 0);
+}
+
+/* ---- the whole ---- */
+
+/* What QEMU opens by name. */
+static int find_closed(const struct drv_guest *g, const struct vm_disks *d, struct strv *out, struct vm_err *e)
+{
+    const char *const paths[] = {g->run_dir, g->kernel, g->initramfs};
+
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+        if (paths[i] && acl_closed(paths[i], g->uid_base, out, e) < 0)
+            return -1;
+    for (size_t i = 0; i < d->n; i++)
+        if (acl_closed(d->v[i].path, g->uid_base, out, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* The note is written before what it tells of is done. */
+static int open_to_qemu(const struct drv_guest *g, struct virt_note *n, struct vm_err *e)
+{
+    OWN(vm_disks) struct vm_disks disks = {0};
+
+    if (vm_disks_of(g, &disks, e) < 0 || vm_disks_own(g, &disks, e) < 0 || find_closed(g, &disks, &n->opened, e) < 0 ||
+        virt_note_write(g->run_dir, n, e) < 0)
+        return -1;
+    for (size_t i = 0; i < n->opened.n; i++)
+        if (acl_open(n->opened.v[i], g->uid_base, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* Here libvirtd and QEMU begin; *d is what the caller gave. */
+static int launch(const struct drv_guest *g, struct virt_note *n, struct shares *s, struct deadline d, struct vm_err *e)
+{
+    OWN(str) char *console = text_format("%s/" VIRT_CONSOLE_SOCKET, g->run_dir);
+    struct virt_machine m = {.gid = g->uid_base, .console = console};
+    struct virt_kvm kvm;
+    char *xml;
+
+    virt_kvm_look(&kvm);
+    m.kvm = kvm.usable;
+    if (kvm.usable && kvm.group)
+        m.gid = kvm.gid;
+    if (!console)
+        return vm_no_memory(e);
+    if (virt_xml(g, &m, &xml, e) < 0)
+        return -1;
+    virt_end_forget(g->id);
+    for (size_t i = 0; i < g->n_taps; i++)
+        if (tap_hand_over(&g->taps[i], e) < 0) {
+            free(xml);
+            return -1;
+        }
+    if (create(g, xml, d, e) < 0)
+        return -1;
+    if (virt_qemu_find(g->id, g->run_dir, &n->qemu, e) < 0)
+        return vm_fail(e, VM_E_BACKEND, "QEMU ended as soon as it ran; see /var/log/libvirt/qemu/vmsd-%u.log", g->id);
+    if (virt_note_write(g->run_dir, n, e) < 0)
+        return -1;
+    return shares_wanted(g) ? shares_give(s, &n->qemu, e) : 0;
+}
+
+static int bring_up(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct vm_err *e)
+{
+    OWN(shares) struct shares s = SHARES_NONE;
+    OWN(fd) int tell = -1;
+
+    if (open_to_qemu(g, n, e) < 0 || virt_console_start(g, n, &tell, e) < 0 || virt_note_write(g->run_dir, n, e) < 0)
+        return -1;
+    if (shares_wanted(g) && shares_start(g, d, &s, e) < 0)
+        return -1;
+    return launch(g, n, &s, d, e);
+}
+
+int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char *why, size_t size, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, NULL);
+    int rc = shares_reap(id, run_dir, why, size, e);
+
+    if (n) {
+        virt_console_end(run_dir, n);
+        for (size_t i = 0; i < n->opened.n; i++)
+            if (acl_close(n->opened.v[i], n->uid, rc < 0 ? NULL : e) < 0)
+                rc = -1;
+    }
+    if (dir >= 0)
+        path_remove(dir, VIRT_AGENT_SOCKET, NULL);
+    if (rc == 0)
+        virt_note_remove(run_dir);
+    return rc;
+}
+
+static void start_undo(const struct drv_guest *g, struct virt_note *n)
+{
+    char why[200];
+
+    if (n->qemu.pid || virt_qemu_find(g->id, g->run_dir, &n->qemu, NULL) == 0)
+        virt_qemu_kill(&n->qemu, NULL);
+    virt_domain_forget(g->id, g->run_dir);
+    for (size_t i = 0; i < g->n_taps; i++)
+        tap_drop(&g->taps[i]);
+    virt_tidy(g->id, g->run_dir, n, why, sizeof why, NULL);
+}
+
+int virt_start(const struct drv_guest *g, struct deadline d, struct drv_proc *out, struct vm_err *e)
+{
+    OWN(virt_note) struct virt_note n = {.uid = g->uid_base, .log_dir = strdup(g->log_dir)};
+
+    if (!n.log_dir)
+        return vm_no_memory(e);
+    if (!deadline_left(d))
+        return vm_fail(e, VM_E_TIMEOUT, "start '%s': no time is left for it", g->spec->name);
+    if (bring_up(g, &n, d, e) < 0) {
+        start_undo(g, &n);
+        return vm_context(e, "start '%s'", g->spec->name);
+    }
+    *out = (struct drv_proc){.keeper = n.qemu, .leader = n.qemu.pid, .phase = DRV_STARTED};
+    return 0;
+}
