@@ -104,7 +104,7 @@ int plan_tree_open(const struct drv_guest *g, const struct drv_mount *m, struct 
     return take_fd(&fd);
 }
 
-void plan_add(struct text *t, const char *fmt, ...)
+void plan_add(struct plan_draft *d, const char *fmt, ...)
 {
     char word[PATH_MAX + 32];
     va_list ap;
@@ -114,12 +114,56 @@ void plan_add(struct text *t, const char *fmt, ...)
     n = vsnprintf(word, sizeof word, fmt, ap);
     va_end(ap);
     if (n < 0 || (size_t)n >= sizeof word)
-        t->failed = true; /* longer than any path: target_check and args were before */
+        d->text.failed = true; /* longer than any path */
     else
-        text_add_bytes(t, word, (size_t)n + 1);
+        text_add_bytes(&d->text, word, (size_t)n + 1);
 }
 
-int plan_seal(const struct text *t, struct vm_err *e)
+static int guest_check(const struct drv_guest *g, struct vm_err *e)
+{
+    if (g->n_mounts > KEEPER_MOUNTS_MAX)
+        return vm_fail(e, VM_E_INVALID, "%zu volumes and binds are too many, at most %d", g->n_mounts,
+                       KEEPER_MOUNTS_MAX);
+    if (g->uid_base < KEEPER_IDS)
+        return vm_fail(e, VM_E_INVALID, "host ids from %u on are not a guest's", g->uid_base);
+    return 0;
+}
+
+void plan_draft_done(struct plan_draft d)
+{
+    text_done(d.text);
+    kept_plan_done(d.plan);
+}
+
+int plan_take_fd(struct plan_draft *d, int fd)
+{
+    if (fd < 0 || d->plan.n == KEEPER_FDS_MAX) /* the latter never: guest_check was before */
+        return -1;
+    d->plan.fds[d->plan.n++] = fd;
+    return 0;
+}
+
+int plan_begin(struct plan_draft *d, const struct drv_guest *g, const struct cgroup *c, struct vm_err *e)
+{
+    int dir = O_RDONLY | O_DIRECTORY;
+
+    if (guest_check(g, e) < 0)
+        return -1;
+    if (!(d->plan.fds = calloc(KEEPER_FDS_MAX, sizeof *d->plan.fds)))
+        return vm_no_memory(e);
+    d->plan.fds[d->plan.n++] = -1; /* KEEPER_FD_PLAN, by plan_end */
+    if (plan_take_fd(d, path_open_host(g->run_dir, dir, e)) < 0 || plan_take_fd(d, path_open_host(g->log_dir, dir, e)) < 0)
+        return -1;
+    plan_add(d, "uid_base=%u", g->uid_base);
+    if (*c->guest)
+        plan_add(d, "into=%s", c->guest);
+    for (int i = 0; i < V1_COUNT; i++)
+        if (*c->v1[i])
+            plan_add(d, "cgroup=%s", c->v1[i]);
+    return 0;
+}
+
+static int text_seal(const struct text *t, struct vm_err *e)
 {
     OWN(fd) int fd = memfd_create("vmsd-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -132,22 +176,37 @@ int plan_seal(const struct text *t, struct vm_err *e)
     return take_fd(&fd);
 }
 
-void plan_add_guest(struct text *t, const struct drv_guest *g, const struct cgroup *c)
+int plan_end(struct plan_draft *d, struct kept_plan *out, struct vm_err *e)
 {
-    plan_add(t, "uid_base=%u", g->uid_base);
-    if (*c->guest)
-        plan_add(t, "into=%s", c->guest);
-    for (int i = 0; i < V1_COUNT; i++)
-        if (*c->v1[i])
-            plan_add(t, "cgroup=%s", c->v1[i]);
+    if (d->text.failed)
+        return vm_no_memory(e);
+    if ((d->plan.fds[0] = text_seal(&d->text, e)) < 0)
+        return -1;
+    *out = d->plan;
+    d->plan = (struct kept_plan){0};
+    return 0;
 }
 
-int plan_guest_check(const struct drv_guest *g, struct vm_err *e)
+int plan_file(struct plan_draft *d, const char *flags, const char *path, int fd)
 {
-    if (g->n_mounts > KEEPER_MOUNTS_MAX)
-        return vm_fail(e, VM_E_INVALID, "%zu volumes and binds are too many, at most %d", g->n_mounts,
-                       KEEPER_MOUNTS_MAX);
-    if (g->uid_base < KEEPER_IDS)
-        return vm_fail(e, VM_E_INVALID, "host ids from %u on are not a guest's", g->uid_base);
+    if (plan_take_fd(d, fd) < 0)
+        return -1;
+    plan_add(d, "file=%s,%s", flags, path);
+    return 0;
+}
+
+int plan_program(struct plan_draft *d, const char *flags, const char *path, const char *program, struct vm_err *e)
+{
+    return plan_file(d, flags, path, path_open_host(program, O_PATH, e));
+}
+
+/* Where dynamic linkers look without being told. Nothing in there is secret, and all of it read-only. */
+int plan_libraries(struct plan_draft *d, const char *flags, struct vm_err *e)
+{
+    static const char *const dirs[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store"};
+
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
+        if (access(dirs[i], F_OK) == 0 && plan_program(d, flags, dirs[i], dirs[i], e) < 0)
+            return -1;
     return 0;
 }

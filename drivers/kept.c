@@ -16,7 +16,7 @@
 char keeper_program[256];
 
 /* Above all fds that the keeper gets. */
-enum { FD_ASIDE = KEEPER_FD_MOUNTS + KEEPER_FILES_MAX + KEEPER_MOUNTS_MAX };
+enum { FD_ASIDE = KEEPER_FDS_MAX };
 /* From a keeper's last word to its exit: time for the kernel to take down its mounts. */
 enum { KEEPER_LEAVE_MS = 5000 };
 

@@ -92,7 +92,7 @@ static void files_remove(const struct kept *k)
     if (k->kind == KEEPS_VMM)
         path_remove(dir, KEEPER_API, NULL);
     for (int i = 0; k->kind == KEEPS_SHARES && i < KEEPER_MOUNTS_MAX; i++) {
-        snprintf(scratch, sizeof scratch, "share%d", i);
+        snprintf(scratch, sizeof scratch, "share%d.sock", i);
         path_remove(dir, scratch, NULL);
     }
 }
