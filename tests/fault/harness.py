@@ -29,6 +29,10 @@ class Wrong(Exception):
     """What the audit found."""
 
 
+class Skip(Exception):
+    """What this machine has not."""
+
+
 def read(path, otherwise=""):
     try:
         with open(path, errors="replace") as f:
@@ -80,6 +84,13 @@ def exe(pid):
         return os.readlink(f"/proc/{pid}/exe")
     except OSError:
         return ""
+
+
+def of_microvm(p):
+    """A part of a microVM, or of the libvirtd that runs them."""
+    if p.comm == "vms-keeper":
+        return read(f"/proc/{p.pid}/cmdline").split("\0")[1:2] != ["nspawn"]
+    return p.comm in ("libvirtd", "virtlogd", "virtiofsd") or p.comm.startswith("qemu-system")
 
 
 # ---- the API ----
@@ -148,7 +159,7 @@ class Host:
         self.rng = random.Random(seed)
         self.state, self.run_dir = f"{work}/state", f"{work}/run"
         self.socket, self.log = f"{self.run_dir}/vmsd.sock", f"{work}/log"
-        self.vmsd = None
+        self.vmsd, self.rig = None, False
         for d in (self.state, self.run_dir, f"{work}/bind", f"{work}/recipes"):
             os.makedirs(d, mode=0o755, exist_ok=True)
         self.write("secret", CANARY)
@@ -160,6 +171,13 @@ class Host:
         run("mount", "--bind", os.environ["FAULT_IMAGES"], f"{self.state}/images")
         self.mounts = self.mount_list()
         self.loops_before = set(self.loops())
+
+    def libvirt(self, word="up"):
+        """A libvirtd for this test's namespaces."""
+        rig = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../libvirt-rig")
+        run("env", "LIBVIRT_RIG_HERE=1", rig, word)
+        self.rig = True
+        self.mounts = self.mount_list()
 
     def write(self, name, text):
         with open(f"{self.dir}/{name}", "w") as f:
@@ -334,7 +352,7 @@ class Host:
         wrong = []
         text = "\n---\n".join(t for n, t in files.items() if n.endswith(".yaml"))
         docs = [dict(re.findall(r"^(\w+): *(.*)$", d, re.M)) for d in text.split("---")]
-        want = {d["name"] for d in docs if d.get("kind") == "container"}
+        want = {d["name"] for d in docs if d.get("kind") in ("container", "microvm")}
         nets = {d["name"] for d in docs if d.get("kind") == "network"}
         got = self.guests()
         if set(got) != want:
@@ -358,7 +376,10 @@ class Host:
                 wrong.append(f"I7: {name}: {bad}")
         up = {rows[n][0]: (n, rows[n][1]) for n in want - down if n in rows}
         ids = {r[0] for r in rows.values()}
-        wrong += self.wrong_insides(up) + self.wrong_processes(up) + self.wrong_kernel(up, nets) + self.wrong_files(ids, set(up), volumes)
+        boxes = {i: x for i, x in up.items() if x[1]["kind"] == "container"}
+        vms = {i: x for i, x in up.items() if i not in boxes}
+        wrong += self.wrong_insides(boxes) + self.wrong_microvms(vms) + self.wrong_processes(boxes)
+        wrong += self.wrong_kernel(up, boxes, nets) + self.wrong_files(ids, set(up), volumes)
         wrong += self.wrong_store() + self.wrong_secrets()
         return wrong
 
@@ -377,6 +398,29 @@ class Host:
                 wrong.append(f"I1: {name} was started with other privileges than its spec says")
         return wrong
 
+    def wrong_microvms(self, vms):
+        """One QEMU for each, with the disks of its spec; what else belongs to it ends with it."""
+        wrong, mine = [], {}
+        for p in procs().values():
+            if p.comm.startswith("qemu-system") and p.state != "Z":
+                mine[p.pid] = {os.path.realpath(f) for f in glob.glob(f"/proc/{p.pid}/fd/*")}
+        if len(mine) != len(vms):
+            wrong.append(f"I2: {len(mine)} x QEMU, should be {len(vms)}")
+        for gid, (name, spec) in vms.items():
+            want = {f"{self.state}/guests/{gid}/root.img"}
+            want |= {f"{self.state}/volumes/{v['name']}/disk.img" for v in spec.get("volumes", []) if v.get("type") != "directory"}
+            have = [files for files in mine.values() if want <= files]
+            if len(have) != 1:
+                wrong.append(f"I2: {len(have)} x QEMU have the disks of {name}, should be 1")
+        parts = [p for p in procs().values() if of_microvm(p) and p.comm in ("vms-keeper", "virtiofsd")]
+        if parts and not vms:
+            wrong.append(f"I4: parts of microVMs, but there is none: {parts}")
+        if self.rig:
+            domains = run("virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name").split()
+            if len(domains) != len(vms):
+                wrong.append(f"I4: domains are {domains}, should be {len(vms)}")
+        return wrong
+
     def wrong_processes(self, up):
         wrong, all_procs = [], procs()
         keepers = {}
@@ -393,8 +437,9 @@ class Host:
                 if who == "keeper":
                     keepers[pid] = gid
         mine = {p.pid for p in all_procs.values() if p.state != "Z"}
+        of_microvms = {p for p in mine if of_microvm(all_procs[p])}
         for comm, n in (("vms-keeper", len(up)), ("systemd-nspawn", len(up))):
-            have = [p.pid for p in all_procs.values() if p.comm == comm and p.pid in mine and
+            have = [p.pid for p in all_procs.values() if p.comm == comm and p.pid in mine - of_microvms and
                     (comm == "vms-keeper" or p.ppid in keepers)]
             if len(have) != n:
                 wrong.append(f"I2: {len(have)} x {comm}, should be {n}")
@@ -403,13 +448,13 @@ class Host:
             wrong.append(f"I2: {len(agents)} agents for {len(up)} guests")
         me = os.getpid()
         for p in all_procs.values():
-            if p.ppid == 1 and p.pid != me and p.pid not in keepers and p.state != "Z":
+            if p.ppid == 1 and p.pid != me and p.pid not in keepers and p.pid not in of_microvms and p.state != "Z":
                 wrong.append(f"I4: process {p.pid} ({p.comm}) belongs to nobody")
             if self.vmsd and p.ppid == self.vmsd.pid and p.state == "Z":
                 wrong.append(f"I4: vmsd does not reap {p.pid} ({p.comm})")
         return wrong
 
-    def wrong_kernel(self, up, nets):
+    def wrong_kernel(self, up, boxes, nets):
         wrong = []
         specs = {n: json.loads(s) for n, s in self.sql("SELECT name, spec FROM network")}
         if set(specs) != nets:
@@ -429,13 +474,13 @@ class Host:
             extra = collections.Counter(self.mount_list()) - collections.Counter(self.mounts)
             wrong.append(f"I4: mounts on the host: {dict(extra)}")
         loops = []
-        for gid, (_, spec) in up.items():
+        for gid, (_, spec) in boxes.items():
             loops.append(f"guests/{gid}/root.img")
             loops += [f"volumes/{v['name']}/disk.img" for v in spec.get("volumes", [])
                       if v.get("type") != "directory"]
         if self.loops() != sorted(loops):
             wrong.append(f"I4: loop devices on {self.loops()}, should be on {sorted(loops)}")
-        if self.cgroups() != set(up):
+        if not set(boxes) <= self.cgroups() <= set(up):
             wrong.append(f"I4: groups of {sorted(self.cgroups())}, should be of {sorted(up)}")
         return wrong
 
