@@ -1,3 +1,4 @@
+#include "libvirt.h"
 #include "nspawn.h"
 
 #include <errno.h>
@@ -11,7 +12,8 @@
 
 enum { AGENT_BYTES_MAX = 32 << 20, INOTIFY_INSTANCES = 65536 };
 
-static const struct vm_driver *const table[] = {&nspawn_driver, NULL};
+/* In the order in which `hypervisor: auto` takes them. */
+static const struct vm_driver *const table[] = {&nspawn_driver, &libvirt_driver, NULL};
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
