@@ -1,11 +1,13 @@
 #include "api.h"
 #include "apply.h"
 
+#include "boot.h"
 #include "bundles.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <vmsd/log.h>
 #include <vmsd/path.h>
 
@@ -40,6 +42,7 @@ static void applying_free(struct applying *a)
     strv_done(a->gone_networks);
     strv_done(a->orphans);
     strv_done(a->bundles);
+    strv_done(a->asked);
     free(a->base);
     free(a->tar);
     free(a);
@@ -56,10 +59,56 @@ static bool recipe_known(const struct options *o, const char *name)
     return false;
 }
 
-/* What only the host can tell: recipes, secrets. */
+/* What is to be known before a microVM is run here, once for each hypervisor that is asked for. */
+static void look_at_hypervisor(struct applying *a, struct spec_look *at, const struct guest_spec *g)
+{
+    const struct vm_driver *d;
+    struct drv_report r = {0};
+    struct vm_err why = {0};
+
+    if (strv_has(&a->asked, g->hypervisor))
+        return;
+    strv_add(&a->asked, g->hypervisor);
+    if (!(d = driver_for(g, &why))) {
+        spec_warn(at, "kind", "%s", why.text);
+        return;
+    }
+    d->probe(&r);
+    if (r.usable && *r.warning)
+        spec_warn(at, "kind", "%s: %s", d->name, r.warning);
+}
+
+static void look_at_file(struct spec_look *at, enum boot_file what, const char *field, const char *path)
+{
+    struct vm_err why = {0};
+
+    if (path && boot_file_check(what, path, &why) < 0)
+        spec_complain(at, field, "%s", why.text);
+}
+
+static void look_at_microvm(struct applying *a, struct spec_look *at, const struct guest_spec *g)
+{
+    look_at_file(at, BOOT_KERNEL, "kernel", g->kernel);
+    look_at_file(at, BOOT_INITRAMFS, "initramfs", g->initramfs);
+    for (size_t i = 0; i < g->n_binds; i++) {
+        OWN(fd) int fd = path_open_host(g->binds[i].source, O_PATH, NULL);
+        char path[40];
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0 || S_ISDIR(st.st_mode))
+            continue; /* what is not there may come before the guest does */
+        snprintf(path, sizeof path, "binds[%zu].source", i);
+        spec_complain(at, path, "%s is no directory, and a microVM can be lent nothing else; use files, or a directory",
+                      g->binds[i].source);
+    }
+    if (a->verb != APPLY_VALIDATE)
+        look_at_hypervisor(a, at, g);
+}
+
+/* What only the host can tell: recipes, secrets, and what a microVM would run on. */
 static void look(struct spec_look *at, struct guest_spec *g, void *arg)
 {
-    const struct applying *a = arg;
+    struct applying *a = arg;
     const struct options *o = a->w->options;
     struct vm_err why = {0};
     char path[32];
@@ -68,6 +117,8 @@ static void look(struct spec_look *at, struct guest_spec *g, void *arg)
     if (g->image.kind == IMAGE_RECIPE && !recipe_known(o, g->image.name))
         spec_complain(at, "image", "there is no recipe '%s' in %s; name another, or add its directory there",
                       g->image.name, o->recipes.n ? o->recipes.v[0] : "any directory");
+    if (g->kind == KIND_MICROVM)
+        look_at_microvm(a, at, g);
     if (a->verb == APPLY_VALIDATE || secrets_digest(g, o->state_dir, &bad, &why) == 0)
         return;
     snprintf(path, sizeof path, "secrets[%zu]", bad);

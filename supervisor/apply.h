@@ -24,6 +24,7 @@ struct applying {
     struct strv networks, gone_networks; /* texts to store; names that nobody uses any more */
     struct strv orphans;
     struct strv bundles;          /* that guests use until the world has followed the commit */
+    struct strv asked;            /* hypervisors that this host was asked for, and what there is to say was said */
     int rc;
     struct vm_err err;
 };
@@ -37,6 +38,7 @@ struct planned {
     char *purge;                  /* volumes, a line each; or NULL */
     bool start;                   /* nothing changes, but it should run and does not */
     bool afresh;                  /* a secret changed: every script runs again */
+    bool new_root;                /* the one that is there is of no use */
     bool dormant;                 /* new, and not to be started before somebody asks */
 };
 

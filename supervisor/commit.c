@@ -40,7 +40,7 @@ static int commit_guest(struct store *s, const struct applying *a, struct planne
         return vm_fail(e, VM_E_CONFLICT, "more than %d guests on one host; remove some first", SLOTS_MAX);
     if (p->dormant && store_put_wish(s, p->id, false, e) < 0)
         return -1;
-    if (p->change->class == PLAN_REBUILD && store_put_rebuilding(s, p->id, true, e) < 0)
+    if ((p->change->class == PLAN_REBUILD || p->new_root) && store_put_rebuilding(s, p->id, true, e) < 0)
         return -1;
     if (p->afresh && store_put_scripts(s, p->id, 0, "", e) < 0)
         return -1;
@@ -149,7 +149,7 @@ static void adopt_guest(struct applying *a, struct planned *p, struct report *x)
         adopt_nics(g, p);
         if (p->dormant)
             g->up = false;
-        if (p->change->class == PLAN_REBUILD) {
+        if (p->change->class == PLAN_REBUILD || p->new_root) {
             g->rebuilding = true;
             g->provisioned_at = 0;
         }

@@ -26,6 +26,8 @@ struct job {
     bool restart;                  /* stop it first */
     bool patient;                  /* waits for dependencies without end (vmsd's own start), else a failed one blocks it */
     bool quiet;                    /* reattach only: nothing of the guest is changed unless it is not running */
+    bool stopped;                  /* the loop heard that it has taken its guest down */
+    bool halting, halted;          /* this time it only stops; it has, and waits until the guest may start again */
     bool wait_health, unhealthy;   /* unhealthy: all was done, but it did not become healthy */
     enum plan_class class;         /* for show */
     struct watcher *watcher;       /* or NULL */
@@ -63,13 +65,17 @@ struct job {
     char (*mount_paths)[IMAGE_PATH];
 };
 
-/* jobs.c: scheduling, loop thread */
+/* jobs.c: loop thread */
+const char *job_state_name(enum job_state s);
 struct job *job_new(struct guest *g, enum job_verb verb);
 void job_free(struct job *j);
 int job_copy(struct job *j, struct guest *g, struct vm_err *e); /* fills what the worker will see */
+void job_uncopy(struct job *j);
+json_t *job_json(const struct job *j);
+
+/* queue.c: which job runs when, loop thread */
 void job_submit(struct job *j);    /* taken; merges with one that already waits */
 void jobs_poke(struct world *w);   /* something changed that a waiting job may wait for */
-json_t *job_json(const struct job *j);
 void jobs_cancel_waiting(struct guest *g); /* a wish overtakes what has not begun */
 void jobs_cut(struct guest *g);            /* and what brings the guest up: that ends where it is, as a failure */
 

@@ -232,6 +232,26 @@ static void check_taken(const struct applying *a, const struct guest_spec *want,
     check_nics(a, want, c);
 }
 
+/* An apply that did not come to its end may have made its root anew, for what nobody wants any more: it is of no use then,
+ * whatever was completed before. */
+static int check_root(const struct guest *g, const struct guest_spec *want, struct planned *p, struct vm_err *e)
+{
+    struct plan_actual have = {.name = want->name, .applied = g->text};
+    OWN(plan_change) struct plan_change *c = NULL;
+
+    if (!g->image || (g->applied && !strcmp(g->applied, g->text)))
+        return 0;
+    if (plan_guest(&have, want, &c, e) < 0)
+        return -1;
+    p->new_root = c->class == PLAN_REBUILD;
+    if (!p->new_root || !g->applied || p->change->class == PLAN_REBUILD)
+        return 0;
+    p->change->class = PLAN_REBUILD;
+    p->change->downtime = p->change->destroys_data = true;
+    p->change->first_script = 0;
+    return 0;
+}
+
 static bool up_to_date(const struct guest *g, const char *text)
 {
     return g && g->applied && !strcmp(g->applied, text) && !strcmp(g->text, text) && !g->rebuilding && !g->removing &&
@@ -244,7 +264,8 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     struct guest *g = world_guest(a->w, want->name);
     struct plan_actual have = {.name = want->name,
                                .applied = g ? g->applied : NULL,
-                               .scripts_done = g ? g->scripts_done : 0};
+                               .scripts_done = g ? g->scripts_done : 0,
+                               .resizes = g && guest_is_up(g) && (g->driver->can & DRV_RESIZES)};
     bool moves = g && moved(a, g);
     struct planned *p;
 
@@ -260,7 +281,7 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     p = planned_new(a, want->name);
     p->dormant = !g && !want->autostart;
     guest_set_text(&p->text, a->texts[i]);
-    if (plan_guest(&have, want, &p->change, e) < 0)
+    if (plan_guest(&have, want, &p->change, e) < 0 || (g && check_root(g, want, p, e) < 0))
         return -1;
     if (g && g->removing && g->job && g->job->verb == JOB_REMOVE)
         guest_set_text(&p->change->error, "it is being removed; apply again when that is done");

@@ -53,6 +53,8 @@ static int end_it(struct job *j, struct deadline d, struct vm_err *e)
 static void set_down(struct guest *g, void *arg)
 {
     (void)arg;
+    if (g->job)
+        g->job->stopped = true;
     guest_unwatch_keeper(g);
     guest_feed(g, EV_DOWN, NULL);
 }

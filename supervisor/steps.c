@@ -157,6 +157,8 @@ static int converge(struct job *j, struct vm_err *e)
     }
     if (stop && job_step(j, "stop", step_stop, e) < 0)
         return -1;
+    if (j->halting)
+        return 0;
     if (j->running && load_was(j, e) < 0)
         return -1;
     if (bring_up(j, e) < 0 || job_step(j, "files", job_files, e) < 0 || job_install(j, e) < 0 || settle(j, e) < 0)
@@ -231,6 +233,8 @@ int job_story(struct job *j, struct vm_err *e)
     default:
         rc = converge(j, e);
     }
+    if (rc == 0 && j->halting)
+        return 0; /* it goes on later */
     if (rc < 0 && j->cut)
         vm_fail(e, VM_E_CONFLICT, "overtaken by a later wish%s%s", j->step ? " in step " : "", j->step ? j->step : "");
     if (rc < 0 && j->w->stopping)

@@ -68,6 +68,7 @@ struct guest {
     struct usage *usage;
     struct job *job;             /* that works on it now */
     struct job *next;            /* that comes after it; at most one, since jobs converge */
+    const struct guest *held;    /* goes down first, as it depends on this one; see queue.c, and good within it alone */
     unsigned calls;              /* requests of the API that its agent works on, see files.c */
     char *shown;                 /* JSON text for lists, or NULL when it must be made anew */
 };

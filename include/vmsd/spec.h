@@ -123,6 +123,7 @@ struct spec_host {
 };
 /* path: the field that is wrong, "secrets[0]". */
 VM_PRINTF(3) void spec_complain(struct spec_look *at, const char *path, const char *fmt, ...);
+VM_PRINTF(3) void spec_warn(struct spec_look *at, const char *path, const char *fmt, ...); /* and nothing is refused */
 
 /* Reads every spec of a bundle: parses, merges defaults, checks across specs. Returns 0 also when the specs have
  * errors: they are in issues, and guests and networks then hold only what could be read. -1: no memory. */

@@ -35,6 +35,13 @@ void entry_bad(struct issues *is, const struct entry *at, const char *path, cons
     issue_at(is, node_at(at->root, path), "%s: %s", path, what);
 }
 
+static void entry_warn(struct issues *is, const struct entry *at, const char *path, const char *what)
+{
+    const struct node *node = node_at(at->root, path);
+
+    issue_add(is, node->doc->file, node->line, node->column, true, "%s: %s", path, what);
+}
+
 void claim_add(struct claims *c, const char *what, const struct entry *by, const char *path, ...)
 {
     va_list ap;
@@ -228,14 +235,10 @@ static void check_guest(struct cross *x, const struct entry *at)
     x->claims.failed |= targets.failed;
     free(targets.v);
     for (size_t i = 0; i < g->n_health && !g->n_nics; i++) {
-        const struct node *node;
-
         if (g->health[i].kind != CHECK_TCP && g->health[i].kind != CHECK_HTTP)
             continue;
         snprintf(path, sizeof path, "health[%zu]", i);
-        node = node_at(at->root, path);
-        issue_add(x->issues, node->doc->file, node->line, node->column, true,
-                  "%s: asks a port of a guest without network; expected exec or units, or a network", path);
+        entry_warn(x->issues, at, path, "asks a port of a guest without network; expected exec or units, or a network");
     }
 }
 
@@ -359,6 +362,17 @@ void spec_complain(struct spec_look *at, const char *path, const char *fmt, ...)
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     entry_bad(at->issues, at->entry, path, "%s", what);
+}
+
+void spec_warn(struct spec_look *at, const char *path, const char *fmt, ...)
+{
+    char what[640];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    entry_warn(at->issues, at->entry, path, what);
 }
 
 static void ask_host(struct cross *x, const struct spec_host *host)

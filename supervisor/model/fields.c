@@ -336,9 +336,9 @@ static const struct field guest_rows[] = {
      CHOICES("auto", "cloud-hypervisor", "qemu"), .change = PLAN_REBUILD, MEMBER(guest_spec, hypervisor),
      .doc = "What runs the guest; `auto` picks what the host can run.", .example = "qemu"},
     {"kernel", .word = &word_host_path, .kinds = K_MICROVM | K_DEFAULTS, .flags = F_SPARSE, .change = PLAN_RESTART,
-     MEMBER(guest_spec, kernel), .computed = "vmsd's", .doc = "A kernel of your own, bzImage or vmlinux, in a file that root alone can change. It "
-            "gets no initramfs but the one that you name, and no modules but those of the image.",
-     .example = "/srv/kernels/vmlinuz"},
+     MEMBER(guest_spec, kernel), .computed = "vmsd's",
+     .doc = "A kernel of your own, bzImage or vmlinux, in a file that root alone can change. It gets no initramfs but the "
+            "one that you name, and no modules but those of the image.", .example = "/srv/kernels/vmlinuz"},
     {"initramfs", .word = &word_host_path, .kinds = K_MICROVM | K_DEFAULTS, .flags = F_SPARSE, .change = PLAN_RESTART,
      MEMBER(guest_spec, initramfs), .computed = "vmsd's", .doc = "An initramfs of your own, which finds the root itself.",
      .example = "/srv/kernels/initrd.img"},
