@@ -38,8 +38,11 @@ static int socket_listen(const char *dir, const char *name, uint32_t owner)
 /* Root, but only of the guest's ids: the user namespace is the one that maps them, and the others are not its own. */
 static void become_guest(int idmap)
 {
-    struct rlimit none = {0, 0}, files = {SERVER_FILES, SERVER_FILES};
+    struct rlimit none = {0, 0}, files;
 
+    /* More than the host allows us would take CAP_SYS_RESOURCE. */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        files.rlim_cur = files.rlim_max = files.rlim_max < SERVER_FILES ? files.rlim_max : SERVER_FILES;
     if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0)
         child_fail("limits of virtiofsd");
     if (setns(idmap, CLONE_NEWUSER) < 0 || setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
