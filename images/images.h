@@ -29,7 +29,7 @@ struct image_store {
 #define KERNEL_MODULES "modules.erofs"
 #define KERNEL_BOOT "initramfs"      /* directory of what our initramfs loads, in order of name */
 
-enum { IMAGE_FILE = IMAGE_ID + 16 /* ".ID.lock" */, IMAGE_RESULTS = 3 };
+enum { IMAGE_FILE = IMAGE_ID + 16 /* ".ID.lock" */, IMAGE_RESULTS = 3, KERNEL_MODULE_NAME = 100 };
 
 struct image_make;
 struct image_maker {

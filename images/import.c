@@ -22,7 +22,7 @@
 
 enum {
     ID_KEPT_MAX = 65535, LINK_MAX_BYTES = 4096, CAPS_BYTES_MAX = 64, SUM_BYTES = 1 << 20,
-    RAW_SECTOR = 512, RAW_HEAD = RAW_SECTOR,
+    RAW_SECTOR = 512,
 };
 
 /* ---- directories ---- */
@@ -286,16 +286,16 @@ static int raw_check(int fd, const char *what, struct vm_err *e)
         {0, 4, "\x28\xb5\x2f\xfd", "compressed by zstd", "decompress it first"},
         {0, 3, "BZh", "compressed by bzip2", "decompress it first"},
     };
-    char head[RAW_HEAD];
+    char head[RAW_SECTOR] = "";
     struct stat st;
 
-    if (fstat(fd, &st) < 0)
+    if (fstat(fd, &st) < 0 || pread(fd, head, sizeof head, 0) < 0)
         return vm_fail_sys(e, "look at '%s'", what);
-    if (st.st_size < RAW_SECTOR || st.st_size % RAW_SECTOR || pread(fd, head, sizeof head, 0) != sizeof head)
-        return vm_fail(e, VM_E_INVALID, "'%s' is no raw disk: its size is no multiple of %d bytes", what, RAW_SECTOR);
     for (size_t i = 0; i < ARRAY_LEN(foreign); i++)
         if (!memcmp(head + foreign[i].at, foreign[i].magic, foreign[i].n))
             return vm_fail(e, VM_E_INVALID, "'%s' is %s, not a raw disk; %s", what, foreign[i].name, foreign[i].remedy);
+    if (st.st_size < RAW_SECTOR || st.st_size % RAW_SECTOR)
+        return vm_fail(e, VM_E_INVALID, "'%s' is no raw disk: its size is no multiple of %d bytes", what, RAW_SECTOR);
     return 0;
 }
 

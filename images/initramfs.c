@@ -5,7 +5,7 @@
  *   /dev /proc /sys /new  for init to mount upon
  *   /vmsd/setup           what this guest is, appended for each start
  *
- * It is not compressed: of 2 MiB that saves the guest more time than reading them costs the host. */
+ * It is not compressed: to unpack it would cost an emulated guest 25 ms, to read 2 MiB costs the host less than one. */
 #include "cpio.h"
 #include "images.h"
 
@@ -55,13 +55,12 @@ static int pack_module(const struct tree_entry *at, void *arg, struct vm_err *e)
 {
     struct pack *p = arg;
     OWN(str) char *bytes = NULL;
-    char name[80];
+    char name[KERNEL_MODULE_NAME + 16];
     size_t n = 0;
 
     if (!*at->path)
         return 0;
-    if (!S_ISREG(at->st.st_mode) || snprintf(name, sizeof name, "modules/%s", at->path) >= (int)sizeof name)
-        return vm_fail(e, VM_E_INVALID, "'%.60s' is no module; the recipe of the kernel made it", at->path);
+    snprintf(name, sizeof name, "modules/%s", at->path);
     if (path_read(p->boot, at->path, MODULE_BYTES_MAX, &bytes, &n, e) < 0)
         return -1;
     return cpio_file(&p->cpio, name, 0644, bytes, n, e);
@@ -190,9 +189,12 @@ static int append_setup(int to, const char *setup, struct vm_err *e)
 int initramfs_write(int dir, const char *name, const char *base, const char *setup, struct vm_err *e)
 {
     OWN(fd) int from = -1;
+    struct stat st;
 
     if (base && (from = path_open_host(base, O_RDONLY | O_NONBLOCK, e)) < 0)
         return vm_context(e, "initramfs");
+    if (base && (fstat(from, &st) < 0 || !S_ISREG(st.st_mode)))
+        return vm_fail(e, VM_E_INVALID, "initramfs '%s' is no regular file", base);
     if (unlinkat(dir, name, 0) < 0 && errno != ENOENT)
         return vm_fail_sys(e, "remove the last initramfs");
     OWN(fd) int to = path_open(dir, name, PATH_BENEATH, O_RDWR | O_CREAT | O_EXCL, 0600, e);

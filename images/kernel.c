@@ -32,12 +32,25 @@ static int need(int boot, const char *name, mode_t type, struct vm_err *e)
     return 0;
 }
 
+static int check_module(const struct tree_entry *at, void *arg, struct vm_err *e)
+{
+    (void)arg;
+    if (*at->path && (!S_ISREG(at->st.st_mode) || strlen(at->path) > KERNEL_MODULE_NAME))
+        return vm_fail(e, VM_E_INVALID, "'/boot/" KERNEL_BOOT "/%.60s' is no module", at->path);
+    return 0;
+}
+
 int kernel_finish(const struct image_make *m, struct vm_err *e)
 {
-    OWN(fd) int boot = path_open(m->scratch, IMAGE_TREE "/boot", PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
+    OWN(fd) int boot = path_open(m->scratch, IMAGE_TREE "/boot", PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, NULL);
 
-    if (boot < 0 || need(boot, KERNEL_FILE, S_IFREG, e) < 0 || need(boot, "modules", S_IFDIR, e) < 0 ||
+    if (boot < 0)
+        return vm_fail(e, VM_E_INVALID, "the recipe made no directory /boot; does it name a kernel's package?");
+    if (need(boot, KERNEL_FILE, S_IFREG, e) < 0 || need(boot, "modules", S_IFDIR, e) < 0 ||
         need(boot, KERNEL_BOOT, S_IFDIR, e) < 0)
+        return -1;
+    OWN(fd) int first = path_open(boot, KERNEL_BOOT, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, e);
+    if (first < 0 || tree_walk(first, &(struct tree_visit){.enter = check_module}, e) < 0)
         return -1;
     if (erofs_make(m->s, m->scratch, IMAGE_TREE "/boot/modules", KERNEL_MODULES, m->progress, m->deadline, e) < 0)
         return -1;
