@@ -286,7 +286,7 @@ START_TEST(test_C11_what_is_no_raw_disk)
         {"printf '# Disk DescriptorFile\\nversion=1\\n' | dd of=x bs=512 conv=sync 2>/dev/null", "a VMDK descriptor"},
         {"printf 'vhdxfile' | dd of=x bs=512 conv=sync 2>/dev/null", "a VHDX disk"},
         {"printf 'conectix' | dd of=x bs=512 conv=sync 2>/dev/null", "a VHD disk"},
-        {"{ head -c 64 /dev/zero; printf '\\177\\020\\332\\276'; } | dd of=x bs=512 conv=sync 2>/dev/null", "a VDI disk"},
+        {"{ head -c 64 /dev/zero; printf '\\177\\020\\332\\276'; } | dd of=x bs=512 iflag=fullblock conv=sync 2>/dev/null", "a VDI disk"},
         {"printf 'QED\\0' | dd of=x bs=512 conv=sync 2>/dev/null", "a QED disk"},
         {"head -c 4096 /dev/urandom | gzip | dd of=x bs=512 conv=sync 2>/dev/null", "compressed by gzip"},
         {"head -c 4096 /dev/urandom | xz | dd of=x bs=512 conv=sync 2>/dev/null", "compressed by xz"},

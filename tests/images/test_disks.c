@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/json.h>
@@ -86,6 +87,38 @@ START_TEST(test_root_grows_and_never_shrinks)
     ck_fails(root_ensure(s, 1, GIB, out, &e_), CONFLICT, "can't shrink");
     ck_assert_uint_eq(size_of(out), 2 * GIB);
     ck_assert_int_eq(room_sh("resize2fs -f %s >/dev/null 2>&1 && e2fsck -fn %s >/dev/null 2>&1", out, out), 0);
+}
+END_TEST
+
+/* A microVM's disks belong to the user that its hypervisor runs as, and are open while they grow; what is in them is the
+ * guest's, who hears of it later. */
+START_TEST(test_disk_of_a_running_microvm_grows)
+{
+    enum { OWNER = 200000 };
+    OWN(store) struct image_store *s = room_store();
+    struct spec_volume v = disk(GIB);
+    char volume[IMAGE_PATH];
+    bool grown;
+    struct stat st;
+
+    ck_works(root_ensure(s, 9, GIB, out, &e_));
+    ck_works(volume_ensure(s, &v, "db", volume, &grown, &e_));
+    ck_assert_int_eq(room_sh("chown %d:%d %s %s && head -c 1G %s | sha256sum >before", OWNER, OWNER, out, volume, out), 0);
+    OWN(fd) int vmm = open(out, O_RDWR | O_CLOEXEC);
+    struct flock all = {.l_type = F_WRLCK};
+    ck_assert_int_eq(fcntl(vmm, F_OFD_SETLK, &all), 0);
+    ck_assert_int_eq(flock(vmm, LOCK_EX), 0);
+    v.size = 2 * GIB;
+    ck_works(root_ensure(s, 9, 2 * GIB, out, &e_));
+    ck_works(volume_ensure(s, &v, "db", volume, &grown, &e_));
+    ck_assert(grown);
+    ck_assert_int_eq(fstat(vmm, &st), 0); /* the very file that is open */
+    ck_assert_int_eq(st.st_size, 2 * GIB);
+    ck_assert(st.st_uid == OWNER && st.st_gid == OWNER && (st.st_mode & 07777) == 0600);
+    ck_assert_int_eq(room_sh("head -c 1G %s | sha256sum | cmp - before", out), 0);
+    ck_fails(root_ensure(s, 9, GIB, out, &e_), CONFLICT, "can't shrink");
+    ck_works(volume_ensure(s, &v, "db", volume, &grown, &e_));
+    ck_assert(stat(volume, &st) == 0 && st.st_uid == OWNER && (st.st_mode & 07777) == 0600);
 }
 END_TEST
 
@@ -259,7 +292,7 @@ int main(void)
     return room_run("disks", NULL, room_make, room_remove,
                     (const TTest *const[]){
                         test_root_is_a_clean_file_system, test_clone_of_any_size_is_quick,
-                        test_root_grows_and_never_shrinks, test_size_bounds, test_volume_outlives_the_root,
+                        test_root_grows_and_never_shrinks, test_disk_of_a_running_microvm_grows, test_size_bounds, test_volume_outlives_the_root,
                         test_volume_tells_that_it_grew_until_its_file_system_did, test_volume_type_stays,
                         test_volume_names_are_checked_here_too, test_H8_disk_swapped_for_something_else, test_lists,
                         test_H5_no_space, NULL});
