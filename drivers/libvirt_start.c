@@ -273,7 +273,8 @@ int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char 
     return rc;
 }
 
-static void start_undo(const struct drv_guest *g, struct virt_note *n)
+/* A virtiofsd that ended by itself is why QEMU did, and says more. */
+static void start_undo(const struct drv_guest *g, struct virt_note *n, struct vm_err *e)
 {
     char why[200];
 
@@ -283,6 +284,8 @@ static void start_undo(const struct drv_guest *g, struct virt_note *n)
     for (size_t i = 0; i < g->n_taps; i++)
         tap_drop(&g->taps[i]);
     virt_tidy(g->id, g->run_dir, n, why, sizeof why, NULL);
+    if (*why)
+        vm_fail(e, VM_E_BACKEND, "%s", why);
 }
 
 int virt_start(const struct drv_guest *g, struct deadline d, struct drv_proc *out, struct vm_err *e)
@@ -294,7 +297,7 @@ int virt_start(const struct drv_guest *g, struct deadline d, struct drv_proc *ou
     if (!deadline_left(d))
         return vm_fail(e, VM_E_TIMEOUT, "start '%s': no time is left for it", g->spec->name);
     if (bring_up(g, &n, d, e) < 0) {
-        start_undo(g, &n);
+        start_undo(g, &n, e);
         return vm_context(e, "start '%s'", g->spec->name);
     }
     *out = (struct drv_proc){.keeper = n.qemu, .leader = n.qemu.pid, .phase = DRV_STARTED};
