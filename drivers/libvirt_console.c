@@ -136,6 +136,28 @@ static const char *last_line(const char *text)
     return end > text ? end - 1 : NULL;
 }
 
+/* What a user's program said last before that: a kernel that loses its init knows no more than that it did. */
+static void prepend_cause(const char *tail, const char *panic, char *out, size_t size)
+{
+    char cause[100], whole[300];
+    const char *at = panic;
+
+    if (!strstr(out, "Attempted to kill init"))
+        return;
+    while (at > tail && at[-1] != '\n')
+        at--;
+    for (*cause = '\0'; at > tail && !*cause;) {
+        for (at--; at > tail && at[-1] != '\n';)
+            at--;
+        if (*at != '[') /* the kernel's own lines begin with the time */
+            line_copy(tail, at, cause, sizeof cause);
+    }
+    if (!*cause)
+        return;
+    snprintf(whole, sizeof whole, "%s; %s", cause, out);
+    snprintf(out, size, "%.*s", (int)size - 1, whole);
+}
+
 void virt_console_tell(const struct virt_note *n, struct drv_exit *out)
 {
     /* In order: a panic that reboots says so too, after it. */
@@ -154,4 +176,6 @@ void virt_console_tell(const struct virt_note *n, struct drv_exit *out)
             out->kind = words[i].kind;
     if (tail && (at || (at = last_line(tail))))
         line_copy(tail, at, out->text, sizeof out->text);
+    if (out->kind == EXIT_PANIC)
+        prepend_cause(tail, at, out->text, sizeof out->text);
 }
