@@ -1,3 +1,4 @@
+#include "ch.h"
 #include "libvirt.h"
 #include "nspawn.h"
 
@@ -13,7 +14,7 @@
 enum { AGENT_BYTES_MAX = 32 << 20, INOTIFY_INSTANCES = 65536 };
 
 /* In the order in which `hypervisor: auto` takes them. */
-static const struct vm_driver *const table[] = {&nspawn_driver, &libvirt_driver, NULL};
+static const struct vm_driver *const table[] = {&nspawn_driver, &ch_driver, &libvirt_driver, NULL};
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U

@@ -25,7 +25,7 @@ static bool word_in(const char *text, const char *word)
     return false;
 }
 
-static void probe_cgroups(struct drv_host *out)
+void host_probe_cgroups(struct drv_host *out)
 {
     struct statfs fs;
     OWN(str) char *list = NULL;
@@ -91,7 +91,7 @@ void host_probe_mounts(struct drv_host *out)
 void drv_host_probe(struct drv_host *out)
 {
     *out = (struct drv_host){.systemd = sd_booted() > 0};
-    probe_cgroups(out);
+    host_probe_cgroups(out);
     host_probe_mounts(out);
     out->kvm = kvm_usable(out->kvm_why, sizeof out->kvm_why);
 }

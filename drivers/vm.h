@@ -16,5 +16,7 @@ int vm_disks_own(const struct drv_guest *g, const struct vm_disks *d, struct vm_
 
 /* Does the processor have what a /dev/kvm needs to be trusted? why: the reason against. */
 bool kvm_usable(char *why, size_t size);
+/* The cgroup's part of drv_host_probe, which costs little. */
+void host_probe_cgroups(struct drv_host *out);
 
 #endif

@@ -1,0 +1,218 @@
+#include "ch.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <vmsd/path.h>
+
+enum { ANSWER_MAX = 1 << 20, HEAD_MAX = 64 << 10, CONNECT_PAUSE_MS = 20 };
+
+/* One call under way. */
+struct talk {
+    const struct ch_call *call;
+    struct deadline d;
+    int fd;                  /* connected, curl's once it has asked for it */
+    struct text body;
+    size_t head;
+    bool endless;            /* the answer has no end */
+};
+
+OWN_DEFINE(curl, CURL *, curl_easy_cleanup)
+OWN_DEFINE(headers, struct curl_slist *, curl_slist_free_all)
+
+/* A VMM that does not take connections has a full queue: EAGAIN. */
+static int api_connect(const char *run_dir, struct deadline d, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(run_dir, O_PATH | O_DIRECTORY, e);
+    OWN(fd) int fd = -1;
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int rc;
+
+    if (dir < 0)
+        return -1;
+    if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
+        return vm_fail_sys(e, "socket");
+    snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/" KEEPER_API, dir);
+    while ((rc = connect(fd, (struct sockaddr *)&a, sizeof a)) < 0 && errno == EAGAIN && deadline_left(d))
+        sleep_ms(CONNECT_PAUSE_MS);
+    if (rc < 0 && errno == EAGAIN)
+        return vm_fail(e, VM_E_TIMEOUT, "the VMM does not take calls");
+    if (rc < 0)
+        return vm_fail(e, VM_E_UNAVAILABLE, "the VMM is not there: %s", strerror(errno));
+    return take_fd(&fd);
+}
+
+/* The first byte of the request carries the fd; curl then sends a method that lacks it. */
+static int fd_send(int to, const struct ch_call *c, struct vm_err *e)
+{
+    char first = c->method[0];
+    union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control = {0};
+    struct iovec iov = {&first, 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(h), &c->fd, sizeof(int));
+    return sendmsg(to, &m, MSG_NOSIGNAL) == 1 ? 0 : vm_fail_sys(e, "hand a file descriptor to the VMM");
+}
+
+static curl_socket_t give_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct talk *t = arg;
+
+    (void)purpose, (void)address;
+    return t->fd < 0 ? CURL_SOCKET_BAD : take_fd(&t->fd);
+}
+
+static int is_connected(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+    (void)arg, (void)fd, (void)purpose;
+    return CURL_SOCKOPT_ALREADY_CONNECTED;
+}
+
+static size_t take_body(char *p, size_t size, size_t n, void *arg)
+{
+    struct talk *t = arg;
+
+    if ((t->endless = t->body.len + size * n > ANSWER_MAX))
+        return 0;
+    text_add_bytes(&t->body, p, size * n);
+    return size * n;
+}
+
+static size_t take_head(char *p, size_t size, size_t n, void *arg)
+{
+    struct talk *t = arg;
+
+    (void)p;
+    t->head += size * n;
+    return (t->endless = t->head > HEAD_MAX) ? 0 : size * n;
+}
+
+static int out_of_time(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    struct talk *t = arg;
+
+    (void)a, (void)b, (void)c, (void)d;
+    return deadline_left(t->d) == 0;
+}
+
+/* ["Error from API", "The VM could not boot", …] in one line. */
+static int refused(struct talk *t, long status, struct vm_err *e)
+{
+    OWN(json) json_t *why = t->body.len ? json_loadb(t->body.s, t->body.len, 0, NULL) : NULL;
+    OWN(text) struct text line = {0};
+    size_t i;
+    json_t *part;
+
+    if (json_is_array(why))
+        json_array_foreach(why, i, part) {
+            if (!json_is_string(part))
+                continue;
+            text_add(&line, line.len ? ": " : "");
+            text_add_visible(&line, json_string_value(part), json_string_length(part), NULL);
+        }
+    else if (t->body.len)
+        text_add_visible(&line, t->body.s, t->body.len, NULL);
+    return vm_fail(e, status == 429 ? VM_E_CONFLICT : VM_E_BACKEND, "%s: cloud-hypervisor says %ld%s%s", t->call->what,
+                   status, line.len ? ": " : "", line.len ? line.s : "");
+}
+
+static int broken(struct talk *t, CURLcode rc, struct vm_err *e)
+{
+    if (t->endless)
+        return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor's answer has no end", t->call->what);
+    if (rc == CURLE_OPERATION_TIMEDOUT || rc == CURLE_ABORTED_BY_CALLBACK)
+        return vm_fail(e, VM_E_TIMEOUT, "%s: cloud-hypervisor did not answer in time", t->call->what);
+    return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor broke off: %s", t->call->what, curl_easy_strerror(rc));
+}
+
+static void curl_begin(void)
+{
+    curl_global_init(CURL_GLOBAL_NOTHING); /* no TLS */
+}
+
+static CURLcode talk_set(struct talk *t, CURL *c, const char *url, const char *body, const struct curl_slist *headers)
+{
+    CURLcode rc = CURLE_OK;
+    int64_t left = deadline_left(t->d);
+
+#define SET(option, value) (rc = rc ? rc : curl_easy_setopt(c, CURLOPT_##option, value))
+    SET(URL, url);
+    SET(NOPROXY, "*");
+    SET(NOSIGNAL, 1L);
+    SET(TIMEOUT_MS, (long)(left ? left : 1));
+    SET(OPENSOCKETFUNCTION, give_socket);
+    SET(OPENSOCKETDATA, t);
+    SET(SOCKOPTFUNCTION, is_connected);
+    SET(WRITEFUNCTION, take_body);
+    SET(WRITEDATA, t);
+    SET(HEADERFUNCTION, take_head);
+    SET(HEADERDATA, t);
+    SET(NOPROGRESS, 0L);
+    SET(XFERINFOFUNCTION, out_of_time);
+    SET(XFERINFODATA, t);
+    SET(HTTPHEADER, headers);
+    SET(CUSTOMREQUEST, t->call->method + (t->call->fd >= 0));
+    if (strcmp(t->call->method, "GET"))
+        SET(POSTFIELDS, body ? body : "");
+#undef SET
+    return rc;
+}
+
+static int talk_run(struct talk *t, const char *body, long *status, struct vm_err *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    OWN(curl) CURL *c = NULL;
+    OWN(headers) struct curl_slist *headers = NULL;
+    char url[96];
+    CURLcode rc;
+
+    pthread_once(&once, curl_begin);
+    /* "Expect:" alone: curl is not to ask first whether a large body is welcome. */
+    if (!(c = curl_easy_init()) || !(headers = curl_slist_append(NULL, "Expect:")) ||
+        !curl_slist_append(headers, "Content-Type: application/json"))
+        return vm_no_memory(e);
+    snprintf(url, sizeof url, "http://127.0.0.1/api/v1/%s", t->call->what); /* an address: nothing to look up */
+    if ((rc = talk_set(t, c, url, body, headers)) != CURLE_OK || (rc = curl_easy_perform(c)) != CURLE_OK)
+        return broken(t, rc, e);
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
+    return 0;
+}
+
+int ch_call(const struct ch_call *c, struct deadline d, json_t **answer, struct vm_err *e)
+{
+    OWN(text) struct text garbage = {0};
+    OWN(str) char *body = NULL;
+    OWN(fd) int fd = -1;
+    struct talk t = {.call = c, .d = d, .fd = -1};
+    json_t *j = NULL;
+    long status = 0;
+    int rc = -1;
+
+    if (c->body && !(body = json_to_text(c->body)))
+        return vm_no_memory(e);
+    if ((fd = api_connect(c->run_dir, d, e)) < 0 || (c->fd >= 0 && fd_send(fd, c, e) < 0))
+        return vm_context(e, "%s", c->what);
+    t.fd = take_fd(&fd);
+    rc = talk_run(&t, body, &status, e);
+    fd_drop(t.fd);
+    garbage = t.body;
+    if (rc < 0)
+        return -1;
+    if (status < 200 || status > 299)
+        return refused(&t, status, e);
+    /* Counters of 2^64 - 1 are no integers for jansson. */
+    if (answer && t.body.len && !(j = json_loadb(t.body.s, t.body.len, JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, NULL)))
+        return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor's answer is no JSON", c->what);
+    if (answer)
+        *answer = j;
+    return 0;
+}
