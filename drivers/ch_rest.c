@@ -1,22 +1,19 @@
 #include "ch.h"
 
 #include <curl/curl.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 #include <vmsd/path.h>
 
-enum { ANSWER_MAX = 1 << 20, HEAD_MAX = 64 << 10, CONNECT_PAUSE_MS = 20 };
+enum { ANSWER_MAX = 1 << 20, HEAD_MAX = 64 << 10 };
 
 /* One call under way. */
 struct talk {
     const struct ch_call *call;
     struct deadline d;
-    int fd;                  /* connected, curl's once it has asked for it */
+    int dir, socket;         /* run_dir; what curl talks on */
     struct text body;
     size_t head;
     bool endless;            /* the answer has no end */
@@ -25,30 +22,8 @@ struct talk {
 OWN_DEFINE(curl, CURL *, curl_easy_cleanup)
 OWN_DEFINE(headers, struct curl_slist *, curl_slist_free_all)
 
-/* A VMM that does not take connections has a full queue: EAGAIN. */
-static int api_connect(const char *run_dir, struct deadline d, struct vm_err *e)
-{
-    OWN(fd) int dir = path_open_host(run_dir, O_PATH | O_DIRECTORY, e);
-    OWN(fd) int fd = -1;
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    int rc;
-
-    if (dir < 0)
-        return -1;
-    if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
-        return vm_fail_sys(e, "socket");
-    snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/" KEEPER_API, dir);
-    while ((rc = connect(fd, (struct sockaddr *)&a, sizeof a)) < 0 && errno == EAGAIN && deadline_left(d))
-        sleep_ms(CONNECT_PAUSE_MS);
-    if (rc < 0 && errno == EAGAIN)
-        return vm_fail(e, VM_E_TIMEOUT, "the VMM does not take calls");
-    if (rc < 0)
-        return vm_fail(e, VM_E_UNAVAILABLE, "the VMM is not there: %s", strerror(errno));
-    return take_fd(&fd);
-}
-
 /* The first byte of the request carries the fd; curl then sends a method that lacks it. */
-static int fd_send(int to, const struct ch_call *c, struct vm_err *e)
+static bool fd_send(int to, const struct ch_call *c)
 {
     char first = c->method[0];
     union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control = {0};
@@ -60,21 +35,23 @@ static int fd_send(int to, const struct ch_call *c, struct vm_err *e)
     h->cmsg_type = SCM_RIGHTS;
     h->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(h), &c->fd, sizeof(int));
-    return sendmsg(to, &m, MSG_NOSIGNAL) == 1 ? 0 : vm_fail_sys(e, "hand a file descriptor to the VMM");
+    return sendmsg(to, &m, MSG_NOSIGNAL) == 1;
 }
 
-static curl_socket_t give_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+static curl_socket_t make_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
     struct talk *t = arg;
 
-    (void)purpose, (void)address;
-    return t->fd < 0 ? CURL_SOCKET_BAD : take_fd(&t->fd);
+    (void)purpose;
+    return t->socket = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
 
-static int is_connected(void *arg, curl_socket_t fd, curlsocktype purpose)
+static int before_request(void *arg, char *remote, char *local, int remote_port, int local_port)
 {
-    (void)arg, (void)fd, (void)purpose;
-    return CURL_SOCKOPT_ALREADY_CONNECTED;
+    const struct talk *t = arg;
+
+    (void)remote, (void)local, (void)remote_port, (void)local_port;
+    return t->call->fd < 0 || fd_send(t->socket, t->call) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
 static size_t take_body(char *p, size_t size, size_t n, void *arg)
@@ -129,6 +106,8 @@ static int broken(struct talk *t, CURLcode rc, struct vm_err *e)
 {
     if (t->endless)
         return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor's answer has no end", t->call->what);
+    if (rc == CURLE_COULDNT_CONNECT)
+        return vm_fail(e, VM_E_UNAVAILABLE, "%s: cloud-hypervisor is not there", t->call->what);
     if (rc == CURLE_OPERATION_TIMEDOUT || rc == CURLE_ABORTED_BY_CALLBACK)
         return vm_fail(e, VM_E_TIMEOUT, "%s: cloud-hypervisor did not answer in time", t->call->what);
     return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor broke off: %s", t->call->what, curl_easy_strerror(rc));
@@ -139,19 +118,24 @@ static void curl_begin(void)
     curl_global_init(CURL_GLOBAL_NOTHING); /* no TLS */
 }
 
-static CURLcode talk_set(struct talk *t, CURL *c, const char *url, const char *body, const struct curl_slist *headers)
+static CURLcode talk_set(struct talk *t, CURL *c, const char *body, const struct curl_slist *headers)
 {
     CURLcode rc = CURLE_OK;
     int64_t left = deadline_left(t->d);
+    char url[96], path[48];
 
+    snprintf(url, sizeof url, "http://localhost/api/v1/%s", t->call->what);
+    snprintf(path, sizeof path, "/proc/self/fd/%d/" KEEPER_API, t->dir); /* whatever run_dir's length */
 #define SET(option, value) (rc = rc ? rc : curl_easy_setopt(c, CURLOPT_##option, value))
     SET(URL, url);
     SET(NOPROXY, "*");
     SET(NOSIGNAL, 1L);
     SET(TIMEOUT_MS, (long)(left ? left : 1));
-    SET(OPENSOCKETFUNCTION, give_socket);
+    SET(UNIX_SOCKET_PATH, path);
+    SET(OPENSOCKETFUNCTION, make_socket);
     SET(OPENSOCKETDATA, t);
-    SET(SOCKOPTFUNCTION, is_connected);
+    SET(PREREQFUNCTION, before_request);
+    SET(PREREQDATA, t);
     SET(WRITEFUNCTION, take_body);
     SET(WRITEDATA, t);
     SET(HEADERFUNCTION, take_head);
@@ -172,7 +156,6 @@ static int talk_run(struct talk *t, const char *body, long *status, struct vm_er
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     OWN(curl) CURL *c = NULL;
     OWN(headers) struct curl_slist *headers = NULL;
-    char url[96];
     CURLcode rc;
 
     pthread_once(&once, curl_begin);
@@ -180,39 +163,38 @@ static int talk_run(struct talk *t, const char *body, long *status, struct vm_er
     if (!(c = curl_easy_init()) || !(headers = curl_slist_append(NULL, "Expect:")) ||
         !curl_slist_append(headers, "Content-Type: application/json"))
         return vm_no_memory(e);
-    snprintf(url, sizeof url, "http://127.0.0.1/api/v1/%s", t->call->what); /* an address: nothing to look up */
-    if ((rc = talk_set(t, c, url, body, headers)) != CURLE_OK || (rc = curl_easy_perform(c)) != CURLE_OK)
+    if ((rc = talk_set(t, c, body, headers)) != CURLE_OK || (rc = curl_easy_perform(c)) != CURLE_OK)
         return broken(t, rc, e);
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
     return 0;
 }
 
+/* Counters of 2^64 - 1 are no integers for jansson. */
+static int answer_parse(const struct talk *t, json_t **answer, struct vm_err *e)
+{
+    json_t *j = NULL;
+
+    if (t->body.len &&
+        !(j = json_loadb(t->body.s, t->body.len, JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, NULL)))
+        return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor's answer is no JSON", t->call->what);
+    *answer = j;
+    return 0;
+}
+
 int ch_call(const struct ch_call *c, struct deadline d, json_t **answer, struct vm_err *e)
 {
-    OWN(text) struct text garbage = {0};
+    OWN(fd) int dir = path_open_host(c->run_dir, O_PATH | O_DIRECTORY, e);
     OWN(str) char *body = NULL;
-    OWN(fd) int fd = -1;
-    struct talk t = {.call = c, .d = d, .fd = -1};
-    json_t *j = NULL;
+    struct talk t = {.call = c, .d = d, .dir = dir, .socket = -1};
     long status = 0;
-    int rc = -1;
+    int rc;
 
+    if (dir < 0)
+        return vm_context(e, "%s", c->what);
     if (c->body && !(body = json_to_text(c->body)))
         return vm_no_memory(e);
-    if ((fd = api_connect(c->run_dir, d, e)) < 0 || (c->fd >= 0 && fd_send(fd, c, e) < 0))
-        return vm_context(e, "%s", c->what);
-    t.fd = take_fd(&fd);
-    rc = talk_run(&t, body, &status, e);
-    fd_drop(t.fd);
-    garbage = t.body;
-    if (rc < 0)
-        return -1;
-    if (status < 200 || status > 299)
-        return refused(&t, status, e);
-    /* Counters of 2^64 - 1 are no integers for jansson. */
-    if (answer && t.body.len && !(j = json_loadb(t.body.s, t.body.len, JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, NULL)))
-        return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor's answer is no JSON", c->what);
-    if (answer)
-        *answer = j;
-    return 0;
+    if ((rc = talk_run(&t, body, &status, e)) == 0)
+        rc = status < 200 || status > 299 ? refused(&t, status, e) : answer ? answer_parse(&t, answer, e) : 0;
+    text_done(t.body);
+    return rc;
 }
