@@ -43,8 +43,8 @@ static void child(pid_t pid, int status)
 {
     if (!server_ended(pid, status) || keeper.due_ms)
         return;
-    if (vmm < 0)
-        ended(END_FAILED);
+    if (vmm < 0) /* status 0: its client has come and gone, and knows why */
+        ended(status == 0 ? END_POWEROFF : END_FAILED);
     /* It ends with its client: perhaps the VMM is just ending. */
     keeper.due_ms = now_ms() + ORPHAN_MS;
 }

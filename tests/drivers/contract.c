@@ -440,8 +440,12 @@ END_TEST
 
 START_TEST(test_stop_asked)
 {
-    subject_sh(s, "sync", NULL, 0);
+    struct answer a;
     int64_t before = now_ms();
+
+    /* What only has a power button may have nobody who sees it pressed, so vmsd has the agent ask first. */
+    if (boots_kernel())
+        ck_assert_msg(subject_ask(s, s->token, 30000, &a, "op=poweroff", NULL) ? a.r.ok : a.r.lost, "%s", a.r.error);
     OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(60000), &t->e));
     ck_assert_int_lt(now_ms() - before, 60000);
     assert_absent();

@@ -178,13 +178,22 @@ static bool is_of(const struct trial *t, const char *pid)
     return (words = slurp(path, &n)) && memmem(words, n, t->dir, strlen(t->dir));
 }
 
-static unsigned processes_of(const struct trial *t)
+static unsigned processes_of(const struct trial *t, char *who, size_t size)
 {
     DIR *proc = opendir("/proc");
     unsigned n = 0;
 
-    for (struct dirent *d; (d = readdir(proc));)
-        n += d->d_name[0] >= '0' && d->d_name[0] <= '9' && is_of(t, d->d_name);
+    for (struct dirent *d; (d = readdir(proc));) {
+        OWN(str) char *name = NULL;
+        char path[300];
+
+        if (d->d_name[0] < '0' || d->d_name[0] > '9' || !is_of(t, d->d_name))
+            continue;
+        n++;
+        snprintf(path, sizeof path, "/proc/%s/stat", d->d_name);
+        if ((name = slurp(path, NULL)))
+            snprintf(who, size, "%.60s", name);
+    }
     closedir(proc);
     if (t->p.keeper.pid) {
         OWN(fd) int fd = proc_id_open(&t->p.keeper, NULL);
@@ -258,8 +267,10 @@ struct trial_rest trial_audit(const struct trial *t)
                                         "/sys/fs/cgroup/systemd/vmsd", "/sys/fs/cgroup/memory/vmsd",
                                         "/sys/fs/cgroup/cpu/vmsd",     "/sys/fs/cgroup/pids/vmsd",
                                         "/sys/fs/cgroup/cpuacct/vmsd", "/sys/fs/cgroup/blkio/vmsd"};
-    struct trial_rest r = {.processes = processes_of(t), .loops = loops_of(t), .files = files_of(t), .acls = acls_of(t)};
+    struct trial_rest r = {.loops = loops_of(t), .files = files_of(t), .acls = acls_of(t)};
     char *mounts = slurp("/proc/self/mountinfo", NULL);
+
+    r.processes = processes_of(t, r.who, sizeof r.who);
 
     r.mounts = strstr(mounts, t->dir) != NULL || strstr(mounts, "/run/systemd/nspawn") != NULL;
     free(mounts);
@@ -282,8 +293,8 @@ void trial_gone(struct trial *t)
         r = trial_audit(t);
     }
     ck_assert_msg(!r.processes && !r.mounts && !r.loops && !r.cgroups && !r.files && !r.acls,
-                  "left behind: %u processes, %u mounts, %u loop devices, %u cgroups, %u files, %u ACLs", r.processes,
-                  r.mounts, r.loops, r.cgroups, r.files, r.acls);
+                  "left behind: %u processes (%s), %u mounts, %u loop devices, %u cgroups, %u files, %u ACLs", r.processes,
+                  r.who, r.mounts, r.loops, r.cgroups, r.files, r.acls);
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)

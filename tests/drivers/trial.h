@@ -41,7 +41,7 @@ void trial_image(const char *path, unsigned mib);
 void trial_file(const char *path, const char *text);
 /* The guest's processes, mounts, loop devices, cgroups, files in run_dir that the driver made there, and ACLs that let its
  * user in somewhere: all 0 when nothing is left. */
-struct trial_rest { unsigned processes, mounts, loops, cgroups, files, acls; };
+struct trial_rest { unsigned processes, mounts, loops, cgroups, files, acls; char who[64]; /* one of the processes */ };
 struct trial_rest trial_audit(const struct trial *t);
 void trial_gone(struct trial *t);        /* asserts that */
 
