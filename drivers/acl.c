@@ -180,7 +180,8 @@ static int look(const char *path, uid_t uid, struct strv *out, struct vm_err *e)
 
     if (fd < 0 || acl_read(fd, path, &a, e) < 0)
         return -1;
-    if (!allows(&a, uid, st.st_uid, wanted(&st)) && !strv_has(out, path))
+    /* What an earlier start opened to it, and nobody knows of any more, is to be closed again as well. */
+    if ((!allows(&a, uid, st.st_uid, wanted(&st)) || find(&a, TAG_USER, uid)) && !strv_has(out, path))
         strv_add(out, path);
     return 0;
 }

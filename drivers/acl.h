@@ -10,7 +10,7 @@
 #include <vmsd/text.h>
 
 /* Adds to *out what is closed to uid on the way to a file (absolute path, links followed), and the file itself when it
- * cannot be read by him. The same place is added once. */
+ * cannot be read by him; and what is open to him only because acl_open was called. The same place is added once. */
 int acl_closed(const char *path, uid_t uid, struct strv *out, struct vm_err *e);
 /* Lets uid pass through a directory, or read a file, of that list. Again is success. */
 int acl_open(const char *path, uid_t uid, struct vm_err *e);

@@ -338,6 +338,7 @@ static int libvirt_reap(uint32_t id, const char *run_dir, struct drv_exit *out, 
     if ((noted = virt_note_read(run_dir, &n, &why) == 0)) {
         virt_console_end(run_dir, &n); /* first, so that all of the console is there */
         tell_end(id, &n, &x);
+        virt_domain_forget(id, run_dir);
     } else
         snprintf(x.text, sizeof x.text, "nothing in %.150s tells how it ended", run_dir);
     if (virt_tidy(id, run_dir, noted ? &n : NULL, shares, sizeof shares, e) < 0)

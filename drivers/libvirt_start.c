@@ -273,7 +273,7 @@ int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char 
     return rc;
 }
 
-/* A virtiofsd that ended by itself is why QEMU did, and says more. */
+/* QEMU that could not reach a virtiofsd did so because that one had ended, which says more. */
 static void start_undo(const struct drv_guest *g, struct virt_note *n, struct vm_err *e)
 {
     char why[200];
@@ -284,7 +284,7 @@ static void start_undo(const struct drv_guest *g, struct virt_note *n, struct vm
     for (size_t i = 0; i < g->n_taps; i++)
         tap_drop(&g->taps[i]);
     virt_tidy(g->id, g->run_dir, n, why, sizeof why, NULL);
-    if (*why)
+    if (e && *why && strstr(e->text, g->run_dir))
         vm_fail(e, VM_E_BACKEND, "%s", why);
 }
 

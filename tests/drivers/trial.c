@@ -169,7 +169,7 @@ static bool is_of(const struct trial *t, const char *pid)
     size_t n;
 
     snprintf(path, sizeof path, "/proc/%s/status", pid);
-    if (!(status = slurp(path, NULL)))
+    if (!(status = slurp(path, NULL)) || strstr(status, "\nState:\tZ")) /* ended: whose child it was has not looked yet */
         return false;
     const char *at = strstr(status, "\nUid:");
     if (at && sscanf(at, "\nUid: %u", &uid) == 1 && uid >= t->g.uid_base && uid < t->g.uid_base + 65536)
