@@ -9,8 +9,6 @@
 #include <vmsd/child.h>
 #include <vmsd/path.h>
 
-#define MKFS_HINT "install the package erofs-utils"
-
 static int enter_dir(void *dir)
 {
     umask(022);
@@ -19,12 +17,8 @@ static int enter_dir(void *dir)
 
 static int mkfs_failed(const struct lines *l, int status, struct vm_err *e)
 {
-    if (l->full) {
-        vm_fail(e, VM_E_SYSTEM, "no space");
-        if (e)
-            e->sys = ENOSPC;
-        return -1;
-    }
+    if (l->full)
+        return store_no_space(e);
     if (!WIFEXITED(status))
         return vm_fail(e, VM_E_BACKEND, "mkfs.erofs was killed by signal %d", WTERMSIG(status));
     return vm_fail(e, VM_E_BACKEND, "mkfs.erofs: %.250s", l->last[0] ? l->last : "failed silently");
@@ -44,10 +38,10 @@ int erofs_make(const struct image_store *s, int dir, const char *tree, const cha
 
     if (child_run(&plan, d, &end, &why) < 0) {
         if (why.code == VM_E_BACKEND) /* no such program */
-            return vm_fail(e, VM_E_UNAVAILABLE, "'%s' can't be run; " MKFS_HINT " ('apt install erofs-utils')", s->mkfs);
+            return vm_fail(e, VM_E_UNAVAILABLE, "'%s' is not installed; 'apt install erofs-utils' brings it", s->mkfs);
         if (e)
             *e = why;
-        return vm_context(e, "make a disk of it");
+        return -1;
     }
     free(end.output);
     lines_end(&l);
@@ -84,6 +78,7 @@ static int disk_make_locked(const struct image_store *s, const struct disk_make 
     snprintf(tree, sizeof tree, "%s/" IMAGE_TREE, m->ref->id);
     if (image_scratch(s, m->ref->id, scratch, e) < 0)
         return -1;
+    progress_tell(m->progress, "making the image's disk for microVMs");
     if (erofs_make(s, s->images, tree, scratch, m->progress, d, e) < 0)
         goto undo;
     if (renameat(s->images, scratch, dir, IMAGE_DISK_FILE) < 0 || fsync(dir) < 0) {

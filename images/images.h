@@ -89,7 +89,7 @@ int recipe_build(const struct image_make *m, struct vm_err *e); /* makes scratch
 /* Lines for sources.list of that suite out of what the host's apt is set to; empty when it has none. *out is yours. */
 int sources_of_host(const char *suite, const struct strv *components, struct deadline d, char **out, struct vm_err *e);
 
-/* ---- import.c: from directories, tarballs and disks ---- */
+/* ---- import.c, import_file.c: from directories, tarballs and disks ---- */
 
 /* Ids change when anything in the directory does. */
 int directory_id(int dir, char id[static IMAGE_ID], struct vm_err *e);
@@ -116,7 +116,7 @@ int initramfs_ensure(const struct image_store *s, const char *id, struct deadlin
                      struct vm_err *e);
 int initramfs_gc(const struct image_store *s, const char *id, struct vm_err *e); /* those that nobody asks for */
 
-/* ---- lines.c: what a child says, line by line ---- */
+/* ---- lines.c: what is told of a build, and what its child says, line by line ---- */
 
 struct lines {
     struct image_progress progress;
@@ -127,6 +127,8 @@ struct lines {
 };
 void lines_take(const char *p, size_t n, void *lines); /* as child_plan.on_output */
 void lines_end(struct lines *l);
+/* A line of our own. */
+VM_PRINTF(2) void progress_tell(struct image_progress p, const char *fmt, ...);
 
 /* ---- store.c ---- */
 
@@ -138,6 +140,8 @@ int store_each(int dir, bool hidden, int (*each)(const char *name, void *arg, st
                struct vm_err *e);
 /* name vanishes at once, what was in it as fast as the disk can. Absent is success. */
 int store_remove(int dir, const char *name, struct vm_err *e);
+/* A child said so. */
+int store_no_space(struct vm_err *e);
 /* Turns "no space" of any step, or in the words of any child, into what a person can act upon. */
 int store_full(const struct image_store *s, const char *doing, struct vm_err *e);
 

@@ -1,5 +1,6 @@
 #include "images.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 static void copy_text(char out[static 512], const char *s)
@@ -35,6 +36,18 @@ void lines_take(const char *p, size_t n, void *lines)
         else if (l->n < sizeof l->line) /* the rest of a longer line is not worth showing */
             l->line[l->n++] = *p;
     }
+}
+
+void progress_tell(struct image_progress p, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (p.line)
+        p.line(line, p.arg);
 }
 
 void lines_end(struct lines *l)

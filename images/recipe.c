@@ -238,12 +238,8 @@ static int enter_scratch(void *scratch)
 
 static int build_failed(const struct image_store *s, const struct lines *l, int status, struct vm_err *e)
 {
-    if (l->full) {
-        vm_fail_sys(e, "no space");
-        if (e)
-            e->sys = ENOSPC;
-        return -1;
-    }
+    if (l->full)
+        return store_no_space(e);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
         return vm_fail(e, VM_E_UNAVAILABLE, "'%s' can't be run; install the packages mmdebstrap and util-linux",
                        s->builder);

@@ -135,6 +135,12 @@ int store_remove(int dir, const char *name, struct vm_err *e)
     return path_remove(dir, gone, e);
 }
 
+int store_no_space(struct vm_err *e)
+{
+    errno = ENOSPC;
+    return vm_fail_sys(e, "write");
+}
+
 int store_full(const struct image_store *s, const char *doing, struct vm_err *e)
 {
     if (!e || (e->sys != ENOSPC && e->sys != EDQUOT && !strstr(e->text, strerror(ENOSPC))))

@@ -168,7 +168,7 @@ START_TEST(test_failures_are_told)
 
     make_image(s, &ref);
     s->mkfs = "no-such-mkfs";
-    ck_fails(make_disk(s, &ref, &e_), UNAVAILABLE, "install the package erofs-utils");
+    ck_fails(make_disk(s, &ref, &e_), UNAVAILABLE, "apt install erofs-utils");
     count_mkfs(s, "echo half >\"$3\"; echo '<E> erofs: it is Tuesday' >&2; exit 1");
     ck_fails(make_disk(s, &ref, &e_), BACKEND, "<E> erofs: it is Tuesday");
     check_no_trace(&ref, 2);
