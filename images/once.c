@@ -1,7 +1,6 @@
 /* Work that many ask for and one does. Between processes the lock of the image decides, see image.c. */
 #include "images.h"
 
-#include <errno.h>
 #include <string.h>
 #include <time.h>
 
@@ -36,12 +35,14 @@ static void once_unlist(struct image_store *s, struct once *o)
 /* With the lock of the store. */
 static int once_wait(struct image_store *s, struct once *o, struct deadline d, struct vm_err *e)
 {
-    struct timespec until = {.tv_sec = d.at / 1000, .tv_nsec = d.at % 1000 * 1000000};
     int rc = 0;
 
     o->waiting++;
-    while (!o->ended && rc != ETIMEDOUT)
-        rc = pthread_cond_clockwait(&s->ended, &s->lock, CLOCK_MONOTONIC, &until);
+    while (!o->ended && deadline_left(d)) {
+        int64_t at = now_ms() + deadline_poll_ms(d);
+        struct timespec until = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
+        pthread_cond_clockwait(&s->ended, &s->lock, CLOCK_MONOTONIC, &until);
+    }
     if (!o->ended)
         rc = vm_fail(e, VM_E_TIMEOUT, "another guest's build of this image takes too long");
     else if ((rc = o->rc) < 0 && e)

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -178,6 +179,47 @@ START_TEST(test_crowd_of_threads_builds_once)
     ck_works(ensure(s, &tiny, &ref, &e_));
     check_one_image(s, ref.id);
     ck_assert_ptr_null(s->under_way);
+}
+END_TEST
+
+struct patient {
+    struct image_store *s;
+    atomic_bool cut;
+};
+
+static void *ensure_until_cut(void *arg)
+{
+    struct patient *p = arg;
+    struct deadline d = {.at = deadline_in(60000).at, .cut = &p->cut};
+    struct image_ref ref;
+
+    return image_ensure(p->s, &tiny, quiet, d, &ref, NULL) < 0 ? NULL : arg;
+}
+
+/* Whose guest is removed meanwhile need not wait for somebody else's build. */
+START_TEST(test_who_waits_can_be_called_off)
+{
+    OWN(store) struct image_store *s = store_with_double();
+    struct patient builder_of_it = {.s = s}, waits = {.s = s};
+    pthread_t threads[2];
+    void *done;
+
+    recipe_of("slow");
+    ck_assert_int_eq(pthread_create(&threads[0], NULL, ensure_until_cut, &builder_of_it), 0);
+    for (int i = 0; i < 1000 && !path_exists(room_dir, "started"); i++)
+        sleep_ms(10);
+    ck_assert_int_eq(pthread_create(&threads[1], NULL, ensure_until_cut, &waits), 0);
+    sleep_ms(100);
+    int64_t from = now_ms();
+    waits.cut = true;
+    pthread_join(threads[1], &done);
+    ck_assert_ptr_null(done);
+    ck_assert_int_lt(now_ms() - from, 5000);
+    ck_assert_ptr_nonnull(s->under_way); /* it goes on for others */
+    builder_of_it.cut = true;
+    pthread_join(threads[0], &done);
+    ck_assert_ptr_null(done);
+    ck_assert_uint_eq(runs(), 1);
 }
 END_TEST
 
@@ -499,7 +541,8 @@ int main(void)
     return room_run("ensure", NULL, make_double, room_remove,
                     (const TTest *const[]){
                         test_recipe_is_built_once, test_changed_recipe_is_another_image, test_arguments_of_the_builder,
-                        test_crowd_of_threads_builds_once, test_crowd_shares_a_failure,
+                        test_crowd_of_threads_builds_once, test_who_waits_can_be_called_off,
+                        test_crowd_shares_a_failure,
                         test_E8_crowd_of_processes_builds_once, test_H7_killed_build_leaves_no_trace,
                         test_H7_gc_sweeps_up_after_a_killed_build, test_deadline_ends_a_build, test_failures_are_told,
                         test_progress_is_shown_without_harm, test_recipes_are_checked, test_recipe_names,
