@@ -15,11 +15,11 @@
 
 extern const struct vm_driver libvirt_driver;
 
-/* ---- libvirt_conn.c: libvirt, loaded; the connection; calls that can be given up; what domains ended by ---- */
+/* ---- libvirt_conn.c: libvirt, loaded; connections; calls that can be given up; how domains ended ---- */
 
 #define VIRT_FUNCTIONS(X) \
     X(virInitialize) X(virEventRegisterDefaultImpl) X(virEventRunDefaultImpl) X(virSetErrorFunc) \
-    X(virGetLastError) X(virConnectOpen) X(virConnectRef) X(virConnectClose) X(virConnectSetKeepAlive) \
+    X(virGetLastError) X(virConnectOpen) X(virConnectIsAlive) X(virConnectClose) X(virConnectSetKeepAlive) \
     X(virConnectRegisterCloseCallback) X(virConnectUnregisterCloseCallback) X(virConnectGetLibVersion) \
     X(virConnectGetVersion) X(virConnectGetDomainCapabilities) X(virConnectDomainEventRegisterAny) \
     X(virConnectGetAllDomainStats) X(virDomainStatsRecordListFree) \

@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <string.h>
 
-/* A libvirtd that says nothing for KEEPALIVE_S * KEEPALIVE_COUNT is taken for gone, and what waits for it fails. */
-enum { KEEPALIVE_S = 3, KEEPALIVE_COUNT = 2, OPEN_MS = 5000, CALLS_MAX = 256, ENDS_MAX = 256 };
+/* A libvirtd that says nothing for KEEPALIVE_S * KEEPALIVE_COUNT is not waited for to tell how a domain ended. */
+enum { KEEPALIVE_S = 3, KEEPALIVE_COUNT = 2, CALLS_MAX = 64, IDLE_MAX = 4, ENDS_MAX = 256 };
 enum { CALL_WAITED_FOR, CALL_GIVEN_UP, CALL_DONE };
 
 #define VIRT_LIBRARY "libvirt.so.0"
@@ -19,9 +19,11 @@ static struct {
     pthread_cond_t changed;
     struct virt v;
     bool loaded;
-    virConnectPtr conn;
-    bool closed, opening; /* closed: conn is of no use any more */
+    virConnectPtr idle[IDLE_MAX];
+    unsigned n_idle;
     unsigned calls;       /* under way, given up or not */
+    virConnectPtr watch;  /* by which we hear how domains end */
+    bool closed, opening; /* closed: watch is of no use any more */
     struct { uint32_t id; int detail; bool set; } ends[ENDS_MAX];
     unsigned ends_next;
 } virt = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -208,7 +210,7 @@ bool virt_end_take(uint32_t id, struct deadline d, int *detail)
     bool found;
 
     pthread_mutex_lock(&virt.lock);
-    while (!(found = end_find(id, detail)) && virt.conn && !virt.closed && wait_changed(d))
+    while (!(found = end_find(id, detail)) && virt.watch && !virt.closed && wait_changed(d))
         ;
     pthread_mutex_unlock(&virt.lock);
     return found;
@@ -223,8 +225,6 @@ void virt_end_forget(uint32_t id)
     pthread_mutex_unlock(&virt.lock);
 }
 
-/* ---- the connection ---- */
-
 static void on_close(virConnectPtr c, int reason, void *arg)
 {
     (void)c, (void)reason, (void)arg;
@@ -234,49 +234,33 @@ static void on_close(virConnectPtr c, int reason, void *arg)
     pthread_mutex_unlock(&virt.lock);
 }
 
-static virConnectPtr connection_open(struct vm_err *e)
+static virConnectPtr watch_open(void)
 {
     const struct virt *v = &virt.v;
     virConnectPtr c = v->virConnectOpen(VIRT_URI);
 
-    if (!c) {
-        virt_fail(v, e, "libvirtd (" VIRT_URI ") cannot be reached");
-        if (e)
-            e->code = VM_E_UNAVAILABLE;
-        return NULL;
-    }
-    if (v->virConnectRegisterCloseCallback(c, on_close, NULL, NULL) < 0 ||
-        v->virConnectSetKeepAlive(c, KEEPALIVE_S, KEEPALIVE_COUNT) < 0 ||
-        v->virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                            VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), NULL, NULL) < 0) {
-        virt_fail(v, e, "listen to libvirtd");
+    if (c && (v->virConnectRegisterCloseCallback(c, on_close, NULL, NULL) < 0 ||
+              v->virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                                                  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), NULL, NULL) < 0 ||
+              v->virConnectSetKeepAlive(c, KEEPALIVE_S, KEEPALIVE_COUNT) < 0)) {
         v->virConnectClose(c);
         return NULL;
     }
     return c;
 }
 
-/* A reference of one's own to a connection that was alive a moment ago. One thread opens, the others wait for it. */
-static virConnectPtr connection_get(struct vm_err *e)
+/* Opened by whoever calls next. While one is at it, the others go on without. */
+static void watch_ensure(void)
 {
-    struct deadline d = deadline_in(OPEN_MS);
     virConnectPtr old, c;
 
     pthread_mutex_lock(&virt.lock);
-    while (virt.opening && wait_changed(d))
-        ;
-    if (virt.opening) {
+    if (virt.opening || (virt.watch && !virt.closed)) {
         pthread_mutex_unlock(&virt.lock);
-        vm_fail(e, VM_E_UNAVAILABLE, "libvirtd does not answer");
-        return NULL;
+        return;
     }
-    if ((c = virt.conn) && !virt.closed) {
-        virt.v.virConnectRef(c);
-        pthread_mutex_unlock(&virt.lock);
-        return c;
-    }
-    old = virt.conn;
-    virt.conn = NULL;
+    old = virt.watch;
+    virt.watch = NULL;
     virt.closed = false;
     virt.opening = true;
     pthread_mutex_unlock(&virt.lock);
@@ -284,15 +268,46 @@ static virConnectPtr connection_get(struct vm_err *e)
         virt.v.virConnectUnregisterCloseCallback(old, on_close);
         virt.v.virConnectClose(old);
     }
-    c = connection_open(e);
+    c = watch_open();
     pthread_mutex_lock(&virt.lock);
-    virt.conn = c;
+    virt.watch = c;
     virt.opening = false;
-    if (c)
-        virt.v.virConnectRef(c);
-    pthread_cond_broadcast(&virt.changed);
     pthread_mutex_unlock(&virt.lock);
+}
+
+/* ---- connections for calls ---- */
+
+/* No two threads share one. A call that hangs holds up no other; and libvirt before 10.4 writes to the stack of a thread
+ * that is gone when two of them call by one connection (CVE-2024-4418), or when one has a keepalive of its own. */
+static virConnectPtr connection_take(struct vm_err *e)
+{
+    virConnectPtr c = NULL;
+
+    do {
+        if (c)
+            virt.v.virConnectClose(c); /* libvirtd was started anew */
+        pthread_mutex_lock(&virt.lock);
+        c = virt.n_idle ? virt.idle[--virt.n_idle] : NULL;
+        pthread_mutex_unlock(&virt.lock);
+    } while (c && virt.v.virConnectIsAlive(c) != 1);
+    if (!c && !(c = virt.v.virConnectOpen(VIRT_URI))) {
+        virt_fail(&virt.v, e, "libvirtd (" VIRT_URI ") cannot be reached");
+        if (e)
+            e->code = VM_E_UNAVAILABLE;
+    }
     return c;
+}
+
+static void connection_give(virConnectPtr c)
+{
+    pthread_mutex_lock(&virt.lock);
+    if (virt.n_idle < IDLE_MAX) {
+        virt.idle[virt.n_idle++] = c;
+        c = NULL;
+    }
+    pthread_mutex_unlock(&virt.lock);
+    if (c)
+        virt.v.virConnectClose(c);
 }
 
 /* ---- calls ---- */
@@ -327,7 +342,8 @@ static void *call_run(void *arg)
     int rc;
 
     pthread_setname_np(pthread_self(), "libvirt-call");
-    c = connection_get(&call->err);
+    if ((c = connection_take(&call->err)))
+        watch_ensure();
     rc = c ? call->run(&virt.v, c, call, &call->err) : -1;
     pthread_mutex_lock(&virt.lock);
     if (call->state == CALL_GIVEN_UP && rc == 0 && call->undo) {
@@ -341,7 +357,7 @@ static void *call_run(void *arg)
     pthread_cond_broadcast(&virt.changed);
     pthread_mutex_unlock(&virt.lock);
     if (c)
-        virt.v.virConnectClose(c);
+        connection_give(c);
     virt_call_drop(call);
     return NULL;
 }

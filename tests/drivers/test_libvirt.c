@@ -509,7 +509,7 @@ int main(void)
 {
     const char *why = prepare();
     Suite *s = suite_create("libvirt");
-    TCase *c = tcase_create("domains");
+    TCase *c = tcase_create("domains"), *daemon = tcase_create("libvirtd");
 
     if (why) {
         printf("skipped: %s\n", why);
@@ -525,10 +525,12 @@ int main(void)
     tcase_add_test(c, test_L4_taps);
     tcase_add_test(c, test_name_taken);
     tcase_add_test(c, test_G5_found_without_note);
-    tcase_add_test(c, test_N2_libvirtd_killed);
-    tcase_add_test(c, test_N3_libvirtd_stopped);
+    tcase_add_test(daemon, test_N2_libvirtd_killed);
+    tcase_add_test(daemon, test_N3_libvirtd_stopped);
     tcase_set_timeout(c, 120);
+    tcase_set_timeout(daemon, 120);
     suite_add_tcase(s, c);
+    suite_add_tcase(s, daemon);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);
