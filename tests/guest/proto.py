@@ -50,8 +50,12 @@ class Agent:
         self.bye = None
         self.up = False
         words = ["version=1"] + ([f"token={token}"] if token else [])
-        self.send("HELLO", 0, pairs(*words))
-        self.until(lambda: self.up, timeout)
+        try:
+            self.send("HELLO", 0, pairs(*words))
+            self.until(lambda: self.up, timeout)
+        except Exception:
+            sock.close()  # the next one waits behind it otherwise
+            raise
 
     def send(self, kind, stream, data=b""):
         self.sock.sendall(frame(kind, stream, self.nonce, data))
@@ -138,7 +142,6 @@ class Agent:
         self.until(lambda: self.pongs > before, timeout)
 
     def close(self):
-        self.send("BYE", 0)
         self.sock.close()
 
 

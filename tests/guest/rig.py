@@ -2,12 +2,11 @@
 import fcntl
 import glob
 import gzip
+import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -18,7 +17,7 @@ TREE = os.environ.get("VMS_TEST_TREE", f"{CACHE}/tree")
 BUILD = os.environ["VMSD_BUILD"]
 TOKEN = "0123456789abcdef0123456789abcdef"
 MODULES = """virtio_pci virtio_blk virtio_net virtio_console virtio_rng virtio_balloon vmw_vsock_virtio_transport
-    virtiofs overlay erofs pvpanic-pci pvpanic-mmio""".split()
+    vsock_loopback virtiofs overlay erofs pvpanic-pci""".split()
 
 
 class Skip(Exception):
@@ -130,47 +129,79 @@ def image():
     return erofs(TREE, os.path.basename(os.path.dirname(os.path.realpath(TREE)))[:16] or "tree")
 
 
-def ext4(path, mib):
+def modules_disk():
+    directory = glob.glob(f"{kernel()}/lib/modules/*")[0]
+    return erofs(os.path.dirname(directory), f"modules-{os.path.basename(directory)}")
+
+
+def ext4(path, mib, content=None):
     with open(path, "wb") as f:
         f.truncate(mib << 20)
-    run("mke2fs", "-q", "-t", "ext4", "-F", "-L", "vmsd", path)
+    run("mke2fs", "-q", "-t", "ext4", "-F", *(["-d", content] if content else []), path)
     return path
+
+
+def virtiofsd():
+    """The one in Rust; QEMU's old one of the same name has other options."""
+    return shutil.which("virtiofsd", path=f"{os.environ['PATH']}:/usr/libexec")
 
 
 # ---- one machine ----
 
 class Machine:
-    """setup: lines of /vmsd/setup, or None; disks: {serial: path} or {serial: (path, "ro")}."""
+    """setup: text of /vmsd/setup, or None for none; disks: {serial: path} or {serial: (path, "ro")}; nics: MACs;
+    shares: {tag: directory}."""
 
-    def __init__(self, work, setup, disks, nics=(), extra=(), cmdline="", files=(), memory=512):
+    def __init__(self, work, setup, disks, nics=(), shares=None, cmdline="", memory=512):
         self.work = tempfile.mkdtemp(dir=work)
-        self.kernel = kernel()
-        self.log = f"{self.work}/console.log"
-        base = initramfs_cached(self.kernel)
-        appended = list(files)
-        if setup is not None:
-            appended += [("vmsd", 0o40700, b""), ("vmsd/setup", 0o100600, setup if isinstance(setup, bytes) else setup.encode())]
+        self.log, self.helpers = f"{self.work}/console.log", []
         with open(f"{self.work}/initrd", "wb") as f:
-            f.write(base + (cpio(appended) if appended else b""))
-        self.start(disks, nics, extra, cmdline, memory)
+            f.write(base_initramfs())
+            if setup is not None:
+                text = setup if isinstance(setup, bytes) else setup.encode()
+                f.write(cpio([("vmsd", 0o40700, b""), ("vmsd/setup", 0o100600, text)]))
+        argv = self.base(cmdline, memory) + self.disks(disks) + self.nics(nics) + self.shares(shares or {}, memory)
+        self.started = time.monotonic()
+        self.process = self.spawn(argv, "qemu")
 
-    def start(self, disks, nics, extra, cmdline, memory):
-        argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35", "-accel", "tcg", "-m", str(memory),
-                "-smp", "2", "-display", "none", "-no-reboot", "-kernel", glob.glob(f"{self.kernel}/boot/vmlinuz-*")[0],
-                "-initrd", f"{self.work}/initrd", "-append", f"console=ttyS0 panic=-1 quiet {cmdline}",
+    def spawn(self, argv, name):
+        with open(f"{self.work}/{name}.log", "w") as log:
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def base(self, cmdline, memory):
+        return ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35", "-accel", "tcg", "-m", str(memory),
+                "-smp", "2", "-display", "none", "-no-reboot", "-kernel", glob.glob(f"{kernel()}/boot/vmlinuz-*")[0],
+                "-initrd", f"{self.work}/initrd", "-append", f"console=ttyS0 panic=-1 quiet loglevel=4 net.ifnames=0 {cmdline}",
                 "-serial", f"file:{self.log}", "-device", "virtio-rng-pci", "-device", "pvpanic-pci",
                 "-qmp", f"unix:{self.work}/qmp,server=on,wait=off",
                 "-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,path={self.work}/agent,server=on,wait=off",
                 "-device", "virtserialport,chardev=agent,name=vmsd.agent"]
+
+    def disks(self, disks):
+        argv = []
         for i, (serial, disk) in enumerate(disks.items()):
-            path, how = (disk, "") if isinstance(disk, str) else disk
-            ro = "on" if how == "ro" else "off"
-            argv += ["-drive", f"if=none,id=d{i},file={path},format=raw,read-only={ro},cache=unsafe,discard=unmap",
-                     "-device", f"virtio-blk-pci,drive=d{i},serial={serial}"]
-        for i, mac in enumerate(nics):
+            path, how = (disk, "rw") if isinstance(disk, str) else disk
+            argv += ["-drive", f"if=none,id={serial},file={path},format=raw,read-only={'on' if how == 'ro' else 'off'},"
+                               "file.locking=off,cache=unsafe,discard=unmap",
+                     "-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
+        return argv
+
+    def nics(self, macs):
+        argv = []
+        for i, mac in enumerate(macs):
             argv += ["-netdev", f"user,id=n{i},restrict=on", "-device", f"virtio-net-pci,netdev=n{i},mac={mac},romfile="]
-        self.process = subprocess.Popen(argv + list(extra), stdin=subprocess.DEVNULL, stderr=open(f"{self.work}/stderr", "w"))
-        self.started = time.monotonic()
+        return argv
+
+    def shares(self, shares, memory):
+        argv = ["-object", f"memory-backend-memfd,id=mem,size={memory}M,share=on", "-numa", "node,memdev=mem"] if shares else []
+        for tag, directory in shares.items():
+            path = f"{self.work}/{tag}"
+            self.helpers.append(self.spawn([virtiofsd(), "--socket-path", path, "--shared-dir", directory, "--sandbox=none"], tag))
+            while not os.path.exists(path):
+                assert self.helpers[-1].poll() is None, "virtiofsd ended"
+                time.sleep(0.02)
+            argv += ["-chardev", f"socket,id={tag},path={path}", "-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
+        return argv
 
     def console(self):
         try:
@@ -179,35 +210,76 @@ class Machine:
         except FileNotFoundError:
             return ""
 
+    def trouble(self, what):
+        with open(f"{self.work}/qemu.log") as f:
+            return f"{what}\n{self.console()[-4000:]}\n{f.read()}"
+
+    def connect(self):
+        return proto.connect(f"{self.work}/agent")
+
     def agent(self, token=TOKEN, timeout=90):
         """A session, as soon as the guest answers: that is, as soon as it has booted."""
         limit = time.monotonic() + timeout
         while True:
             if self.process.poll() is not None:
-                raise RuntimeError(f"QEMU ended:\n{self.console()[-3000:]}\n{open(self.work + '/stderr').read()}")
+                raise RuntimeError(self.trouble("QEMU ended"))
             try:
-                return proto.Agent(proto.connect(f"{self.work}/agent"), token, timeout=2)
+                return proto.Agent(self.connect(), token, timeout=2)
             except (TimeoutError, EOFError):
                 if time.monotonic() > limit:
-                    raise TimeoutError(f"no agent within {timeout} s:\n{self.console()[-3000:]}") from None
+                    raise TimeoutError(self.trouble(f"no agent within {timeout} s")) from None
+
+    def qmp(self):
+        return Qmp(f"{self.work}/qmp")
 
     def wait(self, timeout=60):
         """Until QEMU has ended."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"the machine did not end within {timeout} s:\n{self.console()[-3000:]}") from None
+            raise TimeoutError(self.trouble(f"the machine did not end within {timeout} s")) from None
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
+        for p in [self.process] + self.helpers:
+            if p.poll() is None:
+                p.send_signal(signal.SIGKILL)
+            p.wait()
 
 
-packed = {}
+class Qmp:
+    def __init__(self, path):
+        self.sock = proto.connect(path)
+        self.file = self.sock.makefile("rw")
+        self.events = []
+        self.file.readline()
+        self.ask("qmp_capabilities")
+
+    def ask(self, command, **arguments):
+        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self.file.flush()
+        while True:
+            answer = json.loads(self.file.readline())
+            if "event" not in answer:
+                assert "return" in answer, answer
+                return answer["return"]
+            self.events.append(answer["event"])
+
+    def rest(self):
+        """All events until QEMU ends."""
+        for line in self.file:
+            self.events.append(json.loads(line).get("event"))
+        self.close()
+        return self.events
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
 
 
-def initramfs_cached(kernel_dir):
-    if kernel_dir not in packed:
-        packed[kernel_dir] = initramfs(kernel_dir)
-    return packed[kernel_dir]
+made = []
+
+
+def base_initramfs():
+    if not made:
+        made.append(initramfs(kernel()))
+    return made[0]
