@@ -1,6 +1,7 @@
 #include "http_priv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -287,6 +288,8 @@ static int start(struct http_server *s, struct vm_err *e)
         (unsigned)IDLE_S, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!s->daemon)
         return vm_fail(e, VM_E_SYSTEM, "libmicrohttpd does not start");
+    if (fcntl(s->listen_fd, F_SETFL, O_NONBLOCK) < 0) /* one that systemd gave would block the loop */
+        return vm_fail_sys(e, "take over the socket");
     int fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     if (loop_timer_new(s->loop, on_daemon_timer, s, &s->daemon_timer, e) < 0 ||
         loop_timer_new(s->loop, on_pause_over, s, &s->pause_timer, e) < 0 ||

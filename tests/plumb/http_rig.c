@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -257,7 +258,9 @@ struct http_server *rig_serve(struct loop *l)
     int fd = -1;
 
     loop = l;
-    if (http_listen(rig_socket, 0777, (gid_t)-1, &fd, &e) < 0 || http_serve(l, fd, &options, &s, &e) < 0) {
+    if (http_listen(rig_socket, 0777, (gid_t)-1, &fd, &e) < 0 ||
+        fcntl(fd, F_SETFL, 0) < 0 || /* as systemd would give it */
+        http_serve(l, fd, &options, &s, &e) < 0) {
         fprintf(stderr, "%s\n", e.text);
         exit(1);
     }
