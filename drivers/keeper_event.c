@@ -49,11 +49,11 @@ static void object_begin(struct event_reader *r)
 
 bool event_read(struct event_reader *r, char c)
 {
-    bool anew = c == '\n' && r->before == '\n';
+    bool line = r->before == '\n';
 
     r->before = c;
-    if (anew || (r->depth == 0 && c == '{')) {
-        *r = (struct event_reader){.before = c, .depth = anew ? 0 : 1};
+    if ((line && c == '\n') || (c == '{' && (line || r->depth == 0))) {
+        *r = (struct event_reader){.before = c, .depth = c == '{'};
         return false;
     }
     if (r->broken || r->depth == 0)

@@ -1,8 +1,8 @@
 /* keeper_event.h: what cloud-hypervisor's --event-monitor tells. Private to vms-keeper; pure, and takes no memory.
  *
  * A stream of JSON objects {"timestamp": …, "source": "vm", "event": "booted", "properties": {"event": "panic"} or null}.
- * The VMM may be hostile or cut off in the middle of an object: whatever comes, the reader stays within its buffers, and an
- * empty line, which follows each object and cannot be within one, is where it begins anew. */
+ * The VMM may be hostile or cut off in the middle of an object: whatever comes, the reader stays within its buffers. It
+ * begins anew at an empty line, which follows each object, and at a brace that opens a line: neither is within an object. */
 #ifndef VMSD_DRIVERS_KEEPER_EVENT_H
 #define VMSD_DRIVERS_KEEPER_EVENT_H
 

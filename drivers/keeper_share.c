@@ -113,6 +113,8 @@ bool server_ended(pid_t pid, int status)
     for (size_t i = 0; i < n_servers; i++) {
         if (servers[i].pid != pid)
             continue;
+        if (*s->text)
+            return true; /* the first one is the reason, others may be its consequence */
         sources_drain();
         keeper_text(servers[i].err, WIFSIGNALED(status) ? "killed" : "it said nothing");
         snprintf(line, sizeof line, "virtiofsd of %.60s ended: %.110s", servers[i].target, s->text);

@@ -39,7 +39,9 @@ static void become_user(uint32_t uid)
     /* Its memory is the guest's: not into a core file. */
     if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0)
         child_fail("limits of the VMM");
-    /* All capabilities go with the user; inherited ones root's processes have none. */
+    for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+        ;
+    /* What it has of capabilities goes with the user. */
     if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         child_fail("become the guest's user");
     /* Changing ids took it away. */
@@ -233,6 +235,8 @@ static void vmm_ended(int status)
         ;
     sources_drain();
     s->status = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
+    if (vmm.end == END_REBOOT)
+        s->status = 0; /* the signal was ours */
     if (vmm.end == END_NONE || (vmm.end == END_POWEROFF && s->status))
         s->end = end_guess(status);
     else {
