@@ -113,16 +113,6 @@ int run_fill(int root, const struct setup *s, const char *text, size_t n, struct
 
 /* ---- the way over ---- */
 
-const char *cmdline_init(char *cmdline)
-{
-    const char *init = NULL;
-    for (char *rest = cmdline, *word; (word = strsep(&rest, " \n"));) {
-        if (strncmp(word, "init=/", 6) == 0)
-            init = word + 5;
-    }
-    return init;
-}
-
 const char *find_init(int root, const char *asked)
 {
     static const char *const usual[] = { "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd" };

@@ -28,7 +28,7 @@ enum {
     SETUP_MOUNTS_MAX = 64,
 };
 
-/* VM_PRINTF: a line on the console; never fails. */
+/* A line on the console; never fails. */
 VM_PRINTF(1) void say(const char *fmt, ...);
 
 /* ---- setup.c ---- */
@@ -42,6 +42,8 @@ struct setup {
 };
 /* Cuts text (NUL-terminated at n) into the strings of *out. */
 int setup_parse(char *text, size_t n, struct setup *out, struct vm_err *e);
+/* init= of the kernel's command line, or NULL; cuts the text. */
+const char *cmdline_init(char *cmdline);
 
 /* ---- modules.c ---- */
 
@@ -80,8 +82,6 @@ int root_build(const struct setup *s, int *root, struct vm_err *e);
 int run_fill(int root, const struct setup *s, const char *text, size_t n, struct vm_err *e);
 /* The path of its init: the one that was asked for, or the first of the usual ones that there is; NULL: none. */
 const char *find_init(int root, const char *asked);
-/* init= of the kernel's command line, or NULL; cuts the text. */
-const char *cmdline_init(char *cmdline);
 /* Only returns on failure. */
 int hand_over(int root, bool read_only, char **argv, struct vm_err *e);
 

@@ -108,3 +108,13 @@ int setup_parse(char *text, size_t n, struct setup *out, struct vm_err *e)
     *out = s;
     return 0;
 }
+
+const char *cmdline_init(char *cmdline)
+{
+    const char *init = NULL;
+    for (char *rest = cmdline, *word; (word = strsep(&rest, " \n"));) {
+        if (strncmp(word, "init=/", 6) == 0)
+            init = word + 5;
+    }
+    return init;
+}
