@@ -37,7 +37,8 @@ json_t *ch_config_net(const struct drv_tap *tap, size_t n); /* vm.add-net; NULL:
 json_t *ch_config_resize(unsigned cpus, uint64_t memory);   /* vm.resize; 0: leave it */
 json_t *ch_config_grow(const char *disk, uint64_t size);    /* vm.resize-disk */
 uint64_t ch_disk_rate(const struct drv_guest *g, const struct ch_host *h); /* bytes a second, of all disks; 0: no limit */
-int ch_args(const struct ch_host *h, struct strv *out, struct vm_err *e); /* the VMM's command line */
+/* The VMM's command line. Landlock is asked for with vm.create: as an option it would need a kernel beside it. */
+int ch_args(struct strv *out, struct vm_err *e);
 
 /* ---- ch_rest.c: the VMM's API, by libcurl ---- */
 /* One call: what: "vm.boot"; body: borrowed, NULL: none; fd: handed over with the request, or -1; *answer is yours, may be

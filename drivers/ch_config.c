@@ -72,8 +72,9 @@ static json_t *disk_config(const struct vm_disk *d, const struct drv_guest *g, b
     unsigned queues = cpus_of(g->spec) < QUEUES_MAX ? cpus_of(g->spec) : QUEUES_MAX;
     OWN(str) char *path = text_format(CH_DISK "%s", d->serial);
     /* C11: the type is told, so that no guest can make another one of it by what it writes. */
-    json_t *j = json_pack("{sssssssbsssbsi}", "id", d->serial, "serial", d->serial, "path", path ? path : "", "readonly",
-                          d->read_only, "image_type", "Raw", "backing_files", false, "num_queues", queues);
+    json_t *j = json_pack("{sssssssbsssbsbsi}", "id", d->serial, "serial", d->serial, "path", path ? path : "", "readonly",
+                          d->read_only, "image_type", "Raw", "backing_files", false, "sparse", !d->read_only, "num_queues",
+                          queues);
 
     if (j && limited)
         json_put_str(j, "rate_limit_group", "disks");
@@ -173,15 +174,13 @@ json_t *ch_config_grow(const char *disk, uint64_t size)
     return json_pack("{sssI}", "id", disk, "desired_size", (json_int_t)size);
 }
 
-int ch_args(const struct ch_host *h, struct strv *out, struct vm_err *e)
+int ch_args(struct strv *out, struct vm_err *e)
 {
-    static const char *const fixed[] = {CH_PROGRAM, "--api-socket", "fd=3", "--event-monitor", "fd=4", "--seccomp", "true"};
+    static const char *const args[] = {CH_PROGRAM, "--api-socket", "fd=3", "--event-monitor", "fd=4", "--seccomp", "true"};
     OWN(strv) struct strv v = {0};
 
-    for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
-        strv_add(&v, fixed[i]);
-    if (h->landlock)
-        strv_add(&v, "--landlock");
+    for (size_t i = 0; i < ARRAY_LEN(args); i++)
+        strv_add(&v, args[i]);
     if (v.failed)
         return vm_no_memory(e);
     *out = v;

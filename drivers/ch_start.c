@@ -131,15 +131,15 @@ static int disks_add(struct plan_draft *draft, const struct drv_guest *g, struct
     return 0;
 }
 
-static int plan_make(const struct drv_guest *g, const struct ch_host *h, const struct cgroup *c, struct deadline d,
-                     struct kept_plan *out, struct vm_err *e)
+static int plan_make(const struct drv_guest *g, const struct cgroup *c, struct deadline d, struct kept_plan *out,
+                     struct vm_err *e)
 {
     OWN(plan_draft) struct plan_draft draft = {0};
     OWN(strv) struct strv args = {0};
     const char *program = ch_program(e);
     bool shares = shares_wanted(g);
 
-    if (!program || ch_args(h, &args, e) < 0 || plan_begin(&draft, g, c, e) < 0 ||
+    if (!program || ch_args(&args, e) < 0 || plan_begin(&draft, g, c, e) < 0 ||
         plan_take_fd(&draft, api_listen(g->run_dir, e)) < 0 || plan_program(&draft, "vr", CH_PROGRAM, program, e) < 0 ||
         (shares && shares_plan_files(&draft, e) < 0) || plan_libraries(&draft, shares ? "vsr" : "vr", e) < 0 ||
         plan_file(&draft, "vr", CH_KERNEL, readable_open(g->kernel, e)) < 0 ||
@@ -216,7 +216,7 @@ int ch_start(const struct drv_guest *g, struct deadline d, struct drv_proc *out,
     ch_cgroup_spec(g, ch_memory(g->spec), &bounds);
     if (kept_clear(&k, e) < 0)
         return vm_context(e, "start '%s'", g->spec->name);
-    if (plan_make(g, &h, &c, d, &plan, e) < 0 || kept_begin(&k, &plan, &c, &bounds, d, &keeper, e) < 0 ||
+    if (plan_make(g, &c, d, &plan, e) < 0 || kept_begin(&k, &plan, &c, &bounds, d, &keeper, e) < 0 ||
         (g->spec->limits.io_read + g->spec->limits.io_write &&
          ch_disk_limits(g, &h, &bounds, ch_disk_rate(g, &h), e) < 0) ||
         bring_up(g, &h, &k, keeper, d, &s, e) < 0) {
