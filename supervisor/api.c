@@ -387,6 +387,11 @@ static void doctor_get(struct http_request *r, void *arg)
     api_work(r, (struct api_work){.w = arg, .run = doctor_run});
 }
 
+static void guests_post(struct http_request *r, void *arg)
+{
+    wishes_serve(r, arg);
+}
+
 static void metrics_get(struct http_request *r, void *arg)
 {
     OWN(str) char *s = metrics_text(arg);
@@ -395,12 +400,13 @@ static void metrics_get(struct http_request *r, void *arg)
     reply_text(r, "application/openmetrics-text; version=1.0.0; charset=utf-8", &t);
 }
 
-enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 64 << 20, SMALL = 64 << 10 };
+enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 64 << 20, SMALL = 64 << 10, WISHES = 1 << 20 };
 
 static const struct http_route routes[] = {
     {"GET", "/v1/host", ROLE_READ, 0, host_get, ""},
     {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get, ""},
     {"GET", "/v1/guests", ROLE_READ, 0, guests_get, ""},
+    {"POST", "/v1/guests", ROLE_WRITE, WISHES, guests_post, ""},
     {"GET", "/v1/guests/{name}", ROLE_READ, 0, guest_get, ""},
     {"GET", "/v1/guests/{name}/health", ROLE_READ, 0, health_get, ""},
     {"GET", "/v1/guests/{name}/usage", ROLE_READ, 0, usage_get, "since"},

@@ -42,7 +42,7 @@ static void applying_free(struct applying *a)
     strv_done(a->gone_networks);
     strv_done(a->orphans);
     strv_done(a->bundles);
-    strv_done(a->asked);
+    strv_done(a->hypervisors);
     free(a->base);
     free(a->tar);
     free(a);
@@ -59,21 +59,21 @@ static bool recipe_known(const struct options *o, const char *name)
     return false;
 }
 
-/* What is to be known before a microVM is run here, once for each hypervisor that is asked for. */
+/* What is to be known before a microVM is run here, once for each hypervisor that is asked for. That there is none is no
+ * error of the spec: the plan keeps what runs from it, and a guest that is new fails alone. */
 static void look_at_hypervisor(struct applying *a, struct spec_look *at, const struct guest_spec *g)
 {
     const struct vm_driver *d;
     struct drv_report r = {0};
     struct vm_err why = {0};
 
-    if (strv_has(&a->asked, g->hypervisor))
+    if (apply_lacks(a, g))
         return;
-    strv_add(&a->asked, g->hypervisor);
-    if (!(d = driver_for(g, &why))) {
-        spec_warn(at, "kind", "%s", why.text);
-        return;
-    }
-    d->probe(&r);
+    d = driver_for(g, &why);
+    strv_add(&a->hypervisors, g->hypervisor);
+    strv_add(&a->hypervisors, d ? "" : why.text);
+    if (d)
+        d->probe(&r);
     if (r.usable && *r.warning)
         spec_warn(at, "kind", "%s: %s", d->name, r.warning);
 }

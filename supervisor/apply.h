@@ -24,7 +24,7 @@ struct applying {
     struct strv networks, gone_networks; /* texts to store; names that nobody uses any more */
     struct strv orphans;
     struct strv bundles;          /* that guests use until the world has followed the commit */
-    struct strv asked;            /* hypervisors that this host was asked for, and what there is to say was said */
+    struct strv hypervisors;      /* that this host was asked for, each with why it cannot be had, or "" */
     int rc;
     struct vm_err err;
 };
@@ -45,6 +45,8 @@ struct planned {
 void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb);
 
 /* plan.c */
+/* Why the hypervisor of this microVM cannot be had, "" if it can; NULL: nobody has asked. */
+const char *apply_lacks(const struct applying *a, const struct guest_spec *g);
 int apply_plan(struct applying *a);    /* loop: fills planned, networks, orphans */
 json_t *apply_plan_json(const struct applying *a);
 /* commit.c */

@@ -93,32 +93,82 @@ static void judge_kernel(const struct doctor_facts *f, json_t *list)
             needs[i].there ? "there" : "missing: containers cannot be started");
 }
 
+#define MEND_KVM "enable virtualisation in the firmware, or nested virtualisation on the host above"
+
+static bool usable(const struct doctor_facts *f, enum spec_kind kind, const char **first)
+{
+    for (size_t i = 0; i < f->n_drivers; i++) {
+        if (f->drivers[i].kind != kind || !f->drivers[i].report.usable)
+            continue;
+        *first = f->drivers[i].name;
+        return true;
+    }
+    return false;
+}
+
+/* A host without microVMs need not be able to run them, and one hypervisor is enough. */
+static void judge_driver(const struct doctor_facts *f, size_t i, bool microvms, json_t *list)
+{
+    const struct drv_report *r = &f->drivers[i].report;
+    const char *name = f->drivers[i].name;
+    bool needed = f->drivers[i].kind == KIND_CONTAINER || f->n_microvms;
+
+    if (r->usable && *r->warning)
+        say(list, needed ? WARNING : INFO, name, *r->hint ? r->hint : MEND_KVM, "usable%s%s, but %s",
+            r->version[0] ? ": " : "", r->version, r->warning);
+    else if (r->usable)
+        say(list, OK, name, NULL, "usable%s%s", r->version[0] ? ": " : "", r->version);
+    else
+        say(list, needed && !(microvms && f->drivers[i].kind == KIND_MICROVM) ? WARNING : INFO, name, r->hint,
+            "not usable: %s", r->why);
+}
+
 static void judge_drivers(const struct doctor_facts *f, json_t *list)
 {
-    bool container = false;
+    const char *container, *microvm;
+    bool containers = usable(f, KIND_CONTAINER, &container), microvms = usable(f, KIND_MICROVM, &microvm);
 
-    for (size_t i = 0; i < f->n_drivers; i++) {
-        const struct drv_report *r = &f->drivers[i].report;
-
-        container |= r->usable;
-        if (r->usable)
-            say(list, OK, f->drivers[i].name, NULL, "usable%s%s", r->version[0] ? ": " : "", r->version);
-        else
-            say(list, WARNING, f->drivers[i].name, r->hint, "not usable: %s", r->why);
-    }
-    if (!container)
+    for (size_t i = 0; i < f->n_drivers; i++)
+        judge_driver(f, i, microvms, list);
+    if (!containers && !microvms)
         say(list, ERROR, "drivers", "see the findings above", "no driver is usable: no guest can be started");
-    say(list, INFO, "microVMs", "use kind: container", "this version of vmsd has no driver for kind: microvm");
+    if (microvms)
+        say(list, OK, "microVMs", NULL, "can be started: hypervisor: auto takes %s", microvm);
+    else
+        say(list, f->n_microvms ? ERROR : INFO, "microVMs", "see the findings on hypervisors, or use kind: container",
+            "no hypervisor is usable: guests of kind: microvm cannot be started");
+    if (microvms && !f->erofs)
+        say(list, f->n_microvms ? ERROR : WARNING, "erofs-utils", "apt-get install erofs-utils",
+            "missing: images of microVMs cannot be made");
+    if (microvms && !f->init)
+        say(list, f->n_microvms ? ERROR : WARNING, "vms-init", "install it beside vmsd, or name kernel and initramfs in specs",
+            "missing: microVMs with vmsd's own kernel cannot be started");
     if (f->host.kvm)
         say(list, OK, "KVM", NULL, "/dev/kvm can be trusted");
     else
-        say(list, INFO, "KVM", "enable virtualisation in the firmware, or nested virtualisation on the host above",
-            "hardware virtualisation is not to be had: %s", f->host.kvm_why);
+        say(list, INFO, "KVM", MEND_KVM, "hardware virtualisation is not to be had: %s", f->host.kvm_why);
+}
+
+static void judge_circles(const struct doctor_facts *f, json_t *list)
+{
+    OWN(str) char *dns = joined(&f->dns_guests);
+
+    if (f->dns_guests.n)
+        say(list, WARNING, "names for the host", "add a name server outside to /etc/resolv.conf, after the guest",
+            "the host asks its own guests for names: %s. That is a circle: while they are down it resolves none, and cannot "
+            "build what they are made of", dns ? dns : "");
+    else
+        say(list, OK, "names for the host", NULL, "they do not depend on a guest");
+    for (size_t i = 0; i < f->circles.n; i++)
+        say(list, WARNING, "circle", "name a second server in `dns` of the network, or take one out of depends_on",
+            "%s: neither can be installed without the other", f->circles.v[i]);
+    if (!f->circles.n)
+        say(list, OK, "start order", NULL, "no guest waits for one that needs it");
 }
 
 static void judge_network(const struct doctor_facts *f, json_t *list)
 {
-    OWN(str) char *dropping = joined(&f->dropping), *dns = joined(&f->dns_guests);
+    OWN(str) char *dropping = joined(&f->dropping);
     const struct { bool there; const char *what, *mend; } needs[] = {
         {f->net.nft, "nftables", "modprobe nf_tables nft_chain_nat, and see that vmsd has CAP_NET_ADMIN"},
         {f->net.bridge_family, "nftables for bridges", "modprobe nf_tables_bridge, or use a kernel with NF_TABLES_BRIDGE"},
@@ -141,12 +191,6 @@ static void judge_network(const struct doctor_facts *f, json_t *list)
             dropping ? dropping : "");
     else
         say(list, OK, "other firewalls", NULL, "none drops forwarded traffic");
-    if (f->dns_guests.n)
-        say(list, WARNING, "names for the host", "add a name server outside to /etc/resolv.conf, after the guest",
-            "the host asks its own guests for names: %s. While they are down it resolves none, and cannot build what they "
-            "are made of", dns ? dns : "");
-    else
-        say(list, OK, "names for the host", NULL, "they do not depend on a guest");
 }
 
 static void judge_space(const struct doctor_facts *f, json_t *list)
@@ -209,6 +253,7 @@ json_t *doctor_judge(const struct doctor_facts *f)
     judge_kernel(f, list);
     judge_drivers(f, list);
     judge_network(f, list);
+    judge_circles(f, list);
     judge_space(f, list);
     judge_rest(f, list);
     return list;

@@ -26,6 +26,8 @@ struct snapshot {
     size_t n_ids;
     struct strv bridges;
     struct strv names, addresses; /* one of each: an address and whose it is */
+    struct strv guests;           /* names of all, in the order of … */
+    struct doctor_needs waits, asks; /* … these */
     bool failed;
 };
 
@@ -35,6 +37,9 @@ static void snapshot_done(struct snapshot s)
     strv_done(s.bridges);
     strv_done(s.names);
     strv_done(s.addresses);
+    strv_done(s.guests);
+    free(s.waits.v);
+    free(s.asks.v);
 }
 OWN_DEFINE(snapshot, struct snapshot, snapshot_done)
 
@@ -44,6 +49,66 @@ static void take_address(struct snapshot *s, const struct guest *g, const char *
         return;
     strv_add(&s->names, g->name);
     strv_add(&s->addresses, address);
+}
+
+static void add_need(struct snapshot *s, struct doctor_needs *to, size_t who, size_t whom)
+{
+    struct doctor_need *v = realloc(to->v, (to->n + 1) * sizeof *v);
+
+    if (!v) {
+        s->failed = true;
+        return;
+    }
+    to->v = v;
+    v[to->n++] = (struct doctor_need){who, whom};
+}
+
+static size_t place_of(const struct world *w, const struct guest *g)
+{
+    for (size_t i = 0; i < w->n_guests; i++)
+        if (w->guests[i] == g)
+            return i;
+    return SIZE_MAX;
+}
+
+static bool has_address(const struct guest *g, const char *address)
+{
+    for (size_t i = 0; i < g->n_nics; i++)
+        if (!strcmp(g->nics[i].address, address) || !strcmp(g->nics[i].address6, address))
+            return true;
+    return false;
+}
+
+/* Guests ask the servers of their first network; with a second server outside there is no circle. */
+static void take_asks(struct snapshot *s, const struct network_spec *n, size_t server)
+{
+    for (size_t i = 0; i < s->w->n_guests; i++) {
+        const struct guest *g = s->w->guests[i];
+
+        if (g->n_nics && !strcmp(g->nics[0].network, n->name) && i != server)
+            add_need(s, &s->asks, i, server);
+    }
+}
+
+static void take_needs(struct snapshot *s)
+{
+    struct world *w = s->w;
+
+    for (size_t i = 0; i < w->n_guests; i++) {
+        const struct guest *g = w->guests[i];
+
+        strv_add(&s->guests, g->name);
+        for (size_t k = 0; k < g->spec->depends_on.n; k++) {
+            const struct guest *d = world_guest(w, g->spec->depends_on.v[k]);
+
+            if (d)
+                add_need(s, &s->waits, i, place_of(w, d));
+        }
+    }
+    for (size_t i = 0; i < w->n_networks; i++)
+        for (size_t k = 0; w->networks[i]->dns.n == 1 && k < w->n_guests; k++)
+            if (has_address(w->guests[k], w->networks[i]->dns.v[0]))
+                take_asks(s, w->networks[i], k);
 }
 
 static void take_snapshot(void *arg)
@@ -60,6 +125,7 @@ static void take_snapshot(void *arg)
         const struct guest *g = w->guests[i];
 
         s->ids[s->n_ids++] = g->id;
+        s->facts->n_microvms += g->spec->kind == KIND_MICROVM;
         if (g->up)
             s->facts->guest_memory += g->spec->memory;
         for (size_t k = 0; k < g->n_nics; k++) {
@@ -69,7 +135,8 @@ static void take_snapshot(void *arg)
     }
     for (size_t i = 0; i < w->n_networks; i++)
         strv_add(&s->bridges, w->networks[i]->bridge);
-    s->failed |= s->bridges.failed || s->names.failed || s->addresses.failed;
+    take_needs(s);
+    s->failed |= s->guests.failed || s->bridges.failed || s->names.failed || s->addresses.failed;
 }
 
 static bool knows(const struct snapshot *s, uint64_t id)
@@ -280,6 +347,7 @@ static void look_at_drivers(struct doctor_facts *f)
     drv_host_probe(&f->host);
     for (const struct vm_driver *const *d = drivers(); *d && f->n_drivers < DOCTOR_DRIVERS_MAX; d++) {
         f->drivers[f->n_drivers].name = (*d)->name;
+        f->drivers[f->n_drivers].kind = (*d)->kind;
         (*d)->probe(&f->drivers[f->n_drivers++].report);
     }
 }
@@ -302,13 +370,17 @@ int doctor_look(struct world *w, struct doctor_facts *f, struct vm_err *e)
     look_at_space(f);
     look_at_process(f);
     f->mmdebstrap = program_there("mmdebstrap");
+    f->erofs = program_there("mkfs.erofs");
+    f->init = access(w->options->init, X_OK) == 0;
+    doctor_circles((const char *const *)s.guests.v, s.guests.n, &s.waits, &s.asks, &f->circles);
     f->group = group_there("vmsd");
-    return f->dropping.failed || f->dns_guests.failed || f->orphans.failed ? vm_no_memory(e) : 0;
+    return f->dropping.failed || f->dns_guests.failed || f->circles.failed || f->orphans.failed ? vm_no_memory(e) : 0;
 }
 
 void doctor_facts_done(struct doctor_facts *f)
 {
     strv_done(f->dropping);
     strv_done(f->dns_guests);
+    strv_done(f->circles);
     strv_done(f->orphans);
 }

@@ -1,5 +1,6 @@
 /* What happens to a guest, and what follows from it. */
 #include "job.h"
+#include "usage.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -49,6 +50,7 @@ static void leave(struct guest *g)
 {
     health_stop(g);
     guest_drop_agent(g, "the guest ended");
+    inside_drop(g);
     g->up_since = 0;
     g->started_at = 0;
 }

@@ -214,6 +214,24 @@ static bool moved(const struct applying *a, const struct guest *g)
     return false;
 }
 
+const char *apply_lacks(const struct applying *a, const struct guest_spec *g)
+{
+    for (size_t i = 0; i + 1 < a->hypervisors.n; i += 2)
+        if (!strcmp(a->hypervisors.v[i], g->hypervisor))
+            return a->hypervisors.v[i + 1];
+    return NULL;
+}
+
+/* What runs is not ended for a change that nothing here could start again. */
+static void check_hypervisor(const struct applying *a, const struct guest *g, const struct guest_spec *want,
+                             struct plan_change *c)
+{
+    const char *lacks = want->kind == KIND_MICROVM ? apply_lacks(a, want) : NULL;
+
+    if (lacks && *lacks && !c->error && c->class >= PLAN_RESTART && g && guest_is_up(g))
+        c->error = text_format("kind: microvm: %s", lacks);
+}
+
 /* What others on this host have already is not taken from them. */
 static void check_taken(const struct applying *a, const struct guest_spec *want, struct plan_change *c)
 {
@@ -289,6 +307,7 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     check_taken(a, want, p->change);
     if (g && g->rebuilding && p->change->class < PLAN_REBUILD)
         p->change->class = PLAN_REBUILD;
+    check_hypervisor(a, g, want, p->change);
     if (moves && p->change->class < PLAN_RESTART) {
         p->change->class = PLAN_RESTART;
         p->change->downtime = guest_is_up(g);

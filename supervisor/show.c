@@ -70,6 +70,7 @@ json_t *guest_json(struct guest *g)
     json_put_str(o, "name", g->name);
     json_put_str(o, "kind", g->spec->kind == KIND_CONTAINER ? "container" : "microvm");
     json_put_str(o, "driver", g->driver ? g->driver->name : NULL);
+    json_put_str(o, "warning", survey_warning(g->w, g->driver));
     json_put(o, "tags", strings(&g->spec->tags));
     json_put(o, "image", image(&g->spec->image));
     json_put_str(o, "wish", g->up ? "up" : "down");

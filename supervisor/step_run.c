@@ -71,12 +71,22 @@ static void ask_to_end(struct job *j, struct deadline d)
         log_debug(j->name, "its agent was asked to shut it down: %s", e.text);
 }
 
+static void expect_end(struct guest *g, void *arg)
+{
+    (void)arg;
+    guest_unwatch_keeper(g);
+}
+
 /* The driver that it ran on is asked first, whatever its spec says by now. */
 int step_stop(struct job *j, struct vm_err *e)
 {
     struct deadline d = deadline_in(j->spec->stop_timeout_ms);
     struct drv_exit how;
 
+    if (j->running) { /* before the life of the guest goes on: with that its session is over */
+        job_on_loop(j, expect_end, NULL);
+        ask_to_end(j, d);
+    }
     job_feed(j, EV_STOP);
     if (!j->running && job_find(j, e) < 0)
         return -1;
@@ -84,8 +94,6 @@ int step_stop(struct job *j, struct vm_err *e)
         job_on_loop(j, set_down, NULL); /* it never ran, or what it left is nobody's here */
         return 0;
     }
-    if (j->running)
-        ask_to_end(j, d);
     if (end_it(j, d, e) < 0)
         return -1;
     j->driver->reap(j->guest_id, j->run_dir, &how, NULL);

@@ -253,6 +253,8 @@ static void round_start(void *arg)
     struct sampler *s = arg;
     struct round *r = s->w->n_guests ? round_new(s) : NULL;
 
+    for (size_t i = 0; i < s->w->n_guests; i++)
+        inside_ask(s->w->guests[i]);
     s->running = r && loop_work(s->w->loop, (struct loop_job){round_run, round_done, r}, NULL) == 0;
     if (s->running)
         return;
@@ -297,6 +299,7 @@ void usage_drop(struct guest *g)
 {
     free(g->usage);
     g->usage = NULL;
+    inside_drop(g);
 }
 
 /* What was measured of a boot that is over says nothing of what is now. */
@@ -359,13 +362,17 @@ static json_t *pressure_json(const struct drv_stats *s)
 json_t *usage_json(const struct guest *g)
 {
     const struct usage_sample *u = usage_last(g);
+    uint64_t inside = UINT64_MAX, total = UINT64_MAX;
     json_t *o = json_object();
 
+    inside_memory(g, &inside, &total);
     json_put(o, "cpu_seconds", rounded(u->stats.cpu_seconds));
     json_put(o, "cpu_percent", rounded(u->cpu_percent));
     json_put(o, "memory_bytes", count(u->stats.memory));
     json_put(o, "memory_peak_bytes", count(u->stats.memory_peak));
     json_put(o, "memory_limit_bytes", count(u->stats.memory_limit));
+    json_put(o, "guest_memory_bytes", count(inside));
+    json_put(o, "guest_memory_total_bytes", count(total));
     json_put(o, "pids", count(u->stats.pids));
     json_put(o, "disk_bytes", count(u->disk));
     json_put(o, "io", io_json(&u->stats));

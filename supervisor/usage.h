@@ -17,6 +17,12 @@ extern const struct usage_sample usage_unknown;
 const struct usage_sample *usage_last(const struct guest *g); /* never NULL */
 void usage_soon(struct world *w); /* a guest came up: do not wait for the next round */
 
+/* inside.c: what a guest with a kernel of its own says of its memory */
+void inside_ask(struct guest *g); /* if it is one, and its agent is up */
+void inside_drop(struct guest *g); /* after its session has ended */
+bool inside_memory(const struct guest *g, uint64_t *used, uint64_t *total); /* false: not known, or not any more */
+bool inside_number(const char *said, const char *key, uint64_t *out); /* of "key=123" lines; pure */
+
 /* Share of one CPU between two samples of the same boot, in per cent; else NAN. */
 double usage_cpu_percent(const struct usage_sample *before, const struct usage_sample *now);
 /* Would anybody who looks at b see something else than at a? */

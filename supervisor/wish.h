@@ -1,4 +1,4 @@
-/* What a user wishes of one guest, apart from its spec. Private to supervisor/. */
+/* What a user wishes of guests, apart from their specs. Private to supervisor/. */
 #ifndef WISH_H
 #define WISH_H
 
@@ -6,5 +6,8 @@
 
 enum wish_verb { WISH_START, WISH_STOP, WISH_RESTART, WISH_REBUILD, WISH_REMOVE };
 void wish_serve(struct http_request *r, struct guest *g, enum wish_verb verb);
+/* The same of several at once, told as one stream: then those that depend on each other go down and come up in order.
+ * Body: {"verb": "stop", "guests": ["db", …], "purge": false}. */
+void wishes_serve(struct http_request *r, struct world *w);
 
 #endif

@@ -171,8 +171,8 @@ void world_drop_guest(struct guest *g)
 
     guest_unwatch_keeper(g);
     health_stop(g);
-    usage_drop(g);
     agent_close(g->agent);
+    usage_drop(g);
     loop_timer_free(g->retry);
     memmove(w->guests + at, w->guests + at + 1, (w->n_guests - at - 1) * sizeof *w->guests);
     w->n_guests--;

@@ -26,6 +26,7 @@ struct options {
 
 struct health;
 struct usage;
+struct inside;
 struct job;
 struct access_groups;
 struct events;
@@ -66,6 +67,7 @@ struct guest {
     char hosts_sum[65], resolv_sum[65]; /* of the /etc/hosts and /etc/resolv.conf that it was last given */
     struct health *health;
     struct usage *usage;
+    struct inside *inside;       /* what it says of its memory, see inside.c; or NULL */
     struct job *job;             /* that works on it now */
     struct job *next;            /* that comes after it; at most one, since jobs converge */
     const struct guest *held;    /* goes down first, as it depends on this one; see queue.c, and good within it alone */

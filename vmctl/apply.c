@@ -40,25 +40,6 @@ static int ask(struct cli *cli, const struct source *s, bool *go, struct vm_err 
     return 0;
 }
 
-static int post(struct cli *cli, const struct source *s, const char *path, struct progress *p, struct vm_err *e)
-{
-    struct stream_records records = {.record = progress_record, .arg = p};
-    struct transfer t = {
-        .method = "POST", .path = path, .body = s->tar, .n = s->n, .sink = stream_records_sink, .arg = &records};
-
-    if (client_run(&cli->client, &t, 1, progress_tick, p, e) < 0)
-        return -1;
-    if (progress_interrupted()) {
-        text_done(records.line);
-        return 0;
-    }
-    if (stream_records_end(&records, t.failed ? NULL : e) < 0 && !t.failed)
-        return -1;
-    if (t.failed)
-        *e = t.err;
-    return t.failed ? -1 : 0;
-}
-
 int cmd_apply(struct cli *cli)
 {
     OWN(source) struct source s = {0};
@@ -79,7 +60,7 @@ int cmd_apply(struct cli *cli)
     client_query_list(&path, "purge", &cli->values[OPT_PURGE_VOLUME]);
     if (path.failed)
         vm_no_memory(&e);
-    if (path.failed || progress_open(cli, &p, &e) < 0 || post(cli, &s, path.s, p, &e) < 0) {
+    if (path.failed || progress_open(cli, &p, &e) < 0 || progress_post(cli, path.s, s.tar, s.n, p, &e) < 0) {
         progress_close(TAKE(p)); /* the live view goes before the complaint */
         return cli_fail(cli, &e);
     }

@@ -9,7 +9,7 @@ int cmd_host(struct cli *cli)
 {
     static const struct table_column columns[] = {
         {"DRIVER", .least = 6},  {"KIND", .least = 5}, {"USABLE", .coloured = false},
-        {"VERSION", .least = 6}, {"WHY", .least = 10},
+        {"VERSION", .least = 6}, {"REMARK", .least = 10},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     OWN(json) json_t *h = NULL;
@@ -38,7 +38,7 @@ int cmd_host(struct cli *cli)
         table_add(&t, json_str(driver, "kind", NULL));
         table_add(&t, json_flag(driver, "usable", false) ? "yes" : "no");
         table_add(&t, json_str(driver, "version", NULL));
-        table_add(&t, json_str(driver, "why", NULL));
+        table_add(&t, json_str(driver, "why", json_str(driver, "warning", NULL)));
     }
     return cli_written(table_print(&t));
 }

@@ -111,7 +111,7 @@ static void add_change(struct text *out, const json_t *change, size_t width, boo
     term_add_spaces(out, width + 2 - term_width(shown.s ? shown.s : ""));
     term_add_styled(out, word.s ? word.s : "", class_style(class), colour);
     text_addf(out, "%*s  %s\n", (int)(word.len < 7 ? 7 - word.len : 0), "", cost_of(change));
-    if (error) {
+    if (error && whole) { /* else the end of its job tells */
         text_add(out, "    ");
         term_add_styled(out, "impossible: ", STYLE_RED, colour);
         add_visible(out, error);

@@ -7,6 +7,7 @@
 #include "issues.h"
 #include "live.h"
 #include "plan.h"
+#include "stream.h"
 #include "term.h"
 
 struct progress {
@@ -322,4 +323,23 @@ int progress_finish(struct progress *p, size_t streams)
     if (p->failed || p->blocked)
         return EXIT_FAILED;
     return p->unhealthy ? EXIT_UNHEALTHY : p->not_ok ? EXIT_FAILED : EXIT_DONE;
+}
+
+int progress_post(struct cli *cli, const char *path, const void *body, size_t n, struct progress *p, struct vm_err *e)
+{
+    struct stream_records records = {.record = progress_record, .arg = p};
+    struct transfer t = {
+        .method = "POST", .path = path, .body = body, .n = n, .sink = stream_records_sink, .arg = &records};
+
+    if (client_run(&cli->client, &t, 1, progress_tick, p, e) < 0)
+        return -1;
+    if (progress_interrupted()) {
+        text_done(records.line);
+        return 0;
+    }
+    if (stream_records_end(&records, t.failed ? NULL : e) < 0 && !t.failed)
+        return -1;
+    if (t.failed)
+        *e = t.err;
+    return t.failed ? -1 : 0;
 }

@@ -14,6 +14,8 @@ OWN_DEFINE(progress, struct progress *, progress_close)
 
 /* One record of a stream: for struct stream_records. */
 int progress_record(const json_t *record, void *progress, struct vm_err *e);
+/* Posts a body and follows the records of the answer to their end, or to Ctrl-C. */
+int progress_post(struct cli *cli, const char *path, const void *body, size_t n, struct progress *p, struct vm_err *e);
 /* Draws; for client_run. False once the user pressed Ctrl-C. */
 bool progress_tick(void *progress);
 bool progress_interrupted(void);

@@ -90,6 +90,7 @@ static void show_guest(struct page *p, const json_t *g)
     row(p, "error", json_str(g, "error", NULL));
     rowf(p, "kind", "%s, driver %s, image %s", json_str(g, "kind", "-"), json_str(g, "driver", "-"),
          json_str(g, "image", "-"));
+    row(p, "warning", json_str(g, "warning", NULL));
     row_list(p, "tags", json_object_get(g, "tags"));
     row_list(p, "addresses", json_object_get(g, "addresses"));
     row_list(p, "domains", json_object_get(g, "domains"));
@@ -190,6 +191,9 @@ static void show_usage(struct page *p, const json_t *u)
     rowf(p, "memory", "%s of %s, at most %s so far", human_size(json_object_get(u, "memory_bytes"), a),
          human_size(json_object_get(u, "memory_limit_bytes"), b),
          human_size(json_object_get(u, "memory_peak_bytes"), c));
+    if (json_is_integer(json_object_get(u, "guest_memory_total_bytes")))
+        rowf(p, "inside", "%s of %s of memory, as it says itself", human_size(json_object_get(u, "guest_memory_bytes"), a),
+             human_size(json_object_get(u, "guest_memory_total_bytes"), b));
     rowf(p, "disk", "%s; read %s, written %s", human_size(json_object_get(u, "disk_bytes"), a),
          human_size(json_object_get(io, "read_bytes"), b), human_size(json_object_get(io, "write_bytes"), c));
     rowf(p, "network", "received %s, sent %s; dropped %s in, %s out", human_size(json_object_get(net, "rx_bytes"), a),

@@ -115,7 +115,7 @@ START_TEST(test_null_for_what_is_not_known)
     const char *key;
     json_t *v;
 
-    ck_assert_uint_eq(json_object_size(o), 10);
+    ck_assert_uint_eq(json_object_size(o), 12);
     json_object_foreach (o, key, v)
         ck_assert_msg(json_is_null(v) || json_is_object(v), "%s", key);
     ck_assert_uint_eq(json_object_size(json_object_get(o, "net")), 6);
@@ -206,6 +206,21 @@ START_TEST(test_percent)
 }
 END_TEST
 
+START_TEST(test_what_a_guest_says_of_its_memory)
+{
+    static const char said[] = "memory_total=1000\nmemory_available=12x\nload1=0.5\nmemory_total=7\nuptime=\nlong=123456789012345678901234";
+    uint64_t v = 0;
+
+    ck_assert(inside_number(said, "memory_total", &v) && v == 1000);
+    ck_assert(!inside_number(said, "memory_available", &v));
+    ck_assert(!inside_number(said, "memory", &v));
+    ck_assert(!inside_number(said, "uptime", &v));
+    ck_assert(!inside_number(said, "long", &v));
+    ck_assert(!inside_number("", "memory_total", &v));
+    ck_assert_uint_eq(v, 1000);
+}
+END_TEST
+
 START_TEST(test_guest_that_goes_meanwhile)
 {
     usage_soon(&world);
@@ -230,6 +245,7 @@ int main(void)
     tcase_add_test(c, test_nothing_visible_is_not_told);
     tcase_add_test(c, test_another_boot_is_another_count);
     tcase_add_test(c, test_percent);
+    tcase_add_test(c, test_what_a_guest_says_of_its_memory);
     tcase_add_test(c, test_guest_that_goes_meanwhile);
     suite_add_tcase(s, c);
     r = srunner_create(s);

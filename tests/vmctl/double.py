@@ -6,6 +6,7 @@ DIR/requests gets a line for each; DIR/root is the root directory of every guest
 """
 import ctypes
 import http.server
+import itertools
 import json
 import os
 import socketserver
@@ -397,7 +398,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = handle_any
 
+    def wish(self, wish):
+        """Of several guests at once: what each goes through, side by side, then one result."""
+        with open(f"{DIR}/wishes", "a") as f:
+            f.write(json.dumps(wish, sort_keys=True) + "\n")
+        busy = [name for name in wish["guests"] if scenario() == "refused" and name == "db"]
+        jobs = [work(name, wish["verb"]) for name in wish["guests"] if name not in busy]
+        yield from ({"type": "guest", "guest": name, "state": "failed", "error": "db is busy"} for name in busy)
+        for records in itertools.zip_longest(*jobs):
+            told = [r for r in records if r]
+            yield from told or [None]
+        yield {**result(len(jobs)), "failed": len(busy), "ok": not busy}
+
     def route(self, parts, query, body):
+        if parts == ["guests"] and self.command == "POST":
+            return self.stream(list(self.wish(json.loads(body))))
         if parts[0] == "guests" and len(parts) > 1:
             return self.guest(urllib.parse.unquote(parts[1]), parts[2:], query, body)
         simple = {

@@ -459,13 +459,15 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
 
 # --- verbs ---
 
-@test "start, stop, restart, rebuild: every guest's stream, one summary" {
+@test "start, stop, restart, rebuild: one wish for all, one stream, one summary" {
     for verb in start stop restart rebuild; do
         run --separate-stderr vmctl $verb db dns
         [ "$status" -eq 0 ]
         has "2 changed"
-        asked "POST /v1/guests/dns/$verb?wait=1"
+        has "dns: health done"
+        grep -qF '{"guests": ["db", "dns"], "purge": false, "verb": "'$verb'"}' "$D/wishes"
     done
+    asked "POST /v1/guests "
     run --separate-stderr vmctl restart --all -o json
     [ "$status" -eq 0 ]
     json_lines
@@ -483,28 +485,23 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     has "1 changed, 1 failed"
 }
 
-@test "more guests than streams: all are asked for before any is watched" {
+@test "many guests: one request" {
     scenario many
     run --separate-stderr vmctl start --all
     [ "$status" -eq 0 ]
     has "60 changed"
-    last=$(grep -n "POST /v1/guests/web-059/start 0" "$D/requests" | cut -d: -f1)
-    first=$(grep -n "wait=1" "$D/requests" | head -1 | cut -d: -f1)
-    [ "$last" -lt "$first" ]
-    run --separate-stderr vmctl stop --all
-    [ "$status" -eq 0 ]
-    ! grep "stop 0" "$D/requests"
+    [ "$(grep -c POST "$D/requests")" -eq 1 ]
 }
 
 @test "rm waits for the end; volumes only with --purge" {
     run --separate-stderr vmctl rm rss
     [ "$status" -eq 0 ]
     has "rss: remove done in 14.0s"
-    asked "DELETE /v1/guests/rss?wait=1 "
+    tail -n 1 "$D/wishes" | grep -qF '"purge": false, "verb": "remove"'
     run --separate-stderr vmctl rm rss --purge -o json
     [ "$status" -eq 0 ]
     json_lines
-    asked "DELETE /v1/guests/rss?purge=1&wait=1 "
+    tail -n 1 "$D/wishes" | grep -qF '"purge": true, "verb": "remove"'
 }
 
 # --- exec ---
