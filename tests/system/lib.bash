@@ -228,7 +228,7 @@ nothing_left() {
     found() { [ -z "$2" ] || { echo "left: $1: $2"; bad=1; }; }
     found process "$(guest_processes | grep -vxF "$(rig_processes)")"
     found domain "$(inside sh -c '[ ! -d /run/libvirt/rig ] || virsh -q -c qemu:///system list --all --name' | grep .)"
-    found mount "$(grep -F "$W/" "/proc/$(vmsd_pid)/mountinfo" | grep -vE "$W/state(/images/.*)? ")"
+    found mount "$(grep -F "$W/" "/proc/$(vmsd_pid)/mountinfo" | grep -vE "$W/state(/images.*)? ")"
     found loop "$(losetup -l -n -O NAME,BACK-FILE | grep -F "$W/")"
     found cgroup "$(find "/sys/fs/cgroup/"*"/${W##*/}/vmsd" -mindepth 1 -type d 2>/dev/null)"
     found link "$(inside ip -o link | grep -vE '^[0-9]+: lo:')"
