@@ -1,5 +1,6 @@
 #include "nspawn.h"
 
+#include "disk_trust.h"
 #include "keeper_plan.h"
 
 #include <fcntl.h>
@@ -26,6 +27,14 @@ static int target_check(const char *target, struct vm_err *e)
     return 0;
 }
 
+/* The host's own kernel is going to mount it. */
+static int disk_open(const char *path, struct deadline d, struct vm_err *e)
+{
+    OWN(fd) int fd = plan_disk_open(path, d, e);
+
+    return fd < 0 || disk_trust(fd, path, d, e) < 0 ? -1 : take_fd(&fd);
+}
+
 static int by_target(const void *a, const void *b)
 {
     return strcmp((*(const struct drv_mount *const *)a)->target, (*(const struct drv_mount *const *)b)->target);
@@ -46,7 +55,7 @@ static int mounts_add(const struct drv_guest *g, struct deadline d, struct plan_
             return -1;
         if (i && !strcmp(m->target, sorted[i - 1]->target))
             return vm_fail(e, VM_E_INVALID, "target '%s' is given twice", m->target);
-        if (plan_take_fd(draft, m->disk ? plan_disk_open(m->source, d, e) : plan_tree_open(g, m, e)) < 0)
+        if (plan_take_fd(draft, m->disk ? disk_open(m->source, d, e) : plan_tree_open(g, m, e)) < 0)
             return -1;
         plan_add(draft, "mount=%s,%s%s", m->disk ? "disk" : "tree", m->read_only ? "r" : "", m->mapped ? "m" : "");
         plan_add(draft, "target=%s", m->target);
@@ -61,7 +70,7 @@ int nspawn_plan_make(const struct drv_guest *g, const struct cgroup *c, struct d
     OWN(strv) struct strv args = {0};
 
     if (plan_begin(&draft, g, c, e) < 0 || plan_take_fd(&draft, path_open_host(g->image, O_PATH | O_DIRECTORY, e)) < 0 ||
-        plan_take_fd(&draft, plan_disk_open(g->root, d, e)) < 0 || nspawn_args(g, &args, e) < 0)
+        plan_take_fd(&draft, disk_open(g->root, d, e)) < 0 || nspawn_args(g, &args, e) < 0)
         return -1;
     plan_add(&draft, "read_only=%d", g->spec->security.read_only_root);
     for (size_t i = 0; i < args.n; i++)
