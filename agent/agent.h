@@ -136,7 +136,13 @@ struct caller {
     struct frame_reader reader;
     uint8_t in[FRAME_BYTES_MAX];   /* all that it said, from the first byte on */
 };
-struct callers { int listener; int (*accept_host)(int listener); const char *token; struct caller v[CALLERS]; };
+struct callers {
+    int listener;
+    int (*accept_host)(int listener);
+    const char *token;
+    unsigned turn;                 /* whose seat is taken next */
+    struct caller v[CALLERS];
+};
 
 bool hello_ok(const struct frame *f, const char *token); /* token may be NULL: anybody's is right */
 /* listener: non-blocking, borrowed. accept_host: a new non-blocking connection of the host, or -1. */

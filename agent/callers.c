@@ -24,14 +24,14 @@ static void hang_up(struct caller *c)
     c->fd = fd_drop(c->fd);
 }
 
-/* More than there are seats for: the one that has kept silent for the longest time makes room. */
+/* With more of them than there are seats, each new one takes the seat of one that has said nothing useful so far. */
 static void seat(struct callers *cs, int fd)
 {
     struct caller *c = cs->v;
-    for (struct caller *o = cs->v; o < cs->v + CALLERS; o++) {
-        if (o->fd < 0 || (c->fd >= 0 && o->until < c->until))
-            c = o;
-    }
+    while (c < cs->v + CALLERS && c->fd >= 0)
+        c++;
+    if (c == cs->v + CALLERS)
+        c = &cs->v[cs->turn++ % CALLERS];
     hang_up(c);
     c->fd = fd;
     c->until = agent_now_ms() + CALLER_MS;

@@ -79,6 +79,15 @@ static int wait_for_host(int epoll, int fd, struct vm_err *e)
     }
 }
 
+/* An agent that ended leaves no trace on a port, and its host would wait for answers. A frame of no session tells it that
+ * the line begins anew; without a host, or with a new one, nobody minds. */
+static void tell_new_line(int fd)
+{
+    uint8_t bye[FRAME_HEAD];
+    frame_head(bye, &(struct frame){ .type = FRAME_BYE });
+    (void)!write(fd, bye, sizeof(bye));
+}
+
 static int serve_port(const char *path, const char *token, struct vm_err *e)
 {
     struct epoll_event edge = { .events = EPOLLIN | EPOLLHUP | EPOLLET };
@@ -86,6 +95,7 @@ static int serve_port(const char *path, const char *token, struct vm_err *e)
     OWN(fd) int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (fd < 0 || epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &edge) < 0)
         return vm_fail_sys(e, "open '%s'", path);
+    tell_new_line(fd);
     while (wait_for_host(epoll, fd, e) == 0)
         session_serve(fd, false, token);
     return -1;

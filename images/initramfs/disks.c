@@ -36,15 +36,20 @@ static void add_disk(const char *name)
     n_disks++;
 }
 
+static int is_name(const struct dirent *de)
+{
+    return de->d_name[0] != '.';
+}
+
 static void look(void)
 {
-    DIR *d = opendir("/sys/block");
-    for (const struct dirent *de; d && (de = readdir(d));) {
-        if (de->d_name[0] != '.')
-            add_disk(de->d_name);
+    struct dirent **list = NULL;
+    int n = scandir("/sys/block", &list, is_name, alphasort);
+    for (int i = 0; i < n; i++) {
+        add_disk(list[i]->d_name);
+        free(list[i]);
     }
-    if (d)
-        closedir(d);
+    free(list);
 }
 
 bool disk_find(const char *serial, char name[static DISK_NAME])

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 static char setup_text[SETUP_MAX + 1], setup_words[SETUP_MAX + 1];
@@ -23,10 +24,12 @@ void say(const char *fmt, ...)
     n = (int)strlen(line);
     line[n++] = '\n';
     OWN(fd) int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0 || write(fd, line, (size_t)n) != n) {
-        OWN(fd) int log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-        (void)!write(log, line, (size_t)n);
+    if (fd >= 0 && write(fd, line, (size_t)n) == n) {
+        tcdrain(fd); /* a panic would not wait for what the console still holds */
+        return;
     }
+    OWN(fd) int log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+    (void)!write(log, line, (size_t)n);
 }
 
 static int mount_kernel(const char *type, const char *path, struct vm_err *e)
