@@ -93,11 +93,20 @@ static void controllers_pass_down(const char *dir)
         put(dir, "cgroup.subtree_control", names[i], NULL);
 }
 
+/* Whatever our umask: a guest's root mounts its own group, and must be able to come as far as that. */
 static bool dir_make(const char *path)
 {
     OWN(fd) int fd = path_mkdirs_host(path, 0755, NULL);
 
-    return fd >= 0;
+    return fd >= 0 && fchmod(fd, 0755) == 0;
+}
+
+static bool base_make(const struct cgroup *c)
+{
+    char parent[sizeof c->base];
+
+    snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(c->base, '/') - c->base), c->base);
+    return dir_make(parent) && dir_make(c->base);
 }
 
 int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
@@ -107,7 +116,7 @@ int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
             return vm_fail_sys(e, "make %s", c->v1[i]);
     if (!*c->base)
         return 0;
-    if (!dir_make(c->keeper) || !dir_make(c->guest))
+    if (!base_make(c) || !dir_make(c->keeper) || !dir_make(c->guest))
         return vm_fail_sys(e, "make %s", c->base);
     /* Before the controllers: with a process still in BASE, cpu and pids would turn it into a threaded group. */
     if (keeper && putf(c->keeper, "cgroup.procs", e, "%d", (int)keeper) < 0)
