@@ -1,5 +1,6 @@
 #include "kept.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -97,18 +98,26 @@ static void files_remove(const struct kept *k)
     }
 }
 
+/* Its state file is there, perhaps, and cannot be read: that says nothing about the guest. */
+static bool is_unknown(const struct vm_err *why)
+{
+    return why->sys && why->sys != ENOENT;
+}
+
 int kept_clear(const struct kept *k, struct vm_err *e)
 {
     struct state s;
+    struct vm_err why;
 
-    if (kept_state(k, &s, NULL) == 0) {
+    if (kept_state(k, &s, &why) == 0) {
         OWN(fd) int old = kept_proc_open(&s, &s.keeper, NULL);
 
         if (old >= 0)
             return vm_fail(e, VM_E_CONFLICT, "it runs already");
         if (kill_all(k, e) < 0)
             return -1;
-    }
+    } else if (is_unknown(&why))
+        return vm_fail(e, why.code, "does it run already? %s", why.text);
     files_remove(k);
     return cgroups_remove(k->id, e);
 }
@@ -188,8 +197,8 @@ int kept_adopt(const struct kept *k, struct drv_proc *out, struct vm_err *e)
     struct state s;
     struct vm_err why;
 
-    if (kept_state(k, &s, NULL) < 0 && kept_find(k, &s, e) < 0)
-        return -1;
+    if (kept_state(k, &s, &why) < 0 && kept_find(k, &s, e) < 0)
+        return is_unknown(&why) ? vm_fail(e, why.code, "%s", why.text) : -1;
     if ((keeper = kept_proc_open(&s, &s.keeper, &why)) < 0) {
         if (e)
             *e = why;

@@ -16,7 +16,7 @@ int driver_find(uint32_t id, const char *run_dir, const struct vm_driver **out, 
             *out = *d;
             return 0;
         }
-        if (why.code == VM_E_UNAVAILABLE)
+        if (why.code != VM_E_ABSENT) /* no file descriptor is left, say: nobody has said that it does not run */
             silent = why;
     }
     if (silent.code == VM_E_OK)

@@ -117,14 +117,19 @@ int job_find(struct job *j, struct vm_err *e)
 {
     const struct vm_driver *found;
     struct drv_proc proc;
+    struct drv_exit how;
     struct vm_err why = {0};
 
     if (driver_find(j->guest_id, j->run_dir, &found, &proc, &why) < 0)
         return why.code == VM_E_ABSENT ? 0 : vm_fail(e, why.code, "%s", why.text);
     j->driver = found;
     j->proc = proc;
-    if (proc.phase != DRV_BOOTED) /* a crash of vmsd before it was up: what runs is not ours to keep half-made */
-        return end_it(j, deadline_in(KILL_MS), e) < 0 ? vm_context(e, "stop what an interrupted start left") : 0;
+    if (proc.phase != DRV_BOOTED) { /* a crash of vmsd before it was up: what runs is not ours to keep half-made */
+        if (end_it(j, deadline_in(KILL_MS), e) < 0)
+            return vm_context(e, "stop what an interrupted start left");
+        found->reap(j->guest_id, j->run_dir, &how, NULL); /* now, for the next start may be another driver's */
+        return 0;
+    }
     j->running = true;
     if (j->verb == JOB_CONVERGE)
         job_on_loop(j, adopted, j);
@@ -156,6 +161,7 @@ static int start(struct job *j, struct vm_err *e)
 
     if (job_boots(j) && boot_prepare(j, e) < 0) {
         boot_done(j);
+        boot_remove_links(j);
         return -1;
     }
     job_feed(j, EV_SPAWN);
