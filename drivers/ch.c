@@ -3,7 +3,8 @@
 #include "shares.h"
 #include "vm.h"
 
-#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -89,15 +90,41 @@ static uint64_t disks_sum(const json_t *counters, const char *counter)
     return sum < 9e18 ? (uint64_t)sum : UINT64_MAX;
 }
 
+/* Where the host has no cgroups: the VMM's own figures, in which its guest's are. */
+static void vmm_stats(pid_t vmm, struct drv_stats *out)
+{
+    char path[32], *at;
+    unsigned long user, system;
+    uint64_t kib;
+    OWN(str) char *stat = NULL;
+    OWN(str) char *status = NULL;
+    OWN(fd) int dir = -1;
+
+    snprintf(path, sizeof path, "/proc/%d", (int)vmm);
+    if (vmm <= 0 || (dir = path_open_host(path, O_RDONLY | O_DIRECTORY, NULL)) < 0)
+        return;
+    /* The name in parentheses may hold anything: fields are counted from its end. */
+    if (isnan(out->cpu_seconds) && path_read(dir, "stat", 4096, &stat, NULL, NULL) == 0 && (at = strrchr(stat, ')')) &&
+        sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2)
+        out->cpu_seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    if (out->memory == UINT64_MAX && path_read(dir, "status", 16 << 10, &status, NULL, NULL) == 0) {
+        if ((at = strstr(status, "\nVmRSS:")) && sscanf(at, "\nVmRSS: %" SCNu64, &kib) == 1)
+            out->memory = kib << 10;
+        if ((at = strstr(status, "\nVmHWM:")) && sscanf(at, "\nVmHWM: %" SCNu64, &kib) == 1)
+            out->memory_peak = kib << 10;
+    }
+}
+
 static int ch_stats(uint32_t id, const char *run_dir, const struct drv_proc *p, struct drv_stats *out, struct vm_err *e)
 {
     OWN(json) json_t *counters = NULL;
     struct ch_call call = {run_dir, "GET", "vm.counters", NULL, -1};
     struct cgroup c;
 
-    (void)p, (void)e;
+    (void)e;
     cgroup_of(id, &c);
     cgroup_stats(&c, out);
+    vmm_stats(p->leader, out);
     out->pids = UINT64_MAX; /* those are the VMM's threads; the guest's processes its agent counts */
     if (ch_call(&call, deadline_in(STATS_MS), &counters, NULL) == 0 && json_is_object(counters)) {
         out->io_read = disks_sum(counters, "read_bytes");

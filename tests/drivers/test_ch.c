@@ -141,8 +141,8 @@ START_TEST(test_life)
     guest_tap();
     trial_start(t);
     ck_assert(console_says("hello from the guest"));
-    const char *create = strstr(console(), "REQ PUT vm.create"), *net = strstr(console(), "REQ PUT vm.add-net"),
-               *boot = strstr(console(), "REQ PUT vm.boot");
+    const char *said = console(), *create = strstr(said, "REQ PUT vm.create"), *net = strstr(said, "REQ PUT vm.add-net"),
+               *boot = strstr(said, "REQ PUT vm.boot");
     ck_assert(create && net && boot && create < net && net < boot && strstr(net, "FD "));
     OK(t->drv->agent(&t->g, &t->p, deadline_in(3000), &fd, &t->e));
     ck_assert(write(fd, "ping", 4) == 4 && read(fd, text, sizeof text - 1) == 4);

@@ -68,11 +68,12 @@ END_TEST
 
 START_TEST(test_driver_for)
 {
-    struct guest_spec vm = {.name = "db", .kind = KIND_MICROVM};
+    struct guest_spec vm = {.name = "db", .kind = KIND_MICROVM, .hypervisor = "cloud-hypervisor"};
 
+    setenv("VMS_CLOUD_HYPERVISOR", "/var/tmp/vmsd-absent", 1);
     ck_assert_ptr_null(driver_for(&vm, &e));
     ck_assert_int_eq(e.code, VM_E_UNAVAILABLE);
-    ck_assert_ptr_nonnull(strstr(e.text, "kind microvm has no driver"));
+    ck_assert_msg(strstr(e.text, "cloud-hypervisor cannot run 'db' here") && strstr(e.text, "vmsd-absent"), "%s", e.text);
     for (size_t i = 0; drivers()[i]; i++) {
         const struct vm_driver *d = drivers()[i];
 
@@ -129,7 +130,7 @@ END_TEST
 
 START_TEST(test_state_refused)
 {
-    static const char *const bad[] = {"", "\n", "phase", "phase=started\n", "keeper=1 2\nphase=flying\nend=none\n",
+    static const char *const bad[] = {"by=somebody\nphase=started\nend=none\nkeeper=4 0\n", "", "\n", "phase", "phase=started\n", "keeper=1 2\nphase=flying\nend=none\n",
                                       "phase=started\nend=none\nkeeper=0 0\n", "phase=started\nend=none\nkeeper=-4 0\n",
                                       "phase=started\nend=none\nkeeper=4 0 x\n", "phase=started\nend=none\nkeeper=4 0\nx\n"};
     struct state s;
@@ -138,7 +139,10 @@ START_TEST(test_state_refused)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         ck_assert_msg(!state_parse(bad[i], &s), "taken: '%s'", bad[i]);
     ck_assert(state_parse("phase=started\nend=none\nkeeper=4 0\n", &s));
+    ck_assert(s.by == KEEPS_NSPAWN);
     ck_assert(state_parse("phase=started\nend=none\nkeeper=4 0\nnewer=key\n", &s)); /* G7: after an upgrade */
+    ck_assert(state_parse("by=cloud-hypervisor\nphase=started\nend=panic\nkeeper=4 0\n", &s));
+    ck_assert(s.by == KEEPS_VMM && s.end == END_PANIC);
     state_text(line, sizeof line, "a\x1b[2Jb\nc\xc2\x9b and more than fits", 30);
     ck_assert_str_eq(line, "a?[2Jb?c?? and "); /* P1 */
 }
