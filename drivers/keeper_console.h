@@ -5,10 +5,9 @@
 #include "keeper.h"
 
 enum console_fd {
-    CONSOLE_FD_LISTEN = KEEPER_FD_PLAN, /* where the VMM connects, once */
-    CONSOLE_FD_TELL,                    /* end of a pipe: the other one closed before that means that none will come */
-    CONSOLE_FD_LOG,                     /* log_dir */
-    CONSOLE_FDS = 3
+    CONSOLE_FD_LINE = KEEPER_FD_PLAN, /* connected to the VMM */
+    CONSOLE_FD_LOG,                   /* log_dir */
+    CONSOLE_FDS = 2
 };
 
 int console_keep(void); /* exit status */

@@ -168,7 +168,7 @@ static int ended(const struct drv_guest *g, struct vm_err *e)
     struct drv_exit x = {0};
 
     if (virt_note_read(g->run_dir, &n, NULL) == 0) {
-        virt_console_end(g->run_dir, &n);
+        virt_console_end(&n);
         virt_console_tell(&n, &x);
     }
     return vm_fail(e, VM_E_BACKEND, "'%s' ended before it was up: %s; see vmctl console %s", g->spec->name,
@@ -336,7 +336,7 @@ static int libvirt_reap(uint32_t id, const char *run_dir, struct drv_exit *out, 
     if (libvirt_adopt(id, run_dir, &p, NULL) == 0)
         return vm_fail(e, VM_E_CONFLICT, "reap %s: it still runs", run_dir);
     if ((noted = virt_note_read(run_dir, &n, &why) == 0)) {
-        virt_console_end(run_dir, &n); /* first, so that all of the console is there */
+        virt_console_end(&n); /* first, so that all of the console is there */
         tell_end(id, &n, &x);
         virt_domain_forget(id, run_dir);
     } else

@@ -24,7 +24,7 @@ extern const struct vm_driver libvirt_driver;
     X(virConnectGetVersion) X(virConnectGetDomainCapabilities) X(virConnectDomainEventRegisterAny) \
     X(virConnectGetAllDomainStats) X(virDomainStatsRecordListFree) \
     X(virDomainCreateXML) X(virDomainLookupByName) X(virDomainFree) X(virDomainGetName) X(virDomainGetMetadata) \
-    X(virDomainGetXMLDesc) X(virDomainShutdownFlags) X(virDomainDestroy) X(virDomainBlockResize) \
+    X(virDomainGetXMLDesc) X(virDomainResume) X(virDomainShutdownFlags) X(virDomainDestroy) X(virDomainBlockResize) \
     X(virDomainSetBlockIoTune) X(virTypedParamsAddULLong) X(virTypedParamsAddString) X(virTypedParamsFree) \
     X(virTypedParamsGetULLong)
 #define X(f) __typeof__(f) *f;
@@ -76,7 +76,7 @@ void virt_kvm_look(struct virt_kvm *out);
 
 /* ---- libvirt_xml.c: pure ---- */
 
-struct virt_machine { bool kvm; gid_t gid; const char *console; /* socket that is listened on for the serial line */ };
+struct virt_machine { bool kvm; gid_t gid; };
 /* The domain of a guest. *out is yours. */
 int virt_xml(const struct drv_guest *g, const struct virt_machine *m, char **out, struct vm_err *e);
 void virt_disk_name(size_t index, char out[static 8]);  /* "vda", … "vdaa" */
@@ -109,18 +109,18 @@ void virt_note_remove(const char *run_dir);
 
 /* ---- libvirt_console.c: the serial line, kept by a process of its own; what its last lines tell ---- */
 
-/* Starts it, listening on run_dir/console.sock, and sets what the note says of it. It ends when QEMU does; *tell closed
- * before QEMU came ends it too. */
-int virt_console_start(const struct drv_guest *g, struct virt_note *n, int *tell, struct vm_err *e);
-/* Waits until it has written all, or kills it; removes the socket. */
-void virt_console_end(const char *run_dir, const struct virt_note *n);
+/* Starts it on the line of a QEMU that does not run yet, with whose end it ends; sets what the note says of it. */
+int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct vm_err *e);
+/* Waits until it has written all, or kills it. */
+void virt_console_end(const struct virt_note *n);
 /* How this boot ended by the last words of its kernel: PANIC, REBOOT or POWEROFF; else UNKNOWN, and the last line. */
 void virt_console_tell(const struct virt_note *n, struct drv_exit *out);
 
 /* ---- libvirt_start.c ---- */
 
 int virt_start(const struct drv_guest *g, struct deadline d, struct drv_proc *out, struct vm_err *e);
-/* QEMU of that guest by libvirt's pid file, if it serves the guest of this run_dir. ABSENT: none. */
+/* QEMU of that guest by libvirt's pid file, if libvirtd says that it is of this run_dir. ABSENT: none. UNAVAILABLE: there is
+ * one, but libvirtd cannot be asked. */
 int virt_qemu_find(uint32_t id, const char *run_dir, struct proc_id *out, struct vm_err *e);
 /* Ends QEMU and what belongs to it, whatever libvirtd does: asked kindly first, and then by SIGKILL. */
 int virt_qemu_kill(const struct proc_id *qemu, struct vm_err *e);

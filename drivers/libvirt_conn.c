@@ -140,25 +140,34 @@ static enum vm_errc code_of(const virError *error)
     return error->code == VIR_ERR_NO_DOMAIN ? VM_E_ABSENT : error->code == VIR_ERR_DOM_EXIST ? VM_E_CONFLICT : VM_E_BACKEND;
 }
 
-/* What QEMU says comes with line breaks, and may quote a guest's names. */
+/* What QEMU itself said, out of what libvirt makes of it: "internal error: …: TIME qemu-system-x86_64: it". */
+static const char *qemu_words(const char *message)
+{
+    const char *at = strstr(message, " qemu-system-");
+
+    return at && (at = strstr(at, ": ")) ? at + 2 : NULL;
+}
+
+/* In one line; it may quote a guest's names. */
 int virt_fail(const struct virt *v, struct vm_err *e, const char *fmt, ...)
 {
     OWN(text) struct text clean = {0};
     virErrorPtr error = v->virGetLastError();
-    const char *message = error && error->message ? error->message : "it does not say why";
+    const char *message = error && error->message ? error->message : "it does not say why", *qemu = qemu_words(message);
     char what[160];
     va_list args;
 
     va_start(args, fmt);
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
+    message = qemu ? qemu : message;
     for (size_t n; *message; message += n + (message[n] == '\n')) {
         n = strcspn(message, "\n");
         text_add_visible(&clean, message, n, NULL);
         if (message[n] && message[n + 1])
             text_add(&clean, "; ");
     }
-    return vm_fail(e, code_of(error), "%s: libvirt: %s", what, clean.s ? clean.s : "no memory");
+    return vm_fail(e, code_of(error), "%s: %s: %s", what, qemu ? "QEMU" : "libvirt", clean.s ? clean.s : "no memory");
 }
 
 virDomainPtr virt_domain(const struct virt *v, virConnectPtr c, const struct virt_call *call, struct vm_err *e)

@@ -1,9 +1,10 @@
-/* The serial line of a domain. QEMU connects to a socket on which a process of ours listens, which writes the log as for
- * all other guests: bounded, under the same names, and going on when vmsd or libvirtd die. */
+/* The serial line of a domain. A process of ours is connected to it and writes the log as for all other guests: bounded,
+ * under the same names, and going on when vmsd or libvirtd die. */
 #include "keeper_console.h"
 #include "keeper_log.h"
-#include "libvirt.h"
 #include "kept.h"
+#include "libvirt.h"
+#include "shares.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,17 +20,15 @@
 /* Between the end of a VMM and the last byte in the log, which may wait for its rate; and what is read of its end. */
 enum { DRAIN_MS = 2000, TAIL_BYTES = 8 << 10 };
 
-static int listen_on(const char *path, uid_t uid, struct vm_err *e)
+static int connect_to(const char *run_dir, struct vm_err *e)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     OWN(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if ((size_t)snprintf(a.sun_path, sizeof a.sun_path, "%s", path) >= sizeof a.sun_path)
-        return vm_fail(e, VM_E_INVALID, "%s is too long for a socket", path);
-    unlink(path);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 1) < 0 || chmod(path, 0600) < 0 ||
-        lchown(path, uid, uid) < 0)
-        return vm_fail_sys(e, "listen on %s", path);
+    if ((size_t)snprintf(a.sun_path, sizeof a.sun_path, "%s/" VIRT_CONSOLE_SOCKET, run_dir) >= sizeof a.sun_path)
+        return vm_fail(e, VM_E_INVALID, "%s is too long for a socket in it", run_dir);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
+        return vm_fail_sys(e, "connect to %s", a.sun_path);
     return take_fd(&fd);
 }
 
@@ -44,45 +43,52 @@ static void mark_begin(int log_dir, struct virt_note *n)
     }
 }
 
-int virt_console_start(const struct drv_guest *g, struct virt_note *n, int *tell, struct vm_err *e)
+/* In the guest's group, which is there already when it has shares: out of vmsd's own, with which it would be ended. */
+static int console_spawn(const struct drv_guest *g, const struct kept_plan *plan, struct deadline d, pid_t *pid, int *go,
+                         struct vm_err *e)
 {
-    OWN(str) char *path = text_format("%s/" VIRT_CONSOLE_SOCKET, g->run_dir);
-    OWN(kept_plan) struct kept_plan plan = {.fds = calloc(CONSOLE_FDS, sizeof *plan.fds)};
-    OWN(fd) int end = -1;
-    OWN(fd) int go = -1;
-    int pair[2], fd;
-    pid_t pid;
+    OWN(fd) int group = -1;
+    struct cgroup c;
 
-    if (!path || !plan.fds)
+    cgroup_of(g->id, &c);
+    if (c.v2 && scope_wanted() && !shares_wanted(g))
+        return keeper_spawn(plan, KEEPS_CONSOLE, -1, pid, go, e) < 0 || scope_start(g->id, *pid, d, e) < 0 ||
+                       cgroup_make(&c, *pid, e) < 0
+                   ? -1
+                   : 0;
+    if (cgroup_make(&c, 0, e) < 0 || cgroup_keeper_open(&c, &group, e) < 0)
+        return -1;
+    return keeper_spawn(plan, KEEPS_CONSOLE, group, pid, go, e);
+}
+
+int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct vm_err *e)
+{
+    OWN(kept_plan) struct kept_plan plan = {.fds = calloc(CONSOLE_FDS, sizeof *plan.fds)};
+    OWN(fd) int go = -1;
+    pid_t pid;
+    int fd;
+
+    if (!plan.fds)
         return vm_no_memory(e);
-    if ((fd = listen_on(path, g->uid_base, e)) < 0)
+    if ((fd = connect_to(g->run_dir, e)) < 0)
         return -1;
     plan.fds[plan.n++] = fd;
-    if (pipe2(pair, O_CLOEXEC) < 0)
-        return vm_fail_sys(e, "pipe");
-    plan.fds[plan.n++] = pair[0];
-    end = pair[1];
     if ((fd = path_open_host(g->log_dir, O_RDONLY | O_DIRECTORY, e)) < 0)
         return -1;
     plan.fds[plan.n++] = fd;
     mark_begin(fd, n);
-    if (keeper_spawn(&plan, KEEPS_CONSOLE, -1, &pid, &go, e) < 0 || proc_id_of(pid, &n->console, e) < 0)
+    /* It waits for our byte, so its pid cannot have become another's. */
+    if (console_spawn(g, &plan, d, &pid, &go, e) < 0 || proc_id_of(pid, &n->console, e) < 0)
         return -1;
-    if (write(go, "", 1) != 1)
-        return vm_fail_sys(e, "start vms-keeper");
-    *tell = take_fd(&end);
-    return 0;
+    return write(go, "", 1) == 1 ? 0 : vm_fail_sys(e, "start vms-keeper");
 }
 
-void virt_console_end(const char *run_dir, const struct virt_note *n)
+void virt_console_end(const struct virt_note *n)
 {
-    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, NULL);
     OWN(fd) int keeper = n->console.pid ? proc_id_open(&n->console, NULL) : -1;
 
     if (keeper >= 0 && !pidfd_wait(keeper, deadline_in(DRAIN_MS)))
         pidfd_send_signal(keeper, SIGKILL, NULL, 0);
-    if (dir >= 0)
-        path_remove(dir, VIRT_CONSOLE_SOCKET, NULL);
 }
 
 /* What this boot wrote at last; yours, or NULL. */

@@ -23,28 +23,21 @@ enum { ASK_MS = 2000, CLEAR_MS = 5000, TERM_MS = 3000, KILL_MS = 10000, CMDLINE_
 
 /* ---- QEMU, as the kernel knows it ---- */
 
-static bool holds(const char *bytes, size_t n, const char *word)
+/* A pid file alone proves nothing: the process says itself which domain it is. */
+static bool is_qemu_of(pid_t pid, const char *name)
 {
-    return memmem(bytes, n, word, strlen(word)) != NULL;
-}
-
-/* A pid file alone proves nothing: the process says itself which domain it is, and whose console it writes to. */
-static bool is_qemu_of(pid_t pid, uint32_t id, const char *run_dir)
-{
-    char path[40], name[VIRT_NAME], guest[48];
-    OWN(str) char *console = text_format("path=%s/" VIRT_CONSOLE_SOCKET, run_dir);
+    char path[40], guest[48];
     OWN(str) char *line = NULL;
     OWN(fd) int fd = -1;
     size_t n;
 
     snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-    virt_name(id, name);
     snprintf(guest, sizeof guest, "guest=%s,", name);
-    return console && (fd = path_open_host(path, O_RDONLY, NULL)) >= 0 &&
-           path_read_fd(fd, path, CMDLINE_MAX, &line, &n, NULL) == 0 && holds(line, n, guest) && holds(line, n, console);
+    return (fd = path_open_host(path, O_RDONLY, NULL)) >= 0 && path_read_fd(fd, path, CMDLINE_MAX, &line, &n, NULL) == 0 &&
+           memmem(line, n, guest, strlen(guest));
 }
 
-int virt_qemu_find(uint32_t id, const char *run_dir, struct proc_id *out, struct vm_err *e)
+static int qemu_by_pid(uint32_t id, struct proc_id *out, struct vm_err *e)
 {
     OWN(fd) int dir = path_open_host(QEMU_RUN, O_RDONLY | O_DIRECTORY, NULL);
     OWN(str) char *text = NULL;
@@ -55,8 +48,47 @@ int virt_qemu_find(uint32_t id, const char *run_dir, struct proc_id *out, struct
     virt_name(id, name);
     snprintf(file, sizeof file, "%s.pid", name);
     if (dir < 0 || path_read(dir, file, 32, &text, NULL, NULL) < 0 || (pid = strtol(text, NULL, 10)) <= 1 ||
-        proc_id_of((pid_t)pid, &p, NULL) < 0 || !is_qemu_of((pid_t)pid, id, run_dir))
-        return vm_fail(e, VM_E_ABSENT, "no QEMU runs for %s", run_dir);
+        proc_id_of((pid_t)pid, &p, NULL) < 0 || !is_qemu_of((pid_t)pid, name))
+        return vm_fail(e, VM_E_ABSENT, "no QEMU runs as %s", name);
+    *out = p;
+    return 0;
+}
+
+/* arg: the description that it should have. */
+static int ask_whose(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
+{
+    virDomainPtr dom = virt_domain(v, c, call, e);
+    OWN(str) char *whose = dom ? v->virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_DESCRIPTION, NULL, 0) : NULL;
+
+    if (dom)
+        v->virDomainFree(dom);
+    if (dom && (!whose || strcmp(whose, call->arg)))
+        return vm_fail(e, VM_E_ABSENT, "domain %s is not of this vmsd", call->name);
+    return dom ? 0 : -1;
+}
+
+static struct virt_call *call_about(uint32_t id, const char *run_dir,
+                                    int (*run)(const struct virt *, virConnectPtr, struct virt_call *, struct vm_err *))
+{
+    OWN(virt_call) struct virt_call *call = virt_call_new(id, run);
+
+    if (!call || !(call->arg = virt_description(run_dir)))
+        return NULL;
+    call->drop = free;
+    return TAKE(call);
+}
+
+int virt_qemu_find(uint32_t id, const char *run_dir, struct proc_id *out, struct vm_err *e)
+{
+    OWN(virt_call) struct virt_call *call = NULL;
+    struct proc_id p;
+    struct vm_err why;
+
+    if (qemu_by_pid(id, &p, e) < 0)
+        return -1;
+    call = call_about(id, run_dir, ask_whose);
+    if (virt_ask(call, deadline_in(ASK_MS), &why) < 0)
+        return vm_fail(e, why.code == VM_E_ABSENT ? VM_E_ABSENT : VM_E_UNAVAILABLE, "whose QEMU %d is: %s", (int)p.pid, why.text);
     *out = p;
     return 0;
 }
@@ -117,7 +149,7 @@ static int domain_create(const struct virt *v, virConnectPtr c, struct virt_call
 
     if (domain_clear(v, c, call, e) < 0)
         return -1;
-    if (!(dom = v->virDomainCreateXML(c, call->text, 0)))
+    if (!(dom = v->virDomainCreateXML(c, call->text, VIR_DOMAIN_START_PAUSED)))
         return virt_fail(v, e, "domain %s", call->name);
     v->virDomainFree(dom);
     return 0;
@@ -133,29 +165,32 @@ static void domain_undo(const struct virt *v, virConnectPtr c, struct virt_call 
     }
 }
 
-static int create(const struct drv_guest *g, char *take_xml, struct deadline d, struct vm_err *e)
+static int create(const struct drv_guest *g, const char *xml, struct deadline d, struct vm_err *e)
 {
-    OWN(virt_call) struct virt_call *call = virt_call_new(g->id, domain_create);
+    OWN(virt_call) struct virt_call *call = call_about(g->id, g->run_dir, domain_create);
 
-    if (!call) {
-        free(take_xml);
+    if (!call || !(call->text = strdup(xml)))
         return vm_no_memory(e);
-    }
     call->undo = domain_undo;
-    call->text = take_xml;
-    call->drop = free;
-    if (!(call->arg = virt_description(g->run_dir)))
-        return vm_no_memory(e);
     return virt_ask(call, d, e);
+}
+
+static int resume(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
+{
+    virDomainPtr dom = virt_domain(v, c, call, e);
+    int rc = dom ? v->virDomainResume(dom) : -1;
+
+    if (dom && rc < 0)
+        virt_fail(v, e, "domain %s", call->name);
+    if (dom)
+        v->virDomainFree(dom);
+    return rc;
 }
 
 void virt_domain_forget(uint32_t id, const char *run_dir)
 {
-    OWN(virt_call) struct virt_call *call = virt_call_new(id, domain_clear);
+    OWN(virt_call) struct virt_call *call = call_about(id, run_dir, domain_clear);
 
-    if (!call || !(call->arg = virt_description(run_dir)))
-        return;
-    call->drop = free;
     virt_ask(call, deadline_in(ASK_MS), NULL);
 }
 
@@ -212,45 +247,45 @@ static int open_to_qemu(const struct drv_guest *g, struct virt_note *n, struct v
     return 0;
 }
 
-/* Here libvirtd and QEMU begin; *d is what the caller gave. */
-static int launch(const struct drv_guest *g, struct virt_note *n, struct shares *s, struct deadline d, struct vm_err *e)
+static int describe(const struct drv_guest *g, char **xml, struct vm_err *e)
 {
-    OWN(str) char *console = text_format("%s/" VIRT_CONSOLE_SOCKET, g->run_dir);
-    struct virt_machine m = {.gid = g->uid_base, .console = console};
+    struct virt_machine m = {.gid = g->uid_base};
     struct virt_kvm kvm;
-    char *xml;
 
     virt_kvm_look(&kvm);
     m.kvm = kvm.usable;
     if (kvm.usable && kvm.group)
         m.gid = kvm.gid;
-    if (!console)
-        return vm_no_memory(e);
-    if (virt_xml(g, &m, &xml, e) < 0)
+    return virt_xml(g, &m, xml, e);
+}
+
+/* From here on there is a QEMU, which does not run before all that belongs to it knows it. */
+static int launch(const struct drv_guest *g, struct virt_note *n, struct shares *s, struct deadline d, struct vm_err *e)
+{
+    OWN(virt_call) struct virt_call *call = virt_call_new(g->id, resume);
+    OWN(str) char *xml = NULL;
+
+    if (describe(g, &xml, e) < 0)
         return -1;
     virt_end_forget(g->id);
     for (size_t i = 0; i < g->n_taps; i++)
-        if (tap_hand_over(&g->taps[i], e) < 0) {
-            free(xml);
+        if (tap_hand_over(&g->taps[i], e) < 0)
             return -1;
-        }
     if (create(g, xml, d, e) < 0)
         return -1;
-    if (virt_qemu_find(g->id, g->run_dir, &n->qemu, e) < 0)
-        return vm_fail(e, VM_E_BACKEND, "QEMU ended as soon as it ran; see /var/log/libvirt/qemu/vmsd-%u.log", g->id);
-    if (virt_note_write(g->run_dir, n, e) < 0)
+    if (qemu_by_pid(g->id, &n->qemu, NULL) < 0)
+        return vm_fail(e, VM_E_BACKEND, "QEMU ended at once; see /var/log/libvirt/qemu/vmsd-%u.log", g->id);
+    if (virt_console_start(g, n, d, e) < 0 || virt_note_write(g->run_dir, n, e) < 0 ||
+        (shares_wanted(g) && shares_give(s, &n->qemu, e) < 0))
         return -1;
-    return shares_wanted(g) ? shares_give(s, &n->qemu, e) : 0;
+    return virt_ask(call, d, e);
 }
 
 static int bring_up(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct vm_err *e)
 {
     OWN(shares) struct shares s = SHARES_NONE;
-    OWN(fd) int tell = -1;
 
-    if (open_to_qemu(g, n, e) < 0 || virt_console_start(g, n, &tell, e) < 0 || virt_note_write(g->run_dir, n, e) < 0)
-        return -1;
-    if (shares_wanted(g) && shares_start(g, d, &s, e) < 0)
+    if (open_to_qemu(g, n, e) < 0 || (shares_wanted(g) && shares_start(g, d, &s, e) < 0))
         return -1;
     return launch(g, n, &s, d, e);
 }
@@ -258,34 +293,53 @@ static int bring_up(const struct drv_guest *g, struct virt_note *n, struct deadl
 int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char *why, size_t size, struct vm_err *e)
 {
     OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, NULL);
-    int rc = shares_reap(id, run_dir, why, size, e);
+    int rc;
 
-    if (n) {
-        virt_console_end(run_dir, n);
-        for (size_t i = 0; i < n->opened.n; i++)
-            if (acl_close(n->opened.v[i], n->uid, rc < 0 ? NULL : e) < 0)
-                rc = -1;
-    }
-    if (dir >= 0)
+    if (n)
+        virt_console_end(n); /* first, for all else in the guest's group is killed */
+    rc = shares_reap(id, run_dir, why, size, e);
+    for (size_t i = 0; n && i < n->opened.n; i++)
+        if (acl_close(n->opened.v[i], n->uid, rc < 0 ? NULL : e) < 0)
+            rc = -1;
+    if (dir >= 0) {
         path_remove(dir, VIRT_AGENT_SOCKET, NULL);
+        path_remove(dir, VIRT_CONSOLE_SOCKET, NULL);
+    }
     if (rc == 0)
         virt_note_remove(run_dir);
     return rc;
 }
 
-/* QEMU that could not reach a virtiofsd did so because that one had ended, which says more. */
+/* Debian's profile for QEMU knows only sockets that libvirt makes. */
+static void explain_denied(const struct drv_guest *g, struct vm_err *e)
+{
+    char path[SHARES_SOCKET];
+
+    for (size_t i = 0; i < g->n_mounts; i++) {
+        shares_socket(g->run_dir, i, path);
+        if (strstr(e->text, path) && strstr(e->text, "Permission denied")) {
+            vm_fail(e, VM_E_BACKEND, "AppArmor keeps QEMU from %s; put the line '%.*s*/share* rw,' into "
+                    "/etc/apparmor.d/local/abstractions/libvirt-qemu", path, (int)(strrchr(g->run_dir, '/') + 1 - g->run_dir), g->run_dir);
+            return;
+        }
+    }
+}
+
+/* A virtiofsd that failed is why QEMU did, and says more. */
 static void start_undo(const struct drv_guest *g, struct virt_note *n, struct vm_err *e)
 {
     char why[200];
 
-    if (n->qemu.pid || virt_qemu_find(g->id, g->run_dir, &n->qemu, NULL) == 0)
+    if (n->qemu.pid)
         virt_qemu_kill(&n->qemu, NULL);
     virt_domain_forget(g->id, g->run_dir);
     for (size_t i = 0; i < g->n_taps; i++)
         tap_drop(&g->taps[i]);
     virt_tidy(g->id, g->run_dir, n, why, sizeof why, NULL);
-    if (e && *why && strstr(e->text, g->run_dir))
+    if (*why)
         vm_fail(e, VM_E_BACKEND, "%s", why);
+    else if (e)
+        explain_denied(g, e);
 }
 
 int virt_start(const struct drv_guest *g, struct deadline d, struct drv_proc *out, struct vm_err *e)

@@ -134,7 +134,7 @@ static void add_head(struct text *t, const struct drv_guest *g, const struct vir
                 " <on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>\n");
 }
 
-static void add_devices(struct text *t, const struct drv_guest *g, const struct virt_machine *m, const struct vm_disks *d)
+static void add_devices(struct text *t, const struct drv_guest *g, const struct vm_disks *d)
 {
     text_add(t, " <devices>\n  <controller type='usb' model='none'/>\n");
     add_disks(t, g, d);
@@ -142,7 +142,8 @@ static void add_devices(struct text *t, const struct drv_guest *g, const struct 
     add_nics(t, g);
     ADD(t, "  <channel type='unix'>\n   <source mode='bind' path='", g->run_dir, "/" VIRT_AGENT_SOCKET "'/>\n"
            "   <target type='virtio' name='", DRV_AGENT_CHANNEL, "'/>\n  </channel>\n");
-    ADD(t, "  <serial type='unix'>\n   <source mode='connect' path='", m->console, "'/>\n   <target port='0'/>\n  </serial>\n");
+    ADD(t, "  <serial type='unix'>\n   <source mode='bind' path='", g->run_dir, "/" VIRT_CONSOLE_SOCKET "'/>\n"
+           "   <target port='0'/>\n  </serial>\n");
     text_add(t, "  <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\n");
     text_addf(t, "  <memballoon model='virtio' autodeflate='on' freePageReporting='on'><stats period='%d'/></memballoon>\n",
               BALLOON_STATS_S);
@@ -178,7 +179,7 @@ int virt_xml(const struct drv_guest *g, const struct virt_machine *m, char **out
     if (vm_disks_of(g, &d, e) < 0 || check_guest(g, &d, e) < 0)
         return -1;
     add_head(&t, g, m, description);
-    add_devices(&t, g, m, &d);
+    add_devices(&t, g, &d);
     /* Each guest's QEMU is a user of its own; what it opens is its own already, and stays so. */
     text_addf(&t, " <seclabel type='static' model='dac' relabel='no'><label>+%u:+%u</label></seclabel>\n</domain>\n",
               g->uid_base, m->gid);

@@ -25,7 +25,7 @@ static void plain(void)
     g = (struct drv_guest){.id = 7, .uid_base = 6553600, .spec = &spec, .image = "/var/lib/vmsd/images/0/disk.img",
                            .root = "/var/lib/vmsd/guests/7/root.img", .kernel = "/boot/vmlinuz", .run_dir = "/run/vmsd/guests/7",
                            .log_dir = "/var/lib/vmsd/guests/7"};
-    machine = (struct virt_machine){.gid = 6553600, .console = "/run/vmsd/guests/7/console.sock"};
+    machine = (struct virt_machine){.gid = 6553600};
 }
 
 static void everything(void)
@@ -56,7 +56,6 @@ static void nasty(void)
     plain();
     spec.name = g.cmdline = NASTY;
     g.root = g.image = g.kernel = g.initramfs = g.run_dir = "/run/" NASTY;
-    machine.console = "/run/" NASTY "/console.sock";
 }
 
 static const struct { const char *file; void (*make)(void); } golden[] = {
