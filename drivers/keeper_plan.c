@@ -3,14 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 #include <vmsd/path.h>
 
@@ -68,22 +66,6 @@ static bool holds(const struct stat *source, const char *path)
     return false;
 }
 
-/* File systems that are doors into the kernel, not data. */
-static bool is_kernel_fs(int fd)
-{
-    static const unsigned long magic[] = {PROC_SUPER_MAGIC,  SYSFS_MAGIC,   CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
-                                          DEBUGFS_MAGIC,     TRACEFS_MAGIC, SECURITYFS_MAGIC,   BPF_FS_MAGIC,
-                                          DEVPTS_SUPER_MAGIC, EFIVARFS_MAGIC, NSFS_MAGIC};
-    struct statfs fs;
-
-    if (fstatfs(fd, &fs) < 0)
-        return true;
-    for (size_t i = 0; i < ARRAY_LEN(magic); i++)
-        if ((unsigned long)fs.f_type == magic[i])
-            return true;
-    return false;
-}
-
 int plan_tree_open(const struct drv_guest *g, const struct drv_mount *m, struct vm_err *e)
 {
     OWN(fd) int fd = path_open_host(m->source, O_PATH, e);
@@ -96,7 +78,7 @@ int plan_tree_open(const struct drv_guest *g, const struct drv_mount *m, struct 
     if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
         return vm_fail(e, VM_E_INVALID, "'%s' is neither directory nor regular file; only these go into a guest",
                        m->source);
-    if (is_kernel_fs(fd) || same_file(&st, "/dev"))
+    if (path_is_kernels(fd) || same_file(&st, "/dev"))
         return vm_fail(e, VM_E_DENIED, "'%s' belongs to the kernel and is not given to guests", m->source);
     if (S_ISDIR(st.st_mode) && (holds(&st, g->run_dir) || holds(&st, g->root) || holds(&st, g->log_dir)))
         return vm_fail(e, VM_E_DENIED, "'%s' contains vmsd's own files; name a directory that holds only data",

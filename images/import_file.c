@@ -4,9 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <string.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vmsd/child.h>
@@ -36,22 +34,6 @@ static int sum_id(const char *format, const char *what, const char *sha256, char
     hash_add_str(h, sha256);
     hash_end(h, id);
     return 0;
-}
-
-/* What the kernel makes up while it is read has no content to keep, and no end. */
-static bool is_kernels_own(int fd)
-{
-    static const long made_up[] = {PROC_SUPER_MAGIC,   SYSFS_MAGIC,         DEBUGFS_MAGIC,       TRACEFS_MAGIC,
-                                   SECURITYFS_MAGIC,   CGROUP_SUPER_MAGIC,  CGROUP2_SUPER_MAGIC, BPF_FS_MAGIC,
-                                   EFIVARFS_MAGIC,     PSTOREFS_MAGIC,      DEVPTS_SUPER_MAGIC};
-    struct statfs fs;
-
-    if (fstatfs(fd, &fs) < 0)
-        return true;
-    for (size_t i = 0; i < ARRAY_LEN(made_up); i++)
-        if (fs.f_type == made_up[i])
-            return true;
-    return false;
 }
 
 static int check_sum(int fd, const struct spec_image *want, struct deadline d, struct vm_err *e)
@@ -89,7 +71,7 @@ static int file_import(const struct image_make *m, int (*check)(int fd, const ch
 
     if (from < 0)
         return -1;
-    if (fstat(from, &st) < 0 || !S_ISREG(st.st_mode) || is_kernels_own(from))
+    if (fstat(from, &st) < 0 || !S_ISREG(st.st_mode) || path_is_kernels(from))
         return vm_fail(e, VM_E_INVALID, "'%s' is no regular file", want->name);
     progress_tell(m->progress, "copying and checking '%s' (%s)", want->name,
                   text_human_size((uint64_t)st.st_size, size));

@@ -3,12 +3,10 @@
 #include "steps.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <vmsd/path.h>
@@ -137,16 +135,6 @@ static bool is_initramfs(const unsigned char *p, size_t n)
     return false;
 }
 
-/* Files of the kernel's own, of which some are regular and hold the memory of the host. */
-static bool of_kernel(int fd, const char *path)
-{
-    struct statfs fs;
-
-    return !strncmp(path, "/dev/", 5) || fstatfs(fd, &fs) < 0 || fs.f_type == PROC_SUPER_MAGIC ||
-           fs.f_type == SYSFS_MAGIC || fs.f_type == CGROUP2_SUPER_MAGIC || fs.f_type == DEBUGFS_MAGIC ||
-           fs.f_type == TRACEFS_MAGIC || fs.f_type == SECURITYFS_MAGIC;
-}
-
 int boot_file_check(enum boot_file what, const char *path, struct vm_err *e)
 {
     OWN(fd) int fd = path_open_host(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, e);
@@ -158,7 +146,7 @@ int boot_file_check(enum boot_file what, const char *path, struct vm_err *e)
         return -1;
     if (fstat(fd, &st) < 0)
         return vm_fail_sys(e, "%s", path);
-    if (!S_ISREG(st.st_mode) || of_kernel(fd, path))
+    if (!S_ISREG(st.st_mode) || path_is_kernels(fd))
         return vm_fail(e, VM_E_INVALID, "%s is no file that could be booted; name a regular file", path);
     if (st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)))
         return vm_fail(e, VM_E_DENIED, "%s can be changed by others than root; chown root and chmod go-w it", path);

@@ -31,6 +31,8 @@ int path_write(int dir, const char *rel, const void *p, size_t n, mode_t mode, s
 /* Removes rel and all below it, never crossing a mount point and never following a link. Absent is success. */
 int path_remove(int dir, const char *rel, struct vm_err *e);
 bool path_exists(int dir, const char *rel);
+/* Is it on a file system that the kernel makes up (/proc, /sys, cgroups, …): a door into it, not data? Unknown is true. */
+bool path_is_kernels(int fd);
 /* Writes all of it to fd, over short writes and EINTR. */
 int path_write_all(int fd, const void *p, size_t n, struct vm_err *e);
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include <vmsd/own.h>
 
@@ -298,4 +300,20 @@ bool path_exists(int dir, const char *rel)
     OWN(fd) int fd = path_open(dir, rel, PATH_BENEATH, O_PATH | O_NOFOLLOW, 0, NULL);
 
     return fd >= 0;
+}
+
+bool path_is_kernels(int fd)
+{
+    static const unsigned long made_up[] = {
+        PROC_SUPER_MAGIC,  SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC,       TRACEFS_MAGIC,
+        SECURITYFS_MAGIC,  BPF_FS_MAGIC,     EFIVARFS_MAGIC,     PSTOREFS_MAGIC,      DEVPTS_SUPER_MAGIC,  NSFS_MAGIC,
+    };
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(made_up); i++)
+        if ((unsigned long)fs.f_type == made_up[i])
+            return true;
+    return false;
 }

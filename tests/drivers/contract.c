@@ -5,12 +5,18 @@
  * and each other one, a process of its own, adopts it. */
 #include "contract.h"
 
+#include "../../drivers/keeper.h"
+
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -292,6 +298,83 @@ START_TEST(test_mounts)
 }
 END_TEST
 
+/* ---- who else may reach it ---- */
+
+static void become(uid_t uid)
+{
+    if (setgroups(0, NULL) < 0 || setgid(uid) < 0 || setuid(uid) < 0)
+        _exit(2);
+}
+
+static bool connects(const char *name)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    snprintf(a.sun_path, sizeof a.sun_path, "%.100s", name);
+    return connect(fd, (struct sockaddr *)&a, sizeof a) == 0 || errno != EACCES;
+}
+
+/* A6: all that a driver left in run_dir, tried by a user who stands before it; 1: something opened. */
+static int try_all(uid_t uid)
+{
+    DIR *d = opendir(t->run);
+    const struct dirent *de;
+    int status;
+    pid_t pid = fork();
+
+    ck_assert(d != NULL);
+    if (pid == 0) {
+        if (chdir(t->run) < 0)
+            _exit(2);
+        become(uid);
+        while ((de = readdir(d))) {
+            const char *name = de->d_name;
+
+            if (*name != '.' && (de->d_type == DT_SOCK ? connects(name) : open(name, O_RDONLY | O_CLOEXEC) >= 0)) {
+                fprintf(stderr, "%s is open to user %u\n", name, uid);
+                _exit(1);
+            }
+        }
+        _exit(0);
+    }
+    closedir(d);
+    ck_assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+START_TEST(test_A6_sockets_of_others)
+{
+    enum { NOBODY = 65534 };
+    char line[512];
+    FILE *f = fopen("/proc/net/unix", "re");
+
+    ck_assert_int_eq(try_all(NOBODY), 0);
+    ck_assert_int_eq(try_all(t->g.uid_base + KEEPER_IDS), 0); /* of the next guest */
+    while (f && fgets(line, sizeof line, f)) /* an abstract one is anybody's */
+        ck_assert_msg(!strchr(line, '@') || !strstr(line, "vms"), "%s", line);
+    fclose(f);
+}
+END_TEST
+
+/* D16, D19: what the guest's root makes in a share acts on nobody, inside or outside. */
+START_TEST(test_D16_D19_share)
+{
+    char path[128], out[200];
+    struct stat st;
+
+    ck_assert_int_eq(subject_sh(s, "cd /srv/share && cp /usr/bin/id root && chmod 4755 root && setpriv --reuid 65534 ./root -u", out,
+                                sizeof out), 0);
+    ck_assert_str_eq(out, "65534\n");
+    ck_assert_int_ne(subject_sh(s, "cd /srv/share && mknod null c 1 3 && echo x >null", NULL, 0), 0);
+    ck_assert_int_eq(subject_sh(s, "cd /srv/share && rm -f root null && ln -s ../log out && ln -s / top && ls top/", NULL, 0), 0);
+    snprintf(path, sizeof path, "%s/top", t->source);
+    ck_assert(lstat(path, &st) == 0 && S_ISLNK(st.st_mode));
+    ck_assert_int_ne(subject_sh(s, "ls /srv/share/out/console.log", NULL, 0), 0);
+    ck_assert_int_eq(subject_sh(s, "rm /srv/share/out /srv/share/top", NULL, 0), 0);
+}
+END_TEST
+
 static unsigned long blocks(const char *dir)
 {
     char line[64], out[64];
@@ -476,6 +559,8 @@ static Suite *suite(const char *driver)
     tcase_add_test(one, test_stats);
     tcase_add_test(one, test_limits);
     tcase_add_test(one, test_mounts);
+    tcase_add_test(one, test_A6_sockets_of_others);
+    tcase_add_test(one, test_D16_D19_share);
     tcase_add_test(one, test_grow);
     tcase_add_test(two, test_ends_itself);
     tcase_add_loop_test(two, test_N5_killed, 0, 2);
