@@ -226,7 +226,7 @@ audit() {
 nothing_left() {
     local bad=
     found() { [ -z "$2" ] || { echo "left: $1: $2"; bad=1; }; }
-    found process "$(guest_processes | grep -vxF "$(rig_processes)")"
+    found process "$(guest_processes | grep -vxF "$(rig_processes)" | xargs -r ps -o pid=,stat=,args= -p | cut -c1-200)"
     found domain "$(inside sh -c '[ ! -d /run/libvirt/rig ] || virsh -q -c qemu:///system list --all --name' | grep .)"
     found mount "$(grep -F "$W/" "/proc/$(vmsd_pid)/mountinfo" | grep -vE "$W/state(/images.*)? ")"
     found loop "$(losetup -l -n -O NAME,BACK-FILE | grep -F "$W/")"
