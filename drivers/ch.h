@@ -22,6 +22,8 @@ struct ch_host {
     unsigned cpus;
     uint64_t memory;
     bool landlock;     /* the kernel has what cloud-hypervisor asks of it */
+    bool direct;       /* what the guest writes goes past the page cache: it has one itself, and what is not written by
+                          the VMM itself counts for nobody */
     bool limits_disks; /* it limits the disks itself: cloud-hypervisor need not */
 };
 bool ch_landlock(void);
@@ -59,6 +61,8 @@ const char *ch_program(struct vm_err *e);
 enum { CH_DEVICES_MAX = 16 };
 /* The block devices that the disks' files are on; false: not all of them can be limited. */
 bool ch_disk_devices(const struct drv_guest *g, dev_t out[static CH_DEVICES_MAX], size_t *n);
+/* Can all that it writes to go past the page cache? */
+bool ch_disks_direct(const struct drv_guest *g);
 /* Puts limits.io in force; bounds: the cgroup's limits. rate: what cloud-hypervisor limits them to by itself. */
 int ch_disk_limits(const struct drv_guest *g, const struct ch_host *h, const struct guest_spec *bounds, uint64_t rate,
                    struct vm_err *e);

@@ -67,21 +67,21 @@ uint64_t ch_disk_rate(const struct drv_guest *g, const struct ch_host *h)
     return h->limits_disks ? 0 : g->spec->limits.io_read + g->spec->limits.io_write;
 }
 
-static json_t *disk_config(const struct vm_disk *d, const struct drv_guest *g, bool limited)
+static json_t *disk_config(const struct vm_disk *d, const struct drv_guest *g, const struct ch_host *h)
 {
     unsigned queues = cpus_of(g->spec) < QUEUES_MAX ? cpus_of(g->spec) : QUEUES_MAX;
     OWN(str) char *path = text_format(CH_DISK "%s", d->serial);
     /* C11: the type is told, so that no guest can make another one of it by what it writes. */
-    json_t *j = json_pack("{sssssssbsssbsbsi}", "id", d->serial, "serial", d->serial, "path", path ? path : "", "readonly",
-                          d->read_only, "image_type", "Raw", "backing_files", false, "sparse", !d->read_only, "num_queues",
-                          queues);
+    json_t *j = json_pack("{sssssssbsbsssbsbsi}", "id", d->serial, "serial", d->serial, "path", path ? path : "",
+                          "readonly", d->read_only, "direct", h->direct && !d->read_only, "image_type", "Raw",
+                          "backing_files", false, "sparse", !d->read_only, "num_queues", queues);
 
-    if (j && limited)
+    if (j && ch_disk_rate(g, h))
         json_put_str(j, "rate_limit_group", "disks");
     return path ? j : (json_decref(j), NULL);
 }
 
-static json_t *disks_config(const struct drv_guest *g, bool limited, struct vm_err *e)
+static json_t *disks_config(const struct drv_guest *g, const struct ch_host *h, struct vm_err *e)
 {
     OWN(vm_disks) struct vm_disks disks = {0};
     OWN(json) json_t *all = json_array();
@@ -89,7 +89,7 @@ static json_t *disks_config(const struct drv_guest *g, bool limited, struct vm_e
     if (vm_disks_of(g, &disks, e) < 0)
         return NULL;
     for (size_t i = 0; i < disks.n; i++)
-        if (json_array_append_new(all, disk_config(&disks.v[i], g, limited)) < 0)
+        if (json_array_append_new(all, disk_config(&disks.v[i], g, h)) < 0)
             return vm_no_memory(e), NULL;
     return TAKE(all);
 }
@@ -122,7 +122,7 @@ static json_t *rate_config(uint64_t rate)
 int ch_config(const struct drv_guest *g, const struct ch_host *h, json_t **out, struct vm_err *e)
 {
     uint64_t rate = ch_disk_rate(g, h);
-    OWN(json) json_t *disks = disks_config(g, rate > 0, e);
+    OWN(json) json_t *disks = disks_config(g, h, e);
     OWN(json) json_t *shares = shares_config(g);
     OWN(json) json_t *vm = NULL;
 

@@ -53,6 +53,21 @@ bool ch_disk_devices(const struct drv_guest *g, dev_t out[static CH_DEVICES_MAX]
     return true;
 }
 
+bool ch_disks_direct(const struct drv_guest *g)
+{
+    OWN(vm_disks) struct vm_disks disks = {0};
+
+    if (vm_disks_of(g, &disks, NULL) < 0)
+        return false;
+    for (size_t i = 0; i < disks.n; i++) {
+        OWN(fd) int fd = disks.v[i].read_only ? -1 : path_open_host(disks.v[i].path, O_RDONLY | O_DIRECT | O_NONBLOCK, NULL);
+
+        if (!disks.v[i].read_only && fd < 0)
+            return false;
+    }
+    return true;
+}
+
 int ch_disk_limits(const struct drv_guest *g, const struct ch_host *h, const struct guest_spec *bounds, uint64_t rate,
                    struct vm_err *e)
 {

@@ -39,7 +39,7 @@ void ch_host_probe(const struct drv_guest *g, struct ch_host *out)
     host_probe_cgroups(&h);
     *out = (struct ch_host){.cpus = cpus > 0 ? (unsigned)cpus : 1,
                             .memory = pages > 0 ? (uint64_t)pages * (uint64_t)page : 0,
-                            .landlock = ch_landlock(),
+                            .landlock = ch_landlock(), .direct = ch_disks_direct(g),
                             .limits_disks = h.cgroup2 && h.cgroup_io && ch_disk_devices(g, devices, &n)};
 }
 

@@ -66,7 +66,7 @@ static const struct drv_guest full = {.id = 2, .uid_base = 131072, .spec = &full
                                       .cmdline = "quiet panic=-1 \"x=\xc3\xa9\"", .run_dir = "/run/2", .log_dir = "/log",
                                       .mounts = full_mounts, .n_mounts = 4};
 static const struct ch_host small = {.cpus = 2, .memory = UINT64_C(2) << 30};
-static const struct ch_host large = {.cpus = 128, .memory = UINT64_C(1) << 40, .landlock = true, .limits_disks = true};
+static const struct ch_host large = {.cpus = 128, .memory = UINT64_C(1) << 40, .landlock = true, .direct = true, .limits_disks = true};
 
 START_TEST(test_golden)
 {
