@@ -130,6 +130,40 @@ START_TEST(test_pool_is_taken_whole)
 }
 END_TEST
 
+/* What a guest that sets up its own nic is told is what net_veth_attach does for others. */
+START_TEST(test_setup_of_a_nic)
+{
+    static const char *const first[] = {
+        "nic=06:00:00:00:00:07 host0",
+        "address=host0 10.20.0.10/32", "neighbour=host0 10.20.0.1 02:76:6d:73:64:01", "route=host0 0.0.0.0/0 10.20.0.1",
+        "address=host0 fd20::10/128",  "neighbour=host0 fd20::1 02:76:6d:73:64:01",   "route=host0 ::/0 fd20::1",
+    };
+    static const char *const second[] = {
+        "nic=06:01:00:00:00:07 host1",
+        "address=host1 10.20.0.10/32", "neighbour=host1 10.20.0.1 02:76:6d:73:64:01", "route=host1 10.20.0.0/24 10.20.0.1",
+    };
+    struct network_spec n = { .name = "lan", .subnet = "10.20.0.0/24", .subnet6 = "fd20::/64" };
+    struct net_nic nic = { .ifname = "vms7-0", .mac = "06:00:00:00:00:07", .address = "10.20.0.10", .address6 = "fd20::10" };
+    OWN(strv) struct strv out = { 0 };
+    struct vm_err e = { 0 };
+    ck_assert_int_eq(net_setup(&nic, 0, &n, &out, NULL), 0);
+    ck_assert_uint_eq(out.n, ARRAY_LEN(first));
+    for (size_t i = 0; i < out.n; i++)
+        ck_assert_str_eq(out.v[i], first[i]);
+    strcpy(nic.ifname, "vms7-1");
+    strcpy(nic.mac, "06:01:00:00:00:07");
+    nic.address6[0] = '\0';
+    ck_assert_int_eq(net_setup(&nic, 1, &n, &out, NULL), 0);
+    ck_assert_uint_eq(out.n, ARRAY_LEN(first) + ARRAY_LEN(second));
+    for (size_t i = 0; i < ARRAY_LEN(second); i++)
+        ck_assert_str_eq(out.v[ARRAY_LEN(first) + i], second[i]);
+    strcpy(nic.address, "10.21.0.10");
+    ck_assert_int_eq(net_setup(&nic, 1, &n, &out, &e), -1);
+    ck_assert_ptr_nonnull(strstr(e.text, "10.21.0.10"));
+    ck_assert_uint_eq(out.n, ARRAY_LEN(first) + ARRAY_LEN(second));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("net_address");
@@ -140,6 +174,7 @@ int main(void)
     tcase_add_test(t, test_macs);
     tcase_add_test(t, test_gateway);
     tcase_add_test(t, test_pool_is_taken_whole);
+    tcase_add_test(t, test_setup_of_a_nic);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

@@ -371,7 +371,18 @@ START_TEST(test_tap)
     ck_assert_int_eq(write(tap, arp, sizeof arp), (ssize_t)sizeof arp);
     ck_assert_int_eq(poll(&p, 1, 200), 0);
     int again = -1;
+    OWN(str) char *back = NULL;
+    struct vm_err gone = { 0 };
+    lab_run(l->host, "ip link set vms50-0 nomaster && bridge fdb del 06:00:00:00:00:32 dev vms50-0 master 2>/dev/null; ip link set vms50-0 down");
+    ok(net_tap_rejoin(&nic, &l->net, e));
+    back = lab_read(l->host, "bridge -d link show dev vms50-0");
+    ck_assert_ptr_nonnull(strstr(back, "isolated on"));
+    arp[10 + 31] = 50;
+    ck_assert_int_eq(write(tap, arp, sizeof arp), (ssize_t)sizeof arp);
+    ck_assert_int_eq(poll(&p, 1, 1000), 1); /* whoever holds it hears the gateway again */
     close(tap);
+    ck_assert_int_eq(net_tap_rejoin(&nic, &l->net, &gone), -1);
+    ck_assert_int_eq(gone.code, VM_E_ABSENT);
     ok(net_tap_open(&nic, &l->net, &again, e));
     close(again);
     ok(net_link_remove(nic.ifname, e));
