@@ -1,16 +1,10 @@
 #include "libvirt.h"
 
 #include "kept.h"
-#include "shares.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/path.h>
 
@@ -193,11 +187,12 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static bool is_connected(uint32_t id, struct deadline d)
+static bool is_connected(uint32_t id, struct deadline d, struct vm_err *why)
 {
     OWN(virt_call) struct virt_call *call = virt_call_new(id, ask_connected);
 
-    return virt_ask(call, deadline_in(least(deadline_left(d), ASK_MS)), NULL) == 0 && call->number;
+    vm_fail(why, VM_E_TIMEOUT, "its agent does not listen yet");
+    return virt_ask(call, deadline_in(least(deadline_left(d), ASK_MS)), why) == 0 && call->number;
 }
 
 static int note_booted(const char *run_dir, struct vm_err *e)
@@ -213,18 +208,19 @@ static int note_booted(const char *run_dir, struct vm_err *e)
 static int libvirt_wait_booted(const struct drv_guest *g, struct drv_proc *p, struct deadline d, struct vm_err *e)
 {
     OWN(fd) int qemu = -1;
+    struct vm_err why;
 
     if ((qemu = proc_id_open(&p->keeper, NULL)) < 0)
         return ended(g, e);
     while (p->phase != DRV_BOOTED) {
-        if (is_connected(g->id, d)) {
+        if (is_connected(g->id, d, &why)) {
             if (note_booted(g->run_dir, e) < 0)
                 return vm_context(e, "boot of '%s'", g->spec->name);
             p->phase = DRV_BOOTED;
         } else if (pidfd_wait(qemu, deadline_in(least(deadline_left(d), LOOK_MS))))
             return ended(g, e);
         else if (!deadline_left(d))
-            return vm_fail(e, VM_E_TIMEOUT, "boot of '%s': its agent does not listen yet", g->spec->name);
+            return vm_fail(e, VM_E_TIMEOUT, "boot of '%s': %s", g->spec->name, why.text);
     }
     return 0;
 }
@@ -318,7 +314,7 @@ static void tell_end(uint32_t id, const struct virt_note *n, struct drv_exit *ou
         *out = (struct drv_exit){.kind = EXIT_CRASH, .text = "libvirt says that it crashed"};
         break;
     default:
-        *out = (struct drv_exit){.kind = EXIT_KILLED, .text = "QEMU was killed, or gave up by itself"};
+        out->kind = EXIT_KILLED;
         snprintf(out->text, sizeof out->text, "QEMU was killed, or gave up by itself; see /var/log/libvirt/qemu/vmsd-%u.log", id);
         break;
     }
@@ -333,8 +329,10 @@ static int libvirt_reap(uint32_t id, const char *run_dir, struct drv_exit *out, 
     char shares[200] = "";
     bool noted;
 
-    if (libvirt_adopt(id, run_dir, &p, NULL) == 0)
+    if (libvirt_adopt(id, run_dir, &p, &why) == 0)
         return vm_fail(e, VM_E_CONFLICT, "reap %s: it still runs", run_dir);
+    if (why.code == VM_E_UNAVAILABLE)
+        return vm_fail(e, VM_E_UNAVAILABLE, "reap %s: %s", run_dir, why.text);
     if ((noted = virt_note_read(run_dir, &n, &why) == 0)) {
         virt_console_end(&n); /* first, so that all of the console is there */
         tell_end(id, &n, &x);
@@ -343,10 +341,10 @@ static int libvirt_reap(uint32_t id, const char *run_dir, struct drv_exit *out, 
         snprintf(x.text, sizeof x.text, "nothing in %.150s tells how it ended", run_dir);
     if (virt_tidy(id, run_dir, noted ? &n : NULL, shares, sizeof shares, e) < 0)
         return vm_context(e, "reap");
-    if (*shares)
-        x = (struct drv_exit){.kind = EXIT_CRASH};
-    if (*shares)
-        snprintf(x.text, sizeof x.text, "%s", shares);
+    if (*shares) {
+        x.kind = EXIT_CRASH;
+        memcpy(x.text, shares, sizeof x.text);
+    }
     *out = x;
     return 0;
 }

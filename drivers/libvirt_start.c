@@ -1,11 +1,10 @@
 /* From a guest's description to a QEMU that runs, and what is to be taken back of that. */
 #include "acl.h"
-#include "libvirt.h"
 #include "kept.h"
+#include "libvirt.h"
 #include "shares.h"
 #include "vm.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
