@@ -136,6 +136,12 @@ static int ch_stats(uint32_t id, const char *run_dir, const struct drv_proc *p, 
 /* What the machine has, and may have without a restart. */
 struct machine { unsigned cpus, cpus_max; uint64_t memory, memory_least, memory_max, rate; };
 
+/* A number of the VMM's, which may say anything; 0: none that could be. */
+static uint64_t whole(double d)
+{
+    return d > 0 && d < 9e18 ? (uint64_t)d : 0;
+}
+
 static int machine_ask(const char *run_dir, struct deadline d, struct machine *m, struct vm_err *e)
 {
     OWN(json) json_t *info = NULL;
@@ -150,12 +156,12 @@ static int machine_ask(const char *run_dir, struct deadline d, struct machine *m
     double size = json_num(memory, "size", 0);
 
     *m = (struct machine){
-        .cpus = (unsigned)json_num(cpus, "boot_vcpus", 0),
-        .cpus_max = (unsigned)json_num(cpus, "max_vcpus", 0),
-        .memory = (uint64_t)(size + json_num(memory, "hotplugged_size", 0)),
-        .memory_least = (uint64_t)size,
-        .memory_max = (uint64_t)(size + json_num(memory, "hotplug_size", 0)),
-        .rate = (uint64_t)json_num(bucket, "size", 0),
+        .cpus = (unsigned)whole(json_num(cpus, "boot_vcpus", 0)),
+        .cpus_max = (unsigned)whole(json_num(cpus, "max_vcpus", 0)),
+        .memory = whole(size + json_num(memory, "hotplugged_size", 0)),
+        .memory_least = whole(size),
+        .memory_max = whole(size + json_num(memory, "hotplug_size", 0)),
+        .rate = whole(json_num(bucket, "size", 0)),
     };
     return m->cpus && m->memory ? 0 : vm_fail(e, VM_E_BACKEND, "vm.info: cloud-hypervisor does not tell cpus and memory");
 }
@@ -184,6 +190,22 @@ static int resize(const struct drv_guest *g, const struct machine *m, unsigned c
     return json_object_size(want) ? ch_call(&call, d, NULL, e) : 0;
 }
 
+/* The cgroup does not get smaller than what the machine still has: memory that is taken back comes when the guest gives it.
+ * How much that is the VMM says, so it counts only as far as the limit goes that is in force. */
+static void bounds_of(const struct drv_guest *g, const struct cgroup *c, uint64_t has, struct guest_spec *out)
+{
+    struct guest_spec more;
+    struct drv_stats now;
+
+    ch_cgroup_spec(g, ch_memory(g->spec), out);
+    ch_cgroup_spec(g, has, &more);
+    cgroup_stats(c, &now);
+    if (now.memory_limit < more.memory)
+        more.memory = now.memory_limit;
+    if (more.memory > out->memory)
+        out->memory = more.memory;
+}
+
 static int ch_limits(const struct drv_guest *g, const struct drv_proc *p, struct vm_err *e)
 {
     struct deadline d = deadline_in(LIVE_MS);
@@ -197,10 +219,9 @@ static int ch_limits(const struct drv_guest *g, const struct drv_proc *p, struct
     (void)p;
     if (machine_ask(g->run_dir, d, &m, e) < 0 || may_resize(g, &m, cpus, memory, e) < 0)
         return -1;
-    /* The cgroup never gets smaller while it runs: memory that is taken back comes when the guest gives it. */
-    ch_cgroup_spec(g, memory > m.memory ? memory : m.memory, &bounds);
     ch_host_probe(g, &h);
     cgroup_of(g->id, &c);
+    bounds_of(g, &c, m.memory, &bounds);
     if (cgroup_limits(&c, &bounds, NULL, 0, e) < 0 || resize(g, &m, cpus, memory, d, e) < 0)
         return vm_context(e, "'%s'", g->spec->name);
     return ch_disk_limits(g, &h, &bounds, m.rate, e);

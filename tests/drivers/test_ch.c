@@ -254,6 +254,22 @@ START_TEST(test_resize)
 }
 END_TEST
 
+/* A VMM in an enemy's hands does not talk its cgroup into more memory than it has. */
+START_TEST(test_N6_claims_memory)
+{
+    struct drv_stats before, after;
+
+    guest_init(9, "on vm.info status 200 {\"config\":{\"cpus\":{\"boot_vcpus\":1,\"max_vcpus\":4},\"memory\":"
+                  "{\"size\":268435456,\"hotplug_size\":1e16,\"hotplugged_size\":1e15}}}\n");
+    trial_start(t);
+    OK(t->drv->stats(t->g.id, t->run, &t->p, &before, &t->e));
+    t->drv->limits(&t->g, &t->p, &t->e);
+    OK(t->drv->stats(t->g.id, t->run, &t->p, &after, &t->e));
+    ck_assert_uint_eq(after.memory_limit, before.memory_limit);
+    over();
+}
+END_TEST
+
 /* ---- ends ---- */
 
 static const struct {
@@ -603,6 +619,7 @@ static Suite *suite(bool shares)
     tcase_add_test(c, test_adopt);
     tcase_add_test(c, test_G11_run_wiped);
     tcase_add_test(c, test_resize);
+    tcase_add_test(c, test_N6_claims_memory);
     tcase_add_loop_test(c, test_N5_ends, 0, ARRAY_LEN(ends));
     tcase_add_test(c, test_stop_refused);
     tcase_add_test(c, test_N9_hangs);
