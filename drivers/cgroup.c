@@ -109,11 +109,25 @@ static bool base_make(const struct cgroup *c)
     return dir_make(parent) && dir_make(c->base);
 }
 
+/* Where no systemd balances its slices, all guests together would weigh as much as one single process of the host. */
+#define V1_GUESTS_SHARES "10240"
+#define V2_GUESTS_WEIGHT "1000"
+
+static void v1_guests_weigh(const char *cpu)
+{
+    char parent[CGROUP_PATH];
+
+    snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(cpu, '/') - cpu), cpu);
+    put(parent, "cpu.shares", V1_GUESTS_SHARES, NULL);
+}
+
 int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
 {
     for (int i = 0; i < V1_COUNT; i++)
         if (*c->v1[i] && !dir_make(c->v1[i]))
             return vm_fail_sys(e, "make %s", c->v1[i]);
+    if (*c->v1[V1_CPU])
+        v1_guests_weigh(c->v1[V1_CPU]);
     if (!*c->base)
         return 0;
     if (!base_make(c) || !dir_make(c->keeper) || !dir_make(c->guest))
@@ -124,6 +138,7 @@ int cgroup_make(const struct cgroup *c, pid_t keeper, struct vm_err *e)
     if (c->v2 && !scope_wanted()) {
         controllers_pass_down(CGROUP_ROOT);
         controllers_pass_down(CGROUP_ROOT "/vmsd");
+        put(CGROUP_ROOT "/vmsd", "cpu.weight", V2_GUESTS_WEIGHT, NULL);
     }
     if (c->v2)
         controllers_pass_down(c->base);
