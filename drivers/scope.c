@@ -66,7 +66,7 @@ int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
     sd_bus_set_method_call_timeout(bus, (uint64_t)(deadline_left(d) + 1) * 1000);
     if ((r = sd_bus_match_signal(bus, &slot, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
                                  "org.freedesktop.systemd1.Manager", "JobRemoved", job_removed, &job)) < 0)
-        return vm_fail(e, VM_E_BACKEND, "%s: listen to systemd: %s", unit, strerror(-r));
+        return vm_fail(e, deadline_left(d) ? VM_E_BACKEND : VM_E_TIMEOUT, "%s: listen to systemd: %s", unit, strerror(-r));
     /* The last scope of that name may be gone from the kernel a moment before it is from systemd's list. */
     while ((r = scope_call(bus, unit, pid, &job, &error)) < 0 &&
            sd_bus_error_has_name(&error, "org.freedesktop.systemd1.UnitExists") && deadline_left(d) > 0) {
@@ -80,7 +80,7 @@ int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
     }
     while (!*job.result) {
         if ((r = sd_bus_process(bus, NULL)) < 0)
-            return vm_fail(e, VM_E_BACKEND, "%s: %s", unit, strerror(-r));
+            return vm_fail(e, deadline_left(d) ? VM_E_BACKEND : VM_E_TIMEOUT, "%s: %s", unit, strerror(-r));
         if (r == 0 && (deadline_left(d) == 0 || sd_bus_wait(bus, (uint64_t)deadline_left(d) * 1000) < 0))
             return vm_fail(e, VM_E_TIMEOUT, "%s: systemd did not start it in time", unit);
     }

@@ -31,7 +31,7 @@ prepare_images() {
   list=$("$VMSD_BUILD/tests/host_prepare" "$repo/images" "$VMSD_BUILD/vms-init" "$VMSD_BUILD/vms-agent" "$VMSD_CACHE")
   [ "$(cat "$images.list" 2>/dev/null)" != "$list" ] || return 0
   rm -f "$images.list" "$images.img"
-  truncate -s 4G "$images.img"
+  truncate -s 8G "$images.img"
   unshare -m --propagation private bash -euc '
       stage=$1/stage
       mkdir -p "$stage/images"
