@@ -14,7 +14,7 @@ static struct session {
     bool boundaries, up;
     const char *token;
     uint64_t skipped;              /* of the reader, when the session came up */
-    int64_t heard_at;
+    int64_t heard_at, away_since;  /* 0: the host is there */
     struct stream streams[FRAME_STREAMS_MAX];
     struct callers callers;
     struct pollfd pfd[1 + FRAME_STREAMS_MAX * SLOTS + 1 + CALLERS];
@@ -236,17 +236,32 @@ static void handle_frames(struct session *s)
     }
 }
 
+/* A port tells late that its host went and another came: it may do so when the new one has said HELLO already. So its end
+ * is believed only when it lasts. */
+static bool end_is_true(struct session *s)
+{
+    if (s->boundaries)
+        return true;
+    if (!s->away_since)
+        s->away_since = agent_now_ms();
+    return agent_now_ms() - s->away_since >= AWAY_MS;
+}
+
 static void read_line(struct session *s)
 {
     size_t room;
     void *p = frame_reader_room(&s->reader, &room);
-    ssize_t n = room ? read(s->line.fd, p, room) : -1;
+    if (!room)
+        return;
+    ssize_t n = read(s->line.fd, p, room);
     if (n > 0) {
         frame_reader_add(&s->reader, (size_t)n);
         s->heard_at = agent_now_ms();
-    } else if (n == 0 || (room && errno != EAGAIN && errno != EINTR)) {
-        s->line.over = true;
     }
+    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+        s->away_since = 0;
+    else
+        s->line.over = n < 0 || end_is_true(s);
 }
 
 /* On a line without boundaries the rest of a cut frame never comes; what does come is the next host's HELLO, which
@@ -269,6 +284,7 @@ static void line_begin(struct session *s, int fd, bool boundaries)
     s->line.fd = fd;
     s->line.over = false;
     s->boundaries = boundaries;
+    s->away_since = 0;
     s->reader = (struct frame_reader){ .buf = s->in, .hello = true };
 }
 
@@ -276,9 +292,14 @@ static void turn(struct session *s, struct pollfd *calls)
 {
     bool room = line_room(&s->line) >= OUT_CONTROL;
     short events = (short)((room ? POLLIN : 0) | (s->line.at < s->line.end ? POLLOUT : 0));
+    int timeout_ms = s->line.over ? -1 : silence_left(s);
 
-    poll_all(s, s->line.over ? 0 : events, calls, s->line.over ? -1 : silence_left(s));
-    if (s->pfd[0].revents & (POLLIN | POLLHUP | POLLERR))
+    if (s->away_since) { /* it has nothing new to tell, and does so at once */
+        events = 0;
+        timeout_ms = AWAY_POLL_MS;
+    }
+    poll_all(s, s->line.over ? 0 : events, calls, timeout_ms);
+    if (s->away_since || (s->pfd[0].revents & (POLLIN | POLLHUP | POLLERR)))
         read_line(s);
     handle_frames(s);
     line_flush(&s->line);

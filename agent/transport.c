@@ -18,7 +18,7 @@ struct sockaddr_vm {
     uint32_t port, cid;
     uint8_t flags, zero[3];
 };
-enum { CID_HOST = 2 };
+enum { CID_HOST = 2, BACKLOG = 16 };
 #define CID_ANY UINT32_MAX
 
 /* Where vmsd's drivers look for an agent: <vmsd/driver.h>. */
@@ -40,7 +40,7 @@ int serve_vsock(unsigned port, const char *token, struct vm_err *e)
 {
     struct sockaddr_vm at = { .family = AF_VSOCK, .port = port, .cid = CID_ANY };
     OWN(fd) int listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(listener, CALLERS) < 0)
+    if (listener < 0 || bind(listener, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(listener, BACKLOG) < 0)
         return vm_fail_sys(e, "listen on vsock port %u", port);
     session_listen(listener, accept_vsock, token);
 }
