@@ -9,13 +9,26 @@ setup_file() {
   links_before=$(ip -o link | cut -d: -f2 | sort)
   tables_before=$(nft list tables)
   loops_before=$(losetup -a | wc -l)
-  export links_before tables_before loops_before
+  daemons_before=$(ours libvirtd virtlogd qemu-system-x86)
+  export links_before tables_before loops_before daemons_before
 }
 
 teardown_file() {
   [ -z "${ROOM-}" ] || [ ! -e /var/lib/vmsd/.quickstart ] || "$ROOM/repo/scripts/quickstart" --down || true
   [ -z "${ROOM-}" ] || rm -rf "$ROOM"
 }
+
+# ours NAME…: processes of that name in this network namespace; those of other tests are elsewhere.
+ours() {
+  local name pid
+  for name; do
+    for pid in $(pgrep -x "${name:0:15}"); do
+      [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ] || echo "$name $pid"
+    done
+  done
+}
+
+setup() { cd "$ROOM/repo"; }
 
 secret() { tr -d '\n' <"/etc/vmsd/secrets/$1"; }
 
@@ -28,7 +41,11 @@ guests = json.loads(sys.argv[1])["guests"]
 assert sorted(g["name"] for g in guests) == ["auth", "db", "dns", "forge", "rss", "xmpp"], guests
 for g in guests:
     assert (g["state"], g["health"], g["provisioned"]) == ("running", "healthy", True), g
+    kind = "microvm" if g["name"] in ("auth", "db", "dns") else "container"
+    assert g["kind"] == kind and (g["driver"] == "nspawn") == (kind == "container"), g
 PY
+  vmctl ls | grep -Eq '^db +microvm '
+  vmctl exec db -- systemd-detect-virt --vm
 }
 
 @test "a second quickstart changes nothing and takes a moment" {
@@ -169,13 +186,59 @@ who_at_rss() {
 
 @test "a secret that changes reaches the service by apply alone" {
   openssl rand -hex 16 >/etc/vmsd/secrets/xmpp_alice
-  cd "$ROOM/repo"
   vmctl apply vms.d >"$ROOM/rotate.log" 2>&1 || { tail -n 40 "$ROOM/rotate.log"; false; }
   grep -q 'xmpp: install:02' "$ROOM/rotate.log"
   auth=$({ printf '\0alice\0'; secret xmpp_alice; } | base64 -w0)
   run bash -c "printf \"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='xmpp.services.internal' version='1.0'><auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>$auth</auth></stream:stream>\" |
     timeout 8 openssl s_client -quiet -connect localhost:5222 -starttls xmpp -xmpphost xmpp.services.internal 2>/dev/null"
   [[ $output == *"<success"* ]]
+}
+
+@test "a password of the database changes by apply alone, without a restart" {
+  before=$(vmctl ls -o json | python3 -c 'import json,sys; print([g["boot_id"] for g in json.load(sys.stdin)["guests"] if g["name"] in ("db", "rss")])')
+  old=$(secret pg_rss)
+  openssl rand -hex 16 >/etc/vmsd/secrets/pg_rss
+  vmctl apply vms.d >"$ROOM/rotate-db.log" 2>&1 || { tail -n 40 "$ROOM/rotate-db.log"; false; }
+  logs_in() { vmctl exec -i rss -- sh -c 'read -r PGPASSWORD; export PGPASSWORD; php -r "exit(@pg_connect(\"host=db user=rss dbname=rss\") ? 0 : 1);"'; }
+  secret pg_rss | sed '$s/$/\n/' | logs_in
+  run logs_in <<<"$old"
+  [ "$status" -ne 0 ]
+  jar=$ROOM/alice
+  [ "$(who_at_rss)" = alice ]
+  after=$(vmctl ls -o json | python3 -c 'import json,sys; print([g["boot_id"] for g in json.load(sys.stdin)["guests"] if g["name"] in ("db", "rss")])')
+  [ "$before" = "$after" ]
+}
+
+@test "a rebuild of a microVM: dns is made anew, and answers" {
+  before=$(vmctl exec dns -- cat /proc/sys/kernel/random/boot_id)
+  vmctl rebuild dns >"$ROOM/rebuild-dns.log" 2>&1 || { tail -n 40 "$ROOM/rebuild-dns.log"; false; }
+  [ "$(vmctl exec dns -- cat /proc/sys/kernel/random/boot_id)" != "$before" ]
+  run vmctl exec xmpp -- getent ahostsv4 blocked.example.com
+  [[ $output == 0.0.0.0* ]]
+}
+
+@test "a guest changes its kind, and keeps its volume, address and name" {
+  cat >vms.d/note.yaml <<'SPEC'
+kind: container
+name: note
+memory: 192M
+disk: 1G
+network: {name: services, address: 10.20.0.99}
+depends_on: []
+install: []
+volumes: [{name: note, target: /srv/note, size: 64M}]
+SPEC
+  for kind in container microvm container; do
+    sed -i "s/^kind: .*/kind: $kind/" vms.d/note.yaml
+    vmctl apply vms.d >"$ROOM/note.log" 2>&1 || { tail -n 40 "$ROOM/note.log"; false; }
+    [[ $(vmctl ls) =~ note\ +$kind ]]
+    [ "$(vmctl exec note -- hostname)" = note ]
+    vmctl exec note -- ip -4 -o addr show host0 | grep -q '10\.20\.0\.99/24'
+    vmctl exec note -- sh -c "echo $kind >>/srv/note/kinds && sync"
+  done
+  [ "$(vmctl exec note -- paste -sd ' ' /srv/note/kinds)" = "container microvm container" ]
+  rm vms.d/note.yaml
+  vmctl rm --purge note
 }
 
 @test "test_A4 no secret is seen outside of the guests" {
@@ -198,7 +261,6 @@ who_at_rss() {
   [ "$(nft list tables)" = "$tables_before" ]
   [ "$(losetup -a | wc -l)" -le "$loops_before" ]
   [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name vmsd)" ]
-  for pid in $(pgrep -x vms-keeper); do # keepers of other tests have network namespaces of their own
-    [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ]
-  done
+  [ "$(ours libvirtd virtlogd qemu-system-x86)" = "$daemons_before" ] # neither domains nor who holds them
+  [ -z "$(ours vmsd vms-keeper virtiofsd)" ]
 }
