@@ -1,16 +1,13 @@
-/* The firewall, the relays and the names follow the world. One change of the firewall at a time, each from the world as
- * it is then: whoever asks while one is under way is served by the next. */
+/* The firewall and the relays follow the world, and the names in guests with them. One change of the firewall at a time,
+ * each from the world as it is then: whoever asks while one is under way is served by the next. */
 #include "job.h"
 #include "latch.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <vmsd/hash.h>
 #include <vmsd/log.h>
-#include <vmsd/path.h>
 
-enum { RESOLV_MAX = 64 << 10, CHECK_EVERY_MS = 5000 };
+enum { CHECK_EVERY_MS = 5000 };
 
 struct asker {
     struct asker *next;
@@ -299,140 +296,4 @@ int netsync_wait(struct world *w, struct vm_err *e)
     latch_init(&x.latch);
     loop_call(w->loop, ask_on_loop, &x);
     return latch_wait(&x.latch, e);
-}
-
-static bool share_network(const struct guest *a, const struct guest *b)
-{
-    for (size_t i = 0; i < a->n_nics; i++)
-        for (size_t k = 0; k < b->n_nics; k++)
-            if (!strcmp(a->nics[i].network, b->nics[k].network))
-                return true;
-    return false;
-}
-
-static void add_lines(struct text *t, struct world *w, const struct guest *g)
-{
-    for (size_t i = 0; i < g->n_nics; i++) {
-        const struct network_spec *n = world_network(w, g->nics[i].network);
-        const char *addresses[] = {g->nics[i].address, g->nics[i].address6};
-
-        for (size_t k = 0; k < ARRAY_LEN(addresses); k++) {
-            if (!*addresses[k])
-                continue;
-            text_addf(t, "%s", addresses[k]);
-            if (n)
-                text_addf(t, " %s.%s", g->name, n->domain);
-            text_addf(t, " %s", g->name);
-            for (size_t d = 0; d < g->spec->domains.n; d++)
-                text_addf(t, " %s", g->spec->domains.v[d]);
-            text_add(t, "\n");
-        }
-    }
-}
-
-char *names_hosts(struct world *w, const struct guest *g)
-{
-    struct text t = {0};
-
-    text_add(&t, "# Kept by vmsd: changes here are lost.\n127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
-    for (size_t i = 0; i < w->n_guests; i++)
-        if (!w->guests[i]->removing && (w->guests[i] == g || share_network(w->guests[i], g)))
-            add_lines(&t, w, w->guests[i]);
-    return text_take(&t);
-}
-
-char *names_resolv(struct world *w, const struct guest *g)
-{
-    const struct network_spec *n = g->n_nics ? world_network(w, g->nics[0].network) : NULL;
-    struct text t = {0};
-    bool own = false;
-
-    if (!n)
-        return NULL;
-    for (size_t i = 0; i < n->dns.n; i++)
-        own |= !strcmp(n->dns.v[i], g->nics[0].address) || !strcmp(n->dns.v[i], g->nics[0].address6);
-    if (n->dns.n && !own) {
-        text_addf(&t, "# Kept by vmsd: changes here are lost.\nsearch %s\n", n->domain);
-        for (size_t i = 0; i < n->dns.n; i++)
-            text_addf(&t, "nameserver %s\n", n->dns.v[i]);
-        return text_take(&t);
-    }
-    text_addf(&t, "# Kept by vmsd, from the host's: changes here are lost.\n");
-    text_add(&t, w->upstream ? w->upstream : "");
-    return text_take(&t);
-}
-
-json_t *names_json(struct world *w)
-{
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < w->n_guests; i++) {
-        struct guest *g = w->guests[i];
-
-        for (size_t k = 0; k < g->n_nics; k++) {
-            const struct network_spec *n = world_network(w, g->nics[k].network);
-            json_t *names = json_array(), *addresses = json_array(), *o = json_object();
-
-            json_array_append_new(names, json_sprintf("%s.%s", g->name, n ? n->domain : "internal"));
-            for (size_t d = 0; d < g->spec->domains.n; d++)
-                json_array_append_new(names, json_string(g->spec->domains.v[d]));
-            if (*g->nics[k].address)
-                json_array_append_new(addresses, json_string(g->nics[k].address));
-            if (*g->nics[k].address6)
-                json_array_append_new(addresses, json_string(g->nics[k].address6));
-            json_put_str(o, "guest", g->name);
-            json_put_str(o, "network", g->nics[k].network);
-            json_put(o, "names", names);
-            json_put(o, "addresses", addresses);
-            json_array_append_new(list, o);
-        }
-    }
-    return list;
-}
-
-static void pushed(const struct agent_result *r, void *arg)
-{
-    (void)arg;
-    if (!r->ok)
-        log_debug(NULL, "names of a guest: %s", r->error);
-}
-
-/* Writes a file of names into the guest, unless it is what was written last. Takes the text. */
-static void push_file(struct guest *g, const char *path, char *take_text, char last[static HASH_HEX])
-{
-    OWN(str) char *text = take_text;
-    OWN(strv) struct strv q = {0};
-    struct agent_stream *s = NULL;
-    char sum[HASH_HEX];
-
-    if (!text)
-        return;
-    hash_bytes(text, strlen(text), sum);
-    if (!strcmp(sum, last))
-        return;
-    strv_add(&q, "op=put");
-    strv_addf(&q, "path=%s", path);
-    strv_add(&q, "mode=644");
-    if (q.failed || agent_request(g->agent, &q, (struct agent_stream_events){.end = pushed, .arg = g}, &s, NULL) < 0)
-        return;
-    if (agent_stream_write(s, text, strlen(text)) == 0) {
-        memcpy(last, sum, sizeof sum);
-        agent_stream_eof(s);
-    } else {
-        agent_stream_cancel(s);
-    }
-}
-
-void names_push_to(struct guest *g)
-{
-    if (!g->n_nics || !guest_is_up(g) || !agent_is_up(g->agent) || g->w->stopping)
-        return;
-    push_file(g, "/etc/hosts", names_hosts(g->w, g), g->hosts_sum);
-    push_file(g, "/etc/resolv.conf", names_resolv(g->w, g), g->resolv_sum);
-}
-
-void names_push(struct world *w)
-{
-    for (size_t i = 0; i < w->n_guests; i++)
-        names_push_to(w->guests[i]);
 }

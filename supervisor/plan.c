@@ -31,10 +31,16 @@ static void count_secrets(struct planned *p, const struct guest *g, const struct
         c->class = PLAN_SCRIPTS;
 }
 
-/* Addresses that are taken, by guests of the world and by what this bundle asks for. */
+/* v: addresses that are taken, by guests of the world and by what this bundle asks for; held: addresses and MACs of the
+ * world, sorted; left: guests that leave the directory and stay. */
+struct holding { const char *what; const struct guest *guest; size_t nic; };
 struct taken {
     const char **v;
     size_t n;
+    struct holding *held;
+    size_t n_held;
+    const struct guest **left;
+    size_t n_left;
 };
 
 static int list_taken(const struct applying *a, struct taken *t, struct vm_err *e)
@@ -134,12 +140,17 @@ static bool published(const struct world *w, const struct spec_port *p)
     return false;
 }
 
+static int by_name(const void *name, const void *spec)
+{
+    return strcmp(name, (*(struct guest_spec *const *)spec)->name);
+}
+
 static const struct guest_spec *spec_of(const struct applying *a, const char *name)
 {
-    for (size_t i = 0; i < a->set->n_guests; i++)
-        if (!strcmp(a->set->guests[i]->name, name))
-            return a->set->guests[i];
-    return NULL;
+    struct guest_spec **found =
+        a->set->n_guests ? bsearch(name, a->set->guests, a->set->n_guests, sizeof *a->set->guests, by_name) : NULL;
+
+    return found ? *found : NULL;
 }
 
 static bool wanted(const struct applying *a, const char *name)
@@ -148,17 +159,12 @@ static bool wanted(const struct applying *a, const char *name)
 }
 
 /* A guest that has the volume and neither gives it up in this bundle nor goes. */
-static const struct guest *owner_of(const struct applying *a, const char *volume, const char *but)
+static const struct guest *owner_of(const struct taken *t, const char *volume)
 {
-    for (size_t i = 0; i < a->w->n_guests && !a->prune; i++) {
-        const struct guest *g = a->w->guests[i];
-
-        if (g->removing || !strcmp(g->name, but) || wanted(a, g->name))
-            continue;
-        for (size_t k = 0; k < g->spec->n_volumes; k++)
-            if (!strcmp(g->spec->volumes[k].name, volume))
-                return g;
-    }
+    for (size_t i = 0; i < t->n_left; i++)
+        for (size_t k = 0; k < t->left[i]->spec->n_volumes; k++)
+            if (!strcmp(t->left[i]->spec->volumes[k].name, volume))
+                return t->left[i];
     return NULL;
 }
 
@@ -172,27 +178,66 @@ static bool gives_up(const struct applying *a, const struct guest *g, size_t nic
            (nic >= s->n_nics || (s->nics[nic].address && strcmp(s->nics[nic].address, g->nics[nic].address)));
 }
 
-/* A guest that has the address, or the MAC, and keeps it. */
-static const struct guest *holder_of(const struct applying *a, const char *what, const char *but)
+static int holding_order(const void *a, const void *b)
 {
-    for (size_t i = 0; i < a->w->n_guests && what; i++) {
+    return strcmp(((const struct holding *)a)->what, ((const struct holding *)b)->what);
+}
+
+static void hold(struct taken *t, const struct guest *g, size_t nic, const char *what)
+{
+    if (*what)
+        t->held[t->n_held++] = (struct holding){what, g, nic};
+}
+
+/* What guests of the world have: looked up for every guest that is planned. */
+static int list_held(const struct applying *a, struct taken *t, struct vm_err *e)
+{
+    size_t nics = 0;
+
+    for (size_t i = 0; i < a->w->n_guests; i++)
+        nics += a->w->guests[i]->n_nics;
+    t->held = calloc(3 * nics + 1, sizeof *t->held);
+    t->left = calloc(a->w->n_guests + 1, sizeof(struct guest *));
+    if (!t->held || !t->left)
+        return vm_no_memory(e);
+    for (size_t i = 0; i < a->w->n_guests; i++) {
         const struct guest *g = a->w->guests[i];
 
-        for (size_t k = 0; k < g->n_nics && !g->removing && strcmp(g->name, but); k++)
-            if ((!strcmp(g->nics[k].address, what) || !strcmp(g->nics[k].address6, what) || !strcmp(g->nics[k].mac, what)) &&
-                !gives_up(a, g, k))
-                return g;
+        if (g->removing)
+            continue;
+        if (!a->prune && !wanted(a, g->name))
+            t->left[t->n_left++] = g;
+        for (size_t k = 0; k < g->n_nics; k++) {
+            hold(t, g, k, g->nics[k].address);
+            hold(t, g, k, g->nics[k].address6);
+            hold(t, g, k, g->nics[k].mac);
+        }
     }
+    qsort(t->held, t->n_held, sizeof *t->held, holding_order);
+    return 0;
+}
+
+/* A guest that has the address, or the MAC, and keeps it. */
+static const struct guest *holder_of(const struct applying *a, const struct taken *t, const char *what, const char *but)
+{
+    const struct holding key = {.what = what};
+    const struct holding *h = what && t->n_held ? bsearch(&key, t->held, t->n_held, sizeof key, holding_order) : NULL;
+
+    while (h && h > t->held && !strcmp(h[-1].what, what))
+        h--;
+    for (; h && h < t->held + t->n_held && !strcmp(h->what, what); h++)
+        if (strcmp(h->guest->name, but) && !gives_up(a, h->guest, h->nic))
+            return h->guest;
     return NULL;
 }
 
-static void check_nics(const struct applying *a, const struct guest_spec *want, struct plan_change *c)
+static void check_nics(const struct applying *a, const struct taken *t, const struct guest_spec *want, struct plan_change *c)
 {
     for (size_t i = 0; i < want->n_nics; i++) {
         const char *asked[] = {want->nics[i].address, want->nics[i].address6, want->nics[i].mac};
 
         for (size_t k = 0; k < ARRAY_LEN(asked) && !c->error; k++) {
-            const struct guest *g = holder_of(a, asked[k], want->name);
+            const struct guest *g = holder_of(a, t, asked[k], want->name);
 
             if (g)
                 c->error = text_format("network[%s]: guest '%s' has %s; give this one another, or remove that first",
@@ -233,7 +278,8 @@ static void check_hypervisor(const struct applying *a, const struct guest *g, co
 }
 
 /* What others on this host have already is not taken from them. */
-static void check_taken(const struct applying *a, const struct guest_spec *want, struct plan_change *c)
+static void check_taken(const struct applying *a, const struct taken *t, const struct guest_spec *want,
+                        struct plan_change *c)
 {
     struct vm_err why;
 
@@ -241,13 +287,13 @@ static void check_taken(const struct applying *a, const struct guest_spec *want,
         if (!published(a->w, &want->ports[i]) && net_port_free(&want->ports[i], &why) < 0)
             c->error = text_format("ports[%zu].host: %s", i, why.text);
     for (size_t i = 0; i < want->n_volumes && !c->error; i++) {
-        const struct guest *g = owner_of(a, want->volumes[i].name, want->name);
+        const struct guest *g = owner_of(t, want->volumes[i].name);
 
         if (g)
             c->error = text_format("volumes[%s]: it belongs to guest '%s'; remove that first, or give this another name",
                                    want->volumes[i].name, g->name);
     }
-    check_nics(a, want, c);
+    check_nics(a, t, want, c);
 }
 
 /* An apply that did not come to its end may have made its root anew, for what nobody wants any more: it is of no use then,
@@ -304,7 +350,7 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     if (g && g->removing && g->job && g->job->verb == JOB_REMOVE)
         guest_set_text(&p->change->error, "it is being removed; apply again when that is done");
     count_secrets(p, g, want);
-    check_taken(a, want, p->change);
+    check_taken(a, t, want, p->change);
     if (g && g->rebuilding && p->change->class < PLAN_REBUILD)
         p->change->class = PLAN_REBUILD;
     check_hypervisor(a, g, want, p->change);
@@ -376,6 +422,8 @@ int apply_plan(struct applying *a)
         return vm_no_memory(&a->err);
     rc = list_taken(a, &t, &a->err);
     if (rc == 0)
+        rc = list_held(a, &t, &a->err);
+    if (rc == 0)
         rc = plan_networks(a, &a->err);
     for (size_t i = 0; rc == 0 && i < a->set->n_guests; i++)
         if (selected(a, a->set->guests[i]->name, &a->set->guests[i]->tags))
@@ -387,5 +435,7 @@ int apply_plan(struct applying *a)
             rc = plan_orphan(a, g, &a->err);
     }
     free(t.v);
+    free(t.held);
+    free(t.left);
     return rc;
 }

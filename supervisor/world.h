@@ -156,7 +156,7 @@ void events_close(struct world *w);  /* writes what is left */
 void events_serve(struct http_request *r, struct world *w);
 json_t *events_recent(struct world *w, const char *guest, size_t max); /* array, newest last */
 
-/* netsync.c: the firewall, relays and names follow the world */
+/* netsync.c: the firewall and the relays follow the world */
 int netsync_open(struct world *w, struct vm_err *e);
 void netsync_close(struct world *w);
 void netsync_ask(struct world *w, void (*done)(const struct vm_err *e, void *arg), void *arg); /* e NULL: in force */
@@ -164,6 +164,7 @@ void netsync_ask(struct world *w, void (*done)(const struct vm_err *e, void *arg
 void netsync_forget(struct world *w, const struct network_spec *n);
 /* For workers: asks and waits. */
 int netsync_wait(struct world *w, struct vm_err *e);
+/* names.c */
 /* /etc/hosts of a guest: itself, its neighbours, their domains. Yours. */
 char *names_hosts(struct world *w, const struct guest *g);
 json_t *names_json(struct world *w);
