@@ -201,7 +201,9 @@ static enum state_end end_by_signal(int sig)
 static enum state_end end_guess(int status)
 {
     if (keeper.state.phase < PHASE_STARTED) {
-        if (!vmm.orphan)
+        if (!vmm.orphan && WIFSIGNALED(status))
+            end_by_signal(WTERMSIG(status));
+        else if (!vmm.orphan)
             keeper_text(vmm.err, "cloud-hypervisor ended without a word");
         return END_FAILED;
     }

@@ -4,6 +4,7 @@
 
 #include <drivers/keeper.h>
 #include <drivers/shares.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -306,6 +307,36 @@ START_TEST(test_N5_ends)
 }
 END_TEST
 
+static unsigned open_files(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+/* D10, D12: however often it reboots, or takes its VMM down, nothing adds up. */
+START_TEST(test_D10_D12_again_and_again)
+{
+    static const char *const scripts[] = {"on vm.counters event vm rebooting\n", "on vm.counters fault 11\n"};
+    unsigned before = 0;
+
+    guest_init(6 + (unsigned)_i, scripts[_i]);
+    for (int i = 0; i < 30; i++) {
+        struct drv_exit x = own_end();
+
+        ck_assert_msg(x.kind == (_i ? EXIT_CRASH : EXIT_REBOOT), "%d: %s", x.kind, x.text);
+        trial_gone(t);
+        before = i == 2 ? open_files() : before; /* what is kept for the next time is there by then */
+    }
+    ck_assert_uint_eq(open_files(), before);
+    trial_done(t);
+}
+END_TEST
+
 static const struct { bool keeper; int sig; } kills[] = {{true, SIGKILL}, {false, SIGKILL}};
 
 START_TEST(test_N5_killed)
@@ -396,10 +427,12 @@ START_TEST(test_N6_bad_answers)
 }
 END_TEST
 
-START_TEST(test_failed_starts)
+START_TEST(test_N7_failed_starts)
 {
     guest_init(80, "on start die 1\n");
     start_fails(VM_E_BACKEND, "the double was told to die");
+    trial_file(paths[1], "on vm.boot fault 11\n");
+    start_fails(VM_E_BACKEND, "ended by signal 11");
     t->g.kernel = "/var/tmp/vmsd-absent";
     start_fails(VM_E_SYSTEM, "vmsd-absent");
     t->g.kernel = paths[1];
@@ -621,11 +654,12 @@ static Suite *suite(bool shares)
     tcase_add_test(c, test_resize);
     tcase_add_test(c, test_N6_claims_memory);
     tcase_add_loop_test(c, test_N5_ends, 0, ARRAY_LEN(ends));
+    tcase_add_loop_test(c, test_D10_D12_again_and_again, 0, 2);
     tcase_add_test(c, test_stop_refused);
     tcase_add_test(c, test_N9_hangs);
     tcase_add_loop_test(c, test_N5_dies_at_step, 0, ARRAY_LEN(steps));
     tcase_add_loop_test(c, test_N6_bad_answers, 0, 7 * ARRAY_LEN(steps));
-    tcase_add_test(c, test_failed_starts);
+    tcase_add_test(c, test_N7_failed_starts);
     tcase_add_test(c, test_disk_locked);
     tcase_add_test(c, test_probe);
     tcase_add_test(c, test_never_answers);
