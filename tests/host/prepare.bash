@@ -5,6 +5,7 @@ repo=$(readlink -f "$here/../..")
 export VMSD_BUILD VMSD_CACHE
 programs=(vmsd vmctl vms-keeper vms-unpack vms-agent vms-init tests/host_prepare)
 images=$VMSD_CACHE/host/images
+size=8G # as the machine has been told
 
 prepare_all() {
   [ "$(id -u)" = 0 ] || { echo "skipped: needs root"; exit 77; }
@@ -29,9 +30,9 @@ prepare_package() {
 prepare_images() {
   local list
   list=$("$VMSD_BUILD/tests/host_prepare" "$repo/images" "$VMSD_BUILD/vms-init" "$VMSD_BUILD/vms-agent" "$VMSD_CACHE")
-  [ "$(cat "$images.list" 2>/dev/null)" != "$list" ] || return 0
+  [ "$(cat "$images.list" 2>/dev/null)" != "$size $list" ] || return 0
   rm -f "$images.list" "$images.img"
-  truncate -s 8G "$images.img"
+  truncate -s $size "$images.img"
   unshare -m --propagation private bash -euc '
       stage=$1/stage
       mkdir -p "$stage/images"
@@ -42,7 +43,7 @@ prepare_images() {
           mount --bind "$from" "$stage/images/${from##*/}"
       done
       mke2fs -q -t ext4 -m 0 -d "$stage" "$1/images.img"' - "${images%/*}" <<<"$list"
-  echo "$list" >"$images.list"
+  echo "$size $list" >"$images.list"
 }
 
 bring() { # DIR
