@@ -273,7 +273,7 @@ static int version_number(const char *version)
 {
     const char *v = strstr(version, " v");
 
-    return v ? atoi(v + 2) : 0;
+    return v ? (int)strtol(v + 2, NULL, 10) : 0;
 }
 
 static void unusable(struct drv_report *out, const char *why, const char *hint)
