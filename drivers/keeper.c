@@ -24,7 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 16 << 10, DRAIN_MAX = 64 << 10 };
+/* A serial line comes byte by byte: not a wake-up for each. */
+enum { CHUNK = 16 << 10, DRAIN_MAX = 64 << 10, BATCH_MS = 10 };
 
 struct keeper keeper = {.proc = -1};
 
@@ -378,8 +379,8 @@ __attribute__((noreturn)) static void keeper_run(void)
                 continue;
             if (s->ready)
                 s->ready(s);
-            else
-                pump(s, room);
+            else if (pump(s, room))
+                s->rest_ms = now_ms() + BATCH_MS;
         }
         if (keeper.due_ms && now_ms() >= keeper.due_ms) {
             keeper.due_ms = 0;
