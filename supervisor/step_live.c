@@ -96,7 +96,8 @@ bool changes_inside(const struct job *j)
     bool grows = j->was && j->spec->disk > j->was->disk;
 
     for (size_t i = 0; j->was && i < j->spec->n_volumes; i++)
-        grows |= !volume_then(j, i) || j->spec->volumes[i].size > volume_then(j, i)->size;
+        grows |= !volume_then(j, i) ||
+                 (!j->spec->volumes[i].directory && j->spec->volumes[i].size > volume_then(j, i)->size);
     return grows || resized(j);
 }
 
