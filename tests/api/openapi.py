@@ -318,6 +318,10 @@ def test_harmless_posts_with_a_guest():
     ask("DELETE", "/v1/volumes/{name}", name="probe-data", expect=409)
 
 
+def wish(body, expect=200):
+    return ask("POST", "/v1/guests", "", body if isinstance(body, bytes) else json.dumps(body).encode(), expect)
+
+
 def test_wishes():
     lines = ask("POST", "/v1/guests/{name}/restart", "?wait=1", name="probe").lines()
     assert lines[-1]["ok"] and [x["step"] for x in lines if x["type"] == "step"][0] == "stop", lines
@@ -330,6 +334,17 @@ def test_wishes():
     assert lines[-1]["ok"] and any(x["step"] == "install:01" for x in lines if x["type"] == "step"), lines
     lines = ask("POST", "/v1/guests/{name}/stop", "?wait=1", name="probe").lines()
     assert lines[-1]["ok"] and ask("GET", "/v1/guests/{name}", name="probe").json()["guest"]["wish"] == "down"
+    lines = wish({"verb": "start", "guests": ["probe", "nobody"]}).lines()
+    assert not lines[-1]["ok"] and (lines[-1]["changed"], lines[-1]["failed"]) == (1, 1), lines
+    assert {(x["guest"], x["state"]) for x in lines if x["type"] == "guest"} == {("probe", "done"), ("nobody", "failed")}, lines
+    assert ask("GET", "/v1/guests/{name}", name="probe").json()["guest"]["state"] == "running"
+    lines = wish({"verb": "stop", "guests": ["probe", "paper"]}).lines()
+    assert lines[-1]["ok"] and lines[-1]["changed"] == 2, lines
+    assert wish({"verb": "start", "guests": []}).lines()[-1]["ok"]
+    for bad in (b"", b"[]", {"verb": "start"}, {"guests": ["probe"]}, {"verb": "reboot", "guests": []},
+                {"verb": "stop", "guests": "probe"}, {"verb": "stop", "guests": [7]}, {"verb": "stop", "guests": ["a", "a"]},
+                {"verb": "stop", "guests": [], "force": True}, {"verb": "stop", "guests": [], "purge": 1}):
+        wish(bad, 400)
     ask("DELETE", "/v1/guests/{name}", name="paper", expect=202)
     lines = ask("DELETE", "/v1/guests/{name}", "?wait=1", name="probe").lines()
     assert lines[-1]["ok"], lines
