@@ -54,7 +54,11 @@ world_with_microvms() {
 }
 rig() { in_cgroups inside "$SOURCE/tests/libvirt-rig" "$1" >>"$W/log" 2>&1 3>&-; }
 in_cgroups() { ( for d in $(own_cgroups); do echo "$BASHPID" >"$d/cgroup.procs"; done; "$@" ); }
-rig_processes() { inside sh -c 'cat /run/libvirt/rig/*.pid 2>/dev/null' || true; }
+rig_processes() { # and their parents, which reap for them
+    local pids
+    pids=$(inside sh -c 'cat /run/libvirt/rig/*.pid 2>/dev/null') || return 0
+    ps -o pid=,ppid= -p "$(xargs <<<"$pids" | tr ' ' ,)" | xargs -n1
+}
 
 # vmsd_start [OPTION…]: returns when it serves. Its exit status goes to the log.
 vmsd_start() {
