@@ -17,6 +17,8 @@
 
 /* Libvirt's run directory of QEMU: <name>.pid is written before a domain's creation is over. */
 #define QEMU_RUN "/run/libvirt/qemu"
+/* Below it each QEMU has a directory with its secrets, its own; but only libvirt's user for QEMU may pass through here. */
+#define QEMU_LIB "/var/lib/libvirt/qemu"
 
 enum { ASK_MS = 2000, CLEAR_MS = 5000, TERM_MS = 3000, KILL_MS = 10000, CMDLINE_MAX = 256 << 10 };
 
@@ -221,7 +223,7 @@ static void tap_drop(const struct drv_tap *tap)
 /* What QEMU opens by name. */
 static int find_closed(const struct drv_guest *g, const struct vm_disks *d, struct strv *out, struct vm_err *e)
 {
-    const char *const paths[] = {g->run_dir, g->kernel, g->initramfs};
+    const char *const paths[] = {g->run_dir, g->kernel, g->initramfs, access(QEMU_LIB, F_OK) == 0 ? QEMU_LIB : NULL};
 
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
         if (paths[i] && acl_closed(paths[i], g->uid_base, out, e) < 0)

@@ -509,13 +509,13 @@ int main(void)
 {
     const char *why = prepare();
     Suite *s = suite_create("libvirt");
-    TCase *c = tcase_create("domains"), *daemon = tcase_create("libvirtd");
+    TCase *life = tcase_create("life"), *c = tcase_create("domains"), *daemon = tcase_create("libvirtd");
 
     if (why) {
         printf("skipped: %s\n", why);
         return 77;
     }
-    tcase_add_test(c, test_life);
+    tcase_add_test(life, test_life);
     tcase_add_test(c, test_N4_N5_ends);
     tcase_add_test(c, test_N9_does_not_listen);
     tcase_add_test(c, test_panic_in_boot);
@@ -527,10 +527,11 @@ int main(void)
     tcase_add_test(c, test_G5_found_without_note);
     tcase_add_test(daemon, test_N2_libvirtd_killed);
     tcase_add_test(daemon, test_N3_libvirtd_stopped);
-    tcase_set_timeout(c, 120);
-    tcase_set_timeout(daemon, 120);
-    suite_add_tcase(s, c);
-    suite_add_tcase(s, daemon);
+    TCase *const in_order[] = {life, c, daemon};
+    for (size_t i = 0; i < ARRAY_LEN(in_order); i++) {
+        tcase_set_timeout(in_order[i], 120);
+        suite_add_tcase(s, in_order[i]);
+    }
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);
