@@ -91,6 +91,7 @@ static void tell_waiter(struct guest *g, bool up, const char *why)
 
 static void ready(struct guest *g)
 {
+    g->agent_ready = true;
     tell_waiter(g, true, NULL);
     names_push_to(g);
 }
@@ -144,6 +145,7 @@ void guest_drop_agent(struct guest *g, const char *why)
 {
     agent_close(g->agent);
     g->agent = NULL;
+    g->agent_ready = false;
     g->hosts_sum[0] = g->resolv_sum[0] = '\0';
     tell_waiter(g, false, why);
 }
@@ -166,6 +168,7 @@ void guest_take_agent(struct guest *g, int fd, const char *token)
 
     agent_close(g->agent);
     g->agent = NULL;
+    g->agent_ready = false;
     if (g->w->stopping) { /* the loop turns no more: nobody would hear its answer */
         fd_drop(fd);
         guest_drop_agent(g, "vmsd is ending");

@@ -34,9 +34,14 @@ struct dialled {
     bool need;
 };
 
+/* A session that is not up yet, or whose guest could not be set up, makes way: some lines have room for one alone. */
 static void needs_agent(struct guest *g, void *arg)
 {
-    ((struct dialled *)arg)->need = !agent_is_up(g->agent);
+    struct dialled *d = arg;
+
+    d->need = !agent_is_up(g->agent) || !g->agent_ready;
+    if (d->need && g->agent)
+        guest_drop_agent(g, "a job dials anew");
 }
 
 static void answered(struct guest *g, bool up, const char *why, void *arg)

@@ -63,6 +63,7 @@ struct guest {
     struct net_nic *nics; size_t n_nics;
 
     struct agent *agent;         /* session, or NULL */
+    bool agent_ready;            /* by it the guest has been told what it is */
     struct agent_waiter agent_waiter; /* a job that waits for the session */
     char hosts_sum[65], resolv_sum[65]; /* of the /etc/hosts and /etc/resolv.conf that it was last given */
     struct health *health;
