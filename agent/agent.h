@@ -23,8 +23,7 @@
 enum {
     GRACE_MS = 2000,               /* between SIGTERM and SIGKILL */
     GIVE_UP_MS = 10000,            /* what survives SIGKILL that long (a dead disk, say) is left to the kernel */
-    SILENCE_MS = 5000,             /* in the middle of a frame, on a line without connection boundaries */
-    AWAY_MS = 500,                 /* before the end of such a line is believed; looked at every … */
+    AWAY_MS = 500,                 /* before the end of a line without boundaries is believed; looked at every … */
     AWAY_POLL_MS = 20,
     CHUNK = 32 << 10,              /* of output, in one frame */
     OUT_BYTES = 256 << 10,         /* what waits for the host; output of children stops at half of it */

@@ -14,7 +14,7 @@ static struct session {
     bool boundaries, up;
     const char *token;
     uint64_t skipped;              /* of the reader, when the session came up */
-    int64_t heard_at, away_since;  /* 0: the host is there */
+    int64_t away_since;            /* 0: the host is there */
     struct stream streams[FRAME_STREAMS_MAX];
     struct callers callers;
     struct pollfd pfd[1 + FRAME_STREAMS_MAX * SLOTS + 1 + CALLERS];
@@ -220,17 +220,38 @@ static void session_break(struct session *s)
     s->line.over |= s->boundaries;
 }
 
+/* On a line without boundaries a host may go in the middle of a frame, and what seems to be the rest of that is the next
+ * host's HELLO. It counts at once when its token is right; others are left in peace as the bytes that they are. */
+static bool find_hello(struct session *s)
+{
+    struct frame_reader *r = &s->reader, probe = { .buf = r->buf, .at = r->at + 1, .end = r->end, .hello = true };
+    struct frame f;
+
+    while (!s->boundaries && probe.at < probe.end) {
+        enum frame_got got = frame_next(&probe, &f);
+        if (got == FRAME_GOT && f.type == FRAME_HELLO && hello_ok(&f, s->token)) {
+            size_t at = probe.at - FRAME_HEAD - f.n;
+            r->skipped += at - r->at;
+            r->at = at;
+            return true;
+        }
+        probe.at += got != FRAME_GOT;
+    }
+    return false;
+}
+
 static void handle_frames(struct session *s)
 {
-    struct frame f = { 0 };
-    enum frame_got got = FRAME_NONE;
-
-    while (!s->line.over && line_room(&s->line) >= OUT_CONTROL && (got = frame_next(&s->reader, &f)) != FRAME_NONE) {
+    while (!s->line.over && line_room(&s->line) >= OUT_CONTROL) {
+        struct frame f = { 0 };
+        enum frame_got got = frame_next(&s->reader, &f);
         bool gap = s->up && s->reader.skipped != s->skipped; /* bytes of this session are lost */
-        if (got == FRAME_BROKEN || (gap && f.type != FRAME_HELLO)) {
+        if (got == FRAME_NONE && !find_hello(s))
+            return;
+        if (got == FRAME_BROKEN || (got == FRAME_GOT && gap && f.type != FRAME_HELLO)) {
             frame_reader_skip(&s->reader);
             session_break(s);
-        } else if (session_frame(s, &f) < 0) {
+        } else if (got == FRAME_GOT && session_frame(s, &f) < 0) {
             session_break(s);
         }
     }
@@ -254,29 +275,12 @@ static void read_line(struct session *s)
     if (!room)
         return;
     ssize_t n = read(s->line.fd, p, room);
-    if (n > 0) {
+    if (n > 0)
         frame_reader_add(&s->reader, (size_t)n);
-        s->heard_at = agent_now_ms();
-    }
     if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
         s->away_since = 0;
     else
         s->line.over = n < 0 || end_is_true(s);
-}
-
-/* On a line without boundaries the rest of a cut frame never comes; what does come is the next host's HELLO, which
- * must not wait for it. */
-static int silence_left(struct session *s)
-{
-    if (s->boundaries || frame_reader_idle(&s->reader))
-        return -1;
-    int64_t left = s->heard_at + SILENCE_MS - agent_now_ms();
-    if (left > 0)
-        return (int)left;
-    session_end(s);
-    frame_reader_skip(&s->reader);
-    s->heard_at = agent_now_ms();
-    return 0;
 }
 
 static void line_begin(struct session *s, int fd, bool boundaries)
@@ -292,13 +296,10 @@ static void turn(struct session *s, struct pollfd *calls)
 {
     bool room = line_room(&s->line) >= OUT_CONTROL;
     short events = (short)((room ? POLLIN : 0) | (s->line.at < s->line.end ? POLLOUT : 0));
-    int timeout_ms = s->line.over ? -1 : silence_left(s);
 
-    if (s->away_since) { /* it has nothing new to tell, and does so at once */
+    if (s->line.over || s->away_since) /* poll would say so again, at once */
         events = 0;
-        timeout_ms = AWAY_POLL_MS;
-    }
-    poll_all(s, s->line.over ? 0 : events, calls, timeout_ms);
+    poll_all(s, events, calls, s->away_since ? AWAY_POLL_MS : -1);
     if (s->away_since || (s->pfd[0].revents & (POLLIN | POLLHUP | POLLERR)))
         read_line(s);
     handle_frames(s);

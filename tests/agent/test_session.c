@@ -189,10 +189,68 @@ START_TEST(test_D5_hello_within_a_cut_frame)
     frame_of(FRAME_DATA, 1, 5, zeros, sizeof(zeros));
     ck_assert_int_eq(write(line, wire, 500), 500);
     greet(6);
-    ck_assert_int_eq(hear(6, SILENCE_MS + 4000).type, FRAME_WELCOME);
+    ck_assert_int_eq(hear(6, GRACE_MS + 2000).type, FRAME_WELCOME);
     ck_assert(kill(stubborn, 0) < 0 && errno == ESRCH);
     say(FRAME_PING, 0, 6, NULL, 0);
     ck_assert_int_eq(hear(6, 1000).type, FRAME_PONG);
+    stop();
+}
+END_TEST
+
+/* What looks like a HELLO in a file is content, as long as its token is wrong. */
+START_TEST(test_D5_hello_as_content)
+{
+    static const char words[] = "op=exec\0arg=cksum\0stdin=1", wrong[] = "version=1\0token=0123456789abcdef0123456789abcdee";
+    uint8_t content[1000] = { 0 };
+    struct frame f = { .type = FRAME_HELLO, .nonce = 7, .data = wrong, .n = sizeof(wrong) };
+    start(false, TOKEN);
+    greet(5);
+    ck_assert_int_eq(hear(5, 1000).type, FRAME_WELCOME);
+    say(FRAME_OPEN, 1, 5, words, sizeof(words));
+    frame_encode(content + 100, &f);
+    size_t n = frame_of(FRAME_DATA, 1, 5, content, sizeof(content));
+    ck_assert_int_eq(write(line, wire, 700), 700);
+    usleep(200000);
+    ck_assert_int_eq(write(line, wire + 700, n - 700), (ssize_t)n - 700);
+    say(FRAME_EOF, 1, 5, NULL, 0);
+    f = hear(5, 2000);
+    ck_assert_int_eq(f.type, FRAME_DATA);
+    ck_assert(memchr(f.data, '\n', f.n) && strstr(f.data, " 1000\n"));
+    ck_assert_int_eq(hear(5, 2000).type, FRAME_END);
+    stop();
+}
+END_TEST
+
+/* D5: a line that is cut at any byte, 10,000 times, without any sign but the next host's HELLO. */
+START_TEST(test_D5_cuts_without_a_sign)
+{
+    enum { CUTS = 10000 };
+    static uint8_t bytes[4096], data[2000];
+    unsigned seed = getenv("SEED") ? (unsigned)strtoul(getenv("SEED"), NULL, 10) : (unsigned)getpid();
+    fprintf(stderr, "test_D5_cuts_without_a_sign: SEED=%u\n", seed);
+    srandom(seed);
+    start(false, TOKEN);
+    for (uint64_t nonce = 1; nonce <= CUTS; nonce++) {
+        static const char words[] = "version=1\0token=" TOKEN, ping[] = "op=ping";
+        struct frame parts[] = {
+            { .type = FRAME_HELLO, .nonce = nonce, .data = words, .n = sizeof(words) },
+            { .type = FRAME_OPEN, .nonce = nonce, .stream = 1, .data = ping, .n = sizeof(ping) },
+            { .type = FRAME_DATA, .nonce = nonce, .stream = 1, .data = data, .n = (uint32_t)(random() % (long)sizeof(data)) + 1 },
+        };
+        size_t n = 0, kinds = nonce % 50 ? 3 : 2; /* few start a process: that takes its time */
+        for (size_t i = 0; i < kinds; i++) {
+            if (i != 1 || nonce % 50 == 0)
+                n += frame_encode(bytes + n, &parts[i]);
+        }
+        size_t cut = (size_t)random() % n + 1;
+        ck_assert_int_eq(write(line, bytes, cut), (ssize_t)cut);
+        if (nonce % 10 == 0) {
+            greet(nonce + CUTS);
+            ck_assert_int_eq(hear(nonce + CUTS, GRACE_MS + 5000).type, FRAME_WELCOME);
+            say(FRAME_PING, 0, nonce + CUTS, NULL, 0);
+            ck_assert_int_eq(hear(nonce + CUTS, 2000).type, FRAME_PONG);
+        }
+    }
     stop();
 }
 END_TEST
@@ -237,6 +295,8 @@ int main(void)
     tcase_add_test(t, test_next_session_ends_the_last);
     tcase_add_test(t, test_goodbye_keeps_the_line);
     tcase_add_test(t, test_D5_hello_within_a_cut_frame);
+    tcase_add_test(t, test_D5_hello_as_content);
+    tcase_add_test(t, test_D5_cuts_without_a_sign);
     tcase_add_test(t, test_input_overrun);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
