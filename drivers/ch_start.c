@@ -117,7 +117,7 @@ static int disks_add(struct plan_draft *draft, const struct drv_guest *g, struct
 {
     OWN(vm_disks) struct vm_disks disks = {0};
 
-    if (vm_disks_of(g, &disks, e) < 0 || vm_disks_own(g, &disks, e) < 0)
+    if (vm_disks_of(g, &disks, e) < 0)
         return -1;
     for (size_t i = 0; i < disks.n; i++) {
         const struct vm_disk *disk = &disks.v[i];
@@ -125,7 +125,7 @@ static int disks_add(struct plan_draft *draft, const struct drv_guest *g, struct
 
         snprintf(path, sizeof path, CH_DISK "%s", disk->serial);
         if (plan_file(draft, disk->read_only ? "vr" : "v", path,
-                      disk->read_only ? readable_open(disk->path, e) : plan_disk_open(disk->path, d, e)) < 0)
+                      disk->read_only ? readable_open(disk->path, e) : vm_disk_take(g, disk->path, d, e)) < 0)
             return -1;
     }
     return 0;

@@ -7,7 +7,7 @@
 enum console_fd {
     CONSOLE_FD_LINE = KEEPER_FD_PLAN, /* connected to the VMM */
     CONSOLE_FD_LOG,                   /* log_dir */
-    CONSOLE_FDS = 2
+    CONSOLE_FDS = 2                   /* all behind these it only keeps open: disks, and so their locks */
 };
 
 int console_keep(void); /* exit status */

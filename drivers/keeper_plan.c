@@ -29,7 +29,7 @@ static int lock_wait(int fd, struct deadline d)
  * device keeps, so it ends with the device and not with a process. */
 int plan_disk_open(const char *path, struct deadline d, struct vm_err *e)
 {
-    OWN(fd) int fd = path_open_host(path, O_RDWR | O_NONBLOCK, e);
+    OWN(fd) int fd = path_open_host(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, e);
     struct stat st;
 
     if (fd < 0)

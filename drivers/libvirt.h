@@ -23,8 +23,9 @@ extern const struct vm_driver libvirt_driver;
     X(virConnectRegisterCloseCallback) X(virConnectUnregisterCloseCallback) X(virConnectGetLibVersion) \
     X(virConnectGetVersion) X(virConnectGetDomainCapabilities) X(virConnectDomainEventRegisterAny) \
     X(virConnectGetAllDomainStats) X(virDomainStatsRecordListFree) \
-    X(virDomainCreateXML) X(virDomainLookupByName) X(virDomainFree) X(virDomainGetName) X(virDomainGetMetadata) \
-    X(virDomainGetXMLDesc) X(virDomainResume) X(virDomainShutdownFlags) X(virDomainDestroy) X(virDomainBlockResize) \
+    X(virDomainCreateXML) X(virDomainLookupByName) X(virDomainLookupByID) X(virDomainFree) X(virDomainGetName) \
+    X(virDomainGetID) X(virDomainGetMetadata) X(virDomainGetXMLDesc) X(virDomainResume) X(virDomainShutdownFlags) \
+    X(virDomainDestroy) X(virDomainBlockResize) \
     X(virDomainSetBlockIoTune) X(virTypedParamsAddULLong) X(virTypedParamsAddString) X(virTypedParamsFree) \
     X(virTypedParamsGetULLong)
 #define X(f) __typeof__(f) *f;
@@ -109,8 +110,11 @@ void virt_note_remove(const char *run_dir);
 
 /* ---- libvirt_console.c: the serial line, kept by a process of its own; what its last lines tell ---- */
 
-/* Starts it on the line of a QEMU that does not run yet, with whose end it ends; sets what the note says of it. */
-int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct vm_err *e);
+struct kept_plan;
+/* Starts it on the line of a QEMU that does not run yet, with whose end it ends; sets what the note says of it. The fds of
+ * disks become its own, so their locks last as long as QEMU. */
+int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct kept_plan *disks, struct deadline d,
+                       struct vm_err *e);
 /* Waits until it has written all, or kills it. */
 void virt_console_end(const struct virt_note *n);
 /* How this boot ended by the last words of its kernel: PANIC, REBOOT or POWEROFF; else UNKNOWN, and the last line. */

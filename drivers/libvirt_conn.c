@@ -344,6 +344,16 @@ void virt_call_drop(struct virt_call *call)
     free(call);
 }
 
+static bool is_given_up(const struct virt_call *call)
+{
+    bool is;
+
+    pthread_mutex_lock(&virt.lock);
+    is = call->state == CALL_GIVEN_UP;
+    pthread_mutex_unlock(&virt.lock);
+    return is;
+}
+
 static void *call_run(void *arg)
 {
     struct virt_call *call = arg;
@@ -353,7 +363,8 @@ static void *call_run(void *arg)
     pthread_setname_np(pthread_self(), "libvirt-call");
     if ((c = connection_take(&call->err)))
         watch_ensure();
-    rc = c ? call->run(&virt.v, c, call, &call->err) : -1;
+    /* One that hung until now has been overtaken, by a new start of that guest perhaps. */
+    rc = c && !is_given_up(call) ? call->run(&virt.v, c, call, &call->err) : -1;
     pthread_mutex_lock(&virt.lock);
     if (call->state == CALL_GIVEN_UP && rc == 0 && call->undo) {
         pthread_mutex_unlock(&virt.lock);

@@ -61,9 +61,10 @@ static int console_spawn(const struct drv_guest *g, const struct kept_plan *plan
     return keeper_spawn(plan, KEEPS_CONSOLE, group, pid, go, e);
 }
 
-int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct vm_err *e)
+int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct kept_plan *disks, struct deadline d,
+                       struct vm_err *e)
 {
-    OWN(kept_plan) struct kept_plan plan = {.fds = calloc(CONSOLE_FDS, sizeof *plan.fds)};
+    OWN(kept_plan) struct kept_plan plan = {.fds = calloc(CONSOLE_FDS + disks->n, sizeof *plan.fds)};
     OWN(fd) int go = -1;
     pid_t pid;
     int fd;
@@ -77,6 +78,8 @@ int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct de
         return -1;
     plan.fds[plan.n++] = fd;
     mark_begin(fd, n);
+    for (size_t i = 0; i < disks->n; i++)
+        plan.fds[plan.n++] = take_fd(&disks->fds[i]);
     /* It waits for our byte, so its pid cannot have become another's. */
     if (console_spawn(g, &plan, d, &pid, &go, e) < 0 || proc_id_of(pid, &n->console, e) < 0)
         return -1;

@@ -144,6 +144,7 @@ static int domain_clear(const struct virt *v, virConnectPtr c, struct virt_call 
     }
 }
 
+/* number: libvirtd's for this domain, which no other one gets. */
 static int domain_create(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
     virDomainPtr dom;
@@ -152,13 +153,15 @@ static int domain_create(const struct virt *v, virConnectPtr c, struct virt_call
         return -1;
     if (!(dom = v->virDomainCreateXML(c, call->text, VIR_DOMAIN_START_PAUSED)))
         return virt_fail(v, e, "domain %s", call->name);
+    call->number = v->virDomainGetID(dom);
     v->virDomainFree(dom);
     return 0;
 }
 
+/* By its number: the name may be that of a later start by now. */
 static void domain_undo(const struct virt *v, virConnectPtr c, struct virt_call *call)
 {
-    virDomainPtr dom = v->virDomainLookupByName(c, call->name);
+    virDomainPtr dom = v->virDomainLookupByID(c, (int)call->number);
 
     if (dom) {
         v->virDomainDestroy(dom);
@@ -234,13 +237,31 @@ static int find_closed(const struct drv_guest *g, const struct vm_disks *d, stru
     return 0;
 }
 
+/* QEMU's own locks hold off other QEMUs only. */
+static int disks_take(const struct drv_guest *g, const struct vm_disks *all, struct deadline d, struct kept_plan *out,
+                      struct vm_err *e)
+{
+    if (!(out->fds = calloc(all->n, sizeof *out->fds)))
+        return vm_no_memory(e);
+    for (size_t i = 0; i < all->n; i++) {
+        int fd = all->v[i].read_only ? -1 : vm_disk_take(g, all->v[i].path, d, e);
+
+        if (fd >= 0)
+            out->fds[out->n++] = fd;
+        else if (!all->v[i].read_only)
+            return -1;
+    }
+    return 0;
+}
+
 /* The note is written before what it tells of is done. */
-static int open_to_qemu(const struct drv_guest *g, struct virt_note *n, struct vm_err *e)
+static int open_to_qemu(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct kept_plan *taken,
+                        struct vm_err *e)
 {
     OWN(vm_disks) struct vm_disks disks = {0};
 
-    if (vm_disks_of(g, &disks, e) < 0 || vm_disks_own(g, &disks, e) < 0 || find_closed(g, &disks, &n->opened, e) < 0 ||
-        virt_note_write(g->run_dir, n, e) < 0)
+    if (vm_disks_of(g, &disks, e) < 0 || disks_take(g, &disks, d, taken, e) < 0 ||
+        find_closed(g, &disks, &n->opened, e) < 0 || virt_note_write(g->run_dir, n, e) < 0)
         return -1;
     for (size_t i = 0; i < n->opened.n; i++)
         if (acl_open(n->opened.v[i], g->uid_base, e) < 0)
@@ -261,7 +282,8 @@ static int describe(const struct drv_guest *g, char **xml, struct vm_err *e)
 }
 
 /* From here on there is a QEMU, which does not run before all that belongs to it knows it. */
-static int launch(const struct drv_guest *g, struct virt_note *n, struct shares *s, struct deadline d, struct vm_err *e)
+static int launch(const struct drv_guest *g, struct virt_note *n, struct shares *s, struct kept_plan *disks,
+                  struct deadline d, struct vm_err *e)
 {
     OWN(virt_call) struct virt_call *call = virt_call_new(g->id, resume);
     OWN(str) char *xml = NULL;
@@ -276,7 +298,7 @@ static int launch(const struct drv_guest *g, struct virt_note *n, struct shares 
         return -1;
     if (qemu_by_pid(g->id, &n->qemu, NULL) < 0)
         return vm_fail(e, VM_E_BACKEND, "QEMU ended at once; see /var/log/libvirt/qemu/vmsd-%u.log", g->id);
-    if (virt_console_start(g, n, d, e) < 0 || virt_note_write(g->run_dir, n, e) < 0 ||
+    if (virt_console_start(g, n, disks, d, e) < 0 || virt_note_write(g->run_dir, n, e) < 0 ||
         (shares_wanted(g) && shares_give(s, &n->qemu, e) < 0))
         return -1;
     return virt_ask(call, d, e);
@@ -285,10 +307,11 @@ static int launch(const struct drv_guest *g, struct virt_note *n, struct shares 
 static int bring_up(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct vm_err *e)
 {
     OWN(shares) struct shares s = SHARES_NONE;
+    OWN(kept_plan) struct kept_plan disks = {0};
 
-    if (open_to_qemu(g, n, e) < 0 || (shares_wanted(g) && shares_start(g, d, &s, e) < 0))
+    if (open_to_qemu(g, n, d, &disks, e) < 0 || (shares_wanted(g) && shares_start(g, d, &s, e) < 0))
         return -1;
-    return launch(g, n, &s, d, e);
+    return launch(g, n, &s, &disks, d, e);
 }
 
 int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char *why, size_t size, struct vm_err *e)

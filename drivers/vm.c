@@ -1,12 +1,12 @@
 #include "vm.h"
 
-#include <fcntl.h>
+#include "keeper_plan.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <vmsd/path.h>
 
 void drv_mount_tag(const struct drv_guest *g, size_t mount, char out[static DRV_TAG])
 {
@@ -49,20 +49,13 @@ void vm_disks_done(struct vm_disks d)
     free(d.v);
 }
 
-int vm_disks_own(const struct drv_guest *g, const struct vm_disks *d, struct vm_err *e)
+int vm_disk_take(const struct drv_guest *g, const char *path, struct deadline d, struct vm_err *e)
 {
-    for (size_t i = 0; i < d->n; i++) {
-        OWN(fd) int fd = -1;
-        struct stat st;
+    OWN(fd) int fd = plan_disk_open(path, d, e);
 
-        if (d->v[i].read_only)
-            continue;
-        if ((fd = path_open_host(d->v[i].path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, e)) < 0)
-            return -1;
-        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-            return vm_fail(e, VM_E_CONFLICT, "%s is no regular file", d->v[i].path);
-        if (fchown(fd, g->uid_base, g->uid_base) < 0 || fchmod(fd, 0600) < 0)
-            return vm_fail_sys(e, "give %s to the guest's user", d->v[i].path);
-    }
-    return 0;
+    if (fd < 0)
+        return -1;
+    if (fchown(fd, g->uid_base, g->uid_base) < 0 || fchmod(fd, 0600) < 0)
+        return vm_fail_sys(e, "give %s to the guest's user", path);
+    return take_fd(&fd);
 }

@@ -11,8 +11,9 @@ int vm_disks_of(const struct drv_guest *g, struct vm_disks *out, struct vm_err *
 void vm_disks_done(struct vm_disks d);
 OWN_DEFINE(vm_disks, struct vm_disks, vm_disks_done)
 
-/* Writable disks belong to the user that the guest's VMM runs as: uid and gid are g->uid_base. mode 0600. */
-int vm_disks_own(const struct drv_guest *g, const struct vm_disks *d, struct vm_err *e);
+/* Opens a writable disk: locked (plan_disk_open), and from now on the user's that the guest's VMM runs as: uid and gid are
+ * g->uid_base, mode 0600. */
+int vm_disk_take(const struct drv_guest *g, const char *path, struct deadline d, struct vm_err *e);
 
 /* Does the processor have what a /dev/kvm needs to be trusted? why: the reason against. */
 bool kvm_usable(char *why, size_t size);

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -228,6 +229,27 @@ START_TEST(test_panic_in_boot)
     ck_assert_int_eq(t->drv->wait_booted(&t->g, &t->p, deadline_in(BOOT_MS), &t->e), -1);
     ck_assert_msg(t->e.code == VM_E_BACKEND && strstr(t->e.text, "Kernel panic - not syncing"), "%s", t->e.text);
     ck_assert_int_eq(trial_reap(t).kind, EXIT_PANIC);
+    small_done(t);
+}
+END_TEST
+
+/* A container's lock on a disk holds off QEMU, and QEMU's a container: each would destroy what the other writes. */
+START_TEST(test_disk_locked)
+{
+    struct stat st;
+
+    small_init(&small, "locked", 14);
+    int fd = open(t->root, O_RDWR | O_CLOEXEC);
+    ck_assert(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+    ck_assert_int_eq(t->drv->start(&t->g, deadline_in(30000), &t->p, &t->e), -1);
+    ck_assert_msg(t->e.code == VM_E_CONFLICT && strstr(t->e.text, "in use by another running guest"), "%s", t->e.text);
+    ck_assert(fstat(fd, &st) == 0 && st.st_uid == 0);
+    close(fd);
+    boot(t);
+    OWN(fd) int again = open(t->root, O_RDWR | O_CLOEXEC);
+    ck_assert(again >= 0 && flock(again, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
+    stop_now(t);
+    ck_assert(flock(again, LOCK_EX | LOCK_NB) == 0);
     small_done(t);
 }
 END_TEST
@@ -519,6 +541,7 @@ int main(void)
     tcase_add_test(c, test_N4_N5_ends);
     tcase_add_test(c, test_N9_does_not_listen);
     tcase_add_test(c, test_panic_in_boot);
+    tcase_add_test(c, test_disk_locked);
     tcase_add_test(c, test_grow_and_limits);
     tcase_add_test(c, test_line_is_taken);
     tcase_add_test(c, test_two_at_once);
