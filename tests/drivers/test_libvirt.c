@@ -433,7 +433,7 @@ END_TEST
 /* ---- libvirtd ---- */
 
 /* N2: the guest runs on, is known, and can be ended; and what was begun with one libvirtd goes on with the next. */
-START_TEST(test_N2_libvirtd_killed)
+START_TEST(test_N1_N2_libvirtd_killed)
 {
     struct drv_proc p;
     struct drv_stats st;
@@ -548,7 +548,7 @@ int main(void)
     tcase_add_test(c, test_L4_taps);
     tcase_add_test(c, test_name_taken);
     tcase_add_test(c, test_G5_found_without_note);
-    tcase_add_test(daemon, test_N2_libvirtd_killed);
+    tcase_add_test(daemon, test_N1_N2_libvirtd_killed);
     tcase_add_test(daemon, test_N3_libvirtd_stopped);
     TCase *const in_order[] = {life, c, daemon};
     for (size_t i = 0; i < ARRAY_LEN(in_order); i++) {
