@@ -78,7 +78,7 @@ static int ch_reap(uint32_t id, const char *run_dir, struct drv_exit *out, struc
 
 /* ---- while it runs ---- */
 
-/* Sums up a counter of all disks. Named ones only: a hostile VMM may tell of devices that nobody gave it. */
+/* A counter that only disks have, of all of them. What a hostile VMM makes up is only ever shown. */
 static uint64_t disks_sum(const json_t *counters, const char *counter)
 {
     const char *id;
