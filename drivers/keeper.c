@@ -327,7 +327,7 @@ static void signals_read(struct source *s)
     pid_t pid;
 
     while (read(s->fd, &si, sizeof si) == sizeof si) {
-        if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGQUIT)
+        if (si.ssi_signo == SIGTERM || si.ssi_signo == KEEPER_SIG_HOST_DOWN || si.ssi_signo == SIGQUIT)
             keeper.ops->stop(si.ssi_signo == SIGQUIT || keeper.terms++ > 0);
         else if (si.ssi_signo == KEEPER_SIG_BOOTED && keeper.ops->booted)
             keeper.ops->booted();
@@ -400,6 +400,7 @@ static void signals_catch(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGQUIT); /* two SIGTERM in a row may come as one */
     sigaddset(&set, SIGCHLD);
+    sigaddset(&set, KEEPER_SIG_HOST_DOWN);
     sigaddset(&set, KEEPER_SIG_BOOTED);
     sigprocmask(SIG_SETMASK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);

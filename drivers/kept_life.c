@@ -139,7 +139,10 @@ static int keeper_place(const struct kept *k, const struct kept_plan *plan, cons
     /* It waits for our byte, so its pid cannot have become another's. */
     if (proc_id_of(pid, &id, e) < 0 || (*keeper = proc_id_open(&id, e)) < 0)
         return -1;
-    return scope && (scope_start(k->id, pid, d, e) < 0 || cgroup_make(c, pid, e) < 0) ? -1 : 0;
+    return scope && (scope_start_stopped_by(k->kind == KEEPS_VMM ? KEEPER_SIG_HOST_DOWN : SIGTERM, k->id, pid, d, e) < 0 ||
+                     cgroup_make(c, pid, e) < 0)
+               ? -1
+               : 0;
 }
 
 int kept_begin(const struct kept *k, const struct kept_plan *plan, const struct cgroup *c, const struct guest_spec *s,

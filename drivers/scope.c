@@ -1,6 +1,7 @@
 #include "cgroup.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-bus.h>
@@ -29,7 +30,7 @@ static int job_removed(sd_bus_message *m, void *arg, sd_bus_error *error)
     return 0;
 }
 
-static int scope_call(sd_bus *bus, const char *unit, pid_t pid, struct scope_job *job, sd_bus_error *error)
+static int scope_call(sd_bus *bus, const char *unit, pid_t pid, int stop, struct scope_job *job, sd_bus_error *error)
 {
     OWN(message) sd_bus_message *call = NULL;
     OWN(message) sd_bus_message *reply = NULL;
@@ -40,9 +41,9 @@ static int scope_call(sd_bus *bus, const char *unit, pid_t pid, struct scope_job
                                             "org.freedesktop.systemd1.Manager", "StartTransientUnit")) < 0 ||
         (r = sd_bus_message_append(call, "ss", unit, "fail")) < 0 ||
         /* Limits are written below the scope, which is ours (Delegate); systemd itself is to set none. */
-        (r = sd_bus_message_append(call, "a(sv)", 6, "Description", "s", "guest of vmsd", "Slice", "s", "vms.slice",
+        (r = sd_bus_message_append(call, "a(sv)", 7, "Description", "s", "guest of vmsd", "Slice", "s", "vms.slice",
                                    "Delegate", "b", 1, "CollectMode", "s", "inactive-or-failed", "TasksMax", "t",
-                                   UINT64_MAX, "PIDs", "au", 1, (uint32_t)pid)) < 0 ||
+                                   UINT64_MAX, "KillSignal", "i", (int32_t)stop, "PIDs", "au", 1, (uint32_t)pid)) < 0 ||
         (r = sd_bus_message_append(call, "a(sa(sv))", 0)) < 0 || (r = sd_bus_call(bus, call, 0, error, &reply)) < 0 ||
         (r = sd_bus_message_read(reply, "o", &path)) < 0)
         return r;
@@ -50,7 +51,7 @@ static int scope_call(sd_bus *bus, const char *unit, pid_t pid, struct scope_job
     return 0;
 }
 
-int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
+int scope_start_stopped_by(int stop, uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
 {
     OWN(bus) sd_bus *bus = NULL;
     OWN(slot) sd_bus_slot *slot = NULL;
@@ -68,7 +69,7 @@ int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
                                  "org.freedesktop.systemd1.Manager", "JobRemoved", job_removed, &job)) < 0)
         return vm_fail(e, deadline_left(d) ? VM_E_BACKEND : VM_E_TIMEOUT, "%s: listen to systemd: %s", unit, strerror(-r));
     /* The last scope of that name may be gone from the kernel a moment before it is from systemd's list. */
-    while ((r = scope_call(bus, unit, pid, &job, &error)) < 0 &&
+    while ((r = scope_call(bus, unit, pid, stop, &job, &error)) < 0 &&
            sd_bus_error_has_name(&error, "org.freedesktop.systemd1.UnitExists") && deadline_left(d) > 0) {
         sd_bus_error_free(&error);
         sleep_ms(5);
@@ -87,4 +88,9 @@ int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
     if (strcmp(job.result, "done"))
         return vm_fail(e, VM_E_BACKEND, "%s: systemd says '%s'", unit, job.result);
     return 0;
+}
+
+int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
+{
+    return scope_start_stopped_by(SIGTERM, id, pid, d, e);
 }
