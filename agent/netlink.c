@@ -63,7 +63,8 @@ int nl_ask(struct nl *s, struct nl_message *m)
     return send_message(s, m) < 0 ? -1 : answers(s, NULL, NULL);
 }
 
-int nl_dump(struct nl *s, unsigned type, const void *head, size_t n, void (*each)(const struct nlmsghdr *h, void *arg), void *arg)
+int nl_dump(struct nl *s, unsigned type, const void *head, size_t n, void (*each)(const struct nlmsghdr *h, void *arg),
+            void *arg)
 {
     struct nl_message m;
     nl_begin(&m, type, NLM_F_DUMP, head, n);

@@ -25,7 +25,8 @@ void nl_put(struct nl_message *m, unsigned attribute, const void *p, size_t n);
 int nl_ask(struct nl *s, struct nl_message *m); /* waits for the answer; -1 and errno */
 
 /* Hands each message of a dump to `each`. */
-int nl_dump(struct nl *s, unsigned type, const void *head, size_t n, void (*each)(const struct nlmsghdr *h, void *arg), void *arg);
+int nl_dump(struct nl *s, unsigned type, const void *head, size_t n, void (*each)(const struct nlmsghdr *h, void *arg),
+            void *arg);
 /* The attributes behind a message's head of n bytes, by their number; those that it has not are NULL. */
 enum { NL_ATTRIBUTES = 64 };
 void nl_attributes(const struct nlmsghdr *h, size_t n, const struct rtattr *out[NL_ATTRIBUTES]);

@@ -237,7 +237,7 @@ static int existing(struct nl *s, const struct kind *k, int index, struct rows *
     *out = (struct rows){ .index = index };
     if (nl_dump(s, k->get, &any, sizeof(any), k->read, out) < 0)
         return vm_fail_sys(e, "list each %s", k->key);
-    return out->full ? vm_fail(e, VM_E_TOO_LARGE, "an interface has more than %d of what is a %s", ROWS_MAX, k->key) : 0;
+    return out->full ? vm_fail(e, VM_E_TOO_LARGE, "more than %d of the kind '%s' are set", ROWS_MAX, k->key) : 0;
 }
 
 static int change(struct nl *s, const struct kind *k, bool add, int index, const struct row *r, struct vm_err *e)
@@ -301,7 +301,7 @@ static int link_change(struct nl *s, const struct link *l, bool up, const char *
     if (name)
         nl_put(&m, IFLA_IFNAME, name, strlen(name) + 1);
     if (nl_ask(s, &m) < 0)
-        return name ? vm_fail_sys(e, "rename %s to %s", l->name, name) : vm_fail_sys(e, "bring %s %s", l->name, up ? "up" : "down");
+        return vm_fail_sys(e, "%s %s %s", name ? "rename" : "bring", l->name, name ? name : up ? "up" : "down");
     return 0;
 }
 

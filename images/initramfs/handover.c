@@ -113,20 +113,6 @@ int run_fill(int root, const struct setup *s, const char *text, size_t n, struct
 
 /* ---- the way over ---- */
 
-const char *find_init(int root, const char *asked)
-{
-    static const char *const usual[] = { "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd" };
-    struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
-    const char *const *names = asked ? &asked : usual;
-
-    for (size_t i = 0; i < (asked ? 1 : ARRAY_LEN(usual)); i++) {
-        OWN(fd) int fd = (int)syscall(SYS_openat2, root, names[i], &how, sizeof(how));
-        if (fd >= 0)
-            return names[i];
-    }
-    return NULL;
-}
-
 static const char *asked_init(void)
 {
     static char cmdline[4096];
@@ -134,6 +120,20 @@ static const char *asked_init(void)
     ssize_t n = fd < 0 ? 0 : read(fd, cmdline, sizeof(cmdline) - 1);
     cmdline[n > 0 ? n : 0] = '\0';
     return cmdline_init(cmdline);
+}
+
+const char *find_init(int root)
+{
+    static const char *const usual[] = { "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd" };
+    struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
+    const char *asked = asked_init(), *const *names = asked ? &asked : usual;
+
+    for (size_t i = 0; i < (asked ? 1 : ARRAY_LEN(usual)); i++) {
+        OWN(fd) int fd = (int)syscall(SYS_openat2, root, names[i], &how, sizeof(how));
+        if (fd >= 0)
+            return names[i];
+    }
+    return NULL;
 }
 
 /* The initramfs is memory that nobody needs any more. Mounts on it are left alone. */
@@ -181,12 +181,12 @@ static int make_read_only(int root, struct vm_err *e)
 
 int hand_over(int root, bool read_only, char **argv, struct vm_err *e)
 {
-    const char *asked = asked_init(), *init = find_init(root, asked);
+    const char *init = find_init(root);
     struct stat st;
 
     if (!init)
-        return vm_fail(e, VM_E_ABSENT, "find %s in the image: it holds no system that boots",
-                       asked ? asked : "/sbin/init or /usr/lib/systemd/systemd");
+        return vm_fail(e, VM_E_ABSENT, "find an init in the image: it has neither /sbin/init nor /usr/lib/systemd/systemd, "
+                       "or not what init= of the command line names");
     if (read_only && make_read_only(root, e) < 0)
         return -1;
     if (move_kernel_mounts(root, e) < 0)

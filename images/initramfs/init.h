@@ -67,7 +67,8 @@ size_t disk_partitions(const char *name, char out[][DISK_NAME], size_t max);
 
 struct mount_option { const char *key, *value; /* NULL: a flag */ };
 /* A mount that is nowhere yet; options end with a NULL key. what: for the error. */
-int mount_make(const char *type, const struct mount_option *options, unsigned attributes, const char *what, struct vm_err *e);
+int mount_make(const char *type, const struct mount_option *options, unsigned attributes, const char *what,
+               struct vm_err *e);
 int mount_disk(const char *name, const char *type, bool read_only, const char *what, struct vm_err *e);
 int mount_put(int mount, const char *path, struct vm_err *e);
 int mount_put_at(int mount, int target, const char *what, struct vm_err *e);
@@ -80,8 +81,8 @@ int beneath(int dir, const char *path, int flags); /* openat2 without links; as 
 /* Mounts all of it on NEW_ROOT; *root is an fd of that. */
 int root_build(const struct setup *s, int *root, struct vm_err *e);
 int run_fill(int root, const struct setup *s, const char *text, size_t n, struct vm_err *e);
-/* The path of its init: the one that was asked for, or the first of the usual ones that there is; NULL: none. */
-const char *find_init(int root, const char *asked);
+/* The path of a system's init: the one of the command line, or the first of the usual ones that there is; NULL: none. */
+const char *find_init(int root);
 /* Only returns on failure. */
 int hand_over(int root, bool read_only, char **argv, struct vm_err *e);
 

@@ -38,7 +38,8 @@ static int fail_mount(int fs, const char *what, struct vm_err *e)
     return -1;
 }
 
-int mount_make(const char *type, const struct mount_option *options, unsigned attributes, const char *what, struct vm_err *e)
+int mount_make(const char *type, const struct mount_option *options, unsigned attributes, const char *what,
+               struct vm_err *e)
 {
     OWN(fd) int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
     if (fs < 0)
@@ -68,7 +69,8 @@ int mount_disk(const char *name, const char *type, bool read_only, const char *w
         options[n++] = (struct mount_option){ "discard", NULL };
         options[n++] = (struct mount_option){ "errors", "remount-ro" };
     }
-    return mount_make(type, options, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME | (read_only ? MOUNT_ATTR_RDONLY : 0), what, e);
+    unsigned attributes = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME | (read_only ? MOUNT_ATTR_RDONLY : 0);
+    return mount_make(type, options, attributes, what, e);
 }
 
 int mount_put(int mount, const char *path, struct vm_err *e)
@@ -104,8 +106,8 @@ static int step_into(int dir, const char *name, const char *target, struct vm_er
     if (fd >= 0)
         return fd;
     if (errno == ELOOP)
-        return vm_fail(e, VM_E_CONFLICT, "mount on %.200s: '%s' is a symbolic link in the guest; name the real path", target,
-                       name);
+        return vm_fail(e, VM_E_CONFLICT, "mount on %.200s: '%s' is a symbolic link in the guest; name the real path",
+                       target, name);
     return vm_fail_sys(e, "mount on %.200s: enter '%s'", target, name);
 }
 

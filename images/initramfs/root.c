@@ -25,12 +25,11 @@ static int partition_mount(const char *disk, struct vm_err *e)
         if (disk_type(names[i], &type, &why) < 0 || !type)
             continue;
         OWN(fd) int mount = mount_disk(names[i], type, true, names[i], &why);
-        if (mount >= 0 && find_init(mount, NULL))
+        if (mount >= 0 && find_init(mount))
             return take_fd(&mount);
     }
-    return vm_fail(e, VM_E_INVALID,
-                   "mount the image: neither the disk (%s) nor one of its %zu partitions is an erofs, ext4, squashfs, xfs or "
-                   "btrfs that holds a system%s%s", disk, n, *why.text ? "; " : "", why.text);
+    return vm_fail(e, VM_E_INVALID, "mount the image: neither the disk nor one of its %zu partitions is an erofs, ext4, "
+                   "squashfs, xfs or btrfs that holds a system%s%s", n, *why.text ? "; " : "", why.text);
 }
 
 static int image_mount(struct vm_err *e)

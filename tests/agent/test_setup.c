@@ -127,7 +127,7 @@ START_TEST(test_bounds)
     ck_assert_str_eq(e.text, "ea: ea has more than 256 of address=");
     sh("ip a add 10.9.9.9/32 dev ea");
     ck_assert(setup("nic=" MAC_A " ea", NULL) < 0);
-    ck_assert_str_eq(e.text, "ea: an interface has more than 256 of what is a address");
+    ck_assert_str_eq(e.text, "ea: more than 256 of the kind 'address' are set");
 }
 END_TEST
 

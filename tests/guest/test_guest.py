@@ -414,7 +414,7 @@ class Failures(unittest.TestCase):
         self.fails("mount the image: Invalid argument", "", image=(path, "ro"), root=fresh("root", 64))
 
     def test_image_without_init(self):
-        self.fails("find /sbin/init or /usr/lib/systemd/systemd in the image: it holds no system that boots", "",
+        self.fails("find an init in the image: it has neither /sbin/init nor /usr/lib/systemd/systemd, or not what init= of the command line names", "",
                    image=(fresh("none", 16), "ro"), root=fresh("root", 64))
 
     def test_C2_target_with_a_link(self):
