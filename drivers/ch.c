@@ -1,12 +1,12 @@
 #include "ch.h"
 
 #include "shares.h"
+#include "version.h"
 #include "vm.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -15,7 +15,7 @@
 #include <vmsd/path.h>
 
 /* Before 51 the type of a disk image is guessed from what the guest wrote there. */
-enum { VERSION_LEAST = 51, VERSION_MS = 5000, STATS_MS = 500, LIVE_MS = 10000, TRY_MS = 2000, PAUSE_MS = 20 };
+enum { VERSION_LEAST = 51, STATS_MS = 500, LIVE_MS = 10000, TRY_MS = 2000, PAUSE_MS = 20 };
 
 /* ---- up and down ---- */
 
@@ -250,25 +250,7 @@ static int ch_grow(const struct drv_guest *g, const struct drv_proc *p, const ch
 
 /* ---- what the host has ---- */
 
-/* "cloud-hypervisor v53.0.0": asked of each program once, since a start asks for the report too. */
-static void version_get(const char *program, char *out, size_t size)
-{
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static char asked[256], version[64];
-    char *const argv[] = {(char *)program, "--version", NULL};
-    OWN(str) char *text = NULL;
-
-    pthread_mutex_lock(&lock);
-    if (strcmp(asked, program)) {
-        *version = '\0';
-        if (child_must(argv, deadline_in(VERSION_MS), &text, NULL) == 0)
-            snprintf(version, sizeof version, "%.*s", (int)strcspn(text, "\n"), text);
-        snprintf(asked, sizeof asked, "%s", *version ? program : "");
-    }
-    snprintf(out, size, "%s", version);
-    pthread_mutex_unlock(&lock);
-}
-
+/* "cloud-hypervisor v53.0.0" */
 static int version_number(const char *version)
 {
     const char *v = strstr(version, " v");
@@ -285,14 +267,16 @@ static void unusable(struct drv_report *out, const char *why, const char *hint)
 
 static void ch_probe(struct drv_report *out)
 {
+    static struct version version = VERSION_UNKNOWN;
     struct vm_err e = {0};
     const char *program = ch_program(&e);
-    char why[160];
+    char why[160], line[VERSION_LINE];
 
     *out = (struct drv_report){.usable = true};
     if (!program)
         return unusable(out, e.text, "put its release binary, v51 or newer, at /usr/local/bin/cloud-hypervisor");
-    version_get(program, out->version, sizeof out->version);
+    version_ask(&version, program, line);
+    snprintf(out->version, sizeof out->version, "%.63s", line);
     if (version_number(out->version) < VERSION_LEAST)
         return unusable(out, *out->version ? out->version : "cloud-hypervisor does not tell its version",
                         "v51 is the oldest that vmsd can trust with disks; install a newer one");

@@ -1,8 +1,8 @@
 #include "nspawn.h"
+#include "version.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -152,24 +152,11 @@ static int nspawn_netns(const struct drv_proc *p, int *fd, struct vm_err *e)
     return 0;
 }
 
-/* Asked of the program once, since a start asks for the report too. */
-static void version_get(char *out, size_t size)
-{
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static char version[64];
-    char *const argv[] = {NSPAWN_PROGRAM, "--version", NULL};
-    OWN(str) char *text = NULL;
-
-    pthread_mutex_lock(&lock);
-    if (!*version && child_must(argv, deadline_in(5000), &text, NULL) == 0)
-        snprintf(version, sizeof version, "%.*s", (int)strcspn(text, "\n"), text);
-    snprintf(out, size, "%s", version);
-    pthread_mutex_unlock(&lock);
-}
-
 static void nspawn_probe(struct drv_report *out)
 {
+    static struct version version = VERSION_UNKNOWN;
     struct drv_host h = {0};
+    char line[VERSION_LINE];
 
     host_probe_mounts(&h);
     const struct { bool ok; const char *why, *hint; } needs[] = {
@@ -189,7 +176,8 @@ static void nspawn_probe(struct drv_report *out)
             snprintf(out->hint, sizeof out->hint, "%s", needs[i].hint);
             return;
         }
-    version_get(out->version, sizeof out->version);
+    version_ask(&version, NSPAWN_PROGRAM, line);
+    snprintf(out->version, sizeof out->version, "%.63s", line);
 }
 
 const struct vm_driver nspawn_driver = {

@@ -1,18 +1,16 @@
 #include "shares.h"
 
 #include "shares_plan.h"
+#include "version.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/path.h>
-
-enum { VERSION_MS = 5000 };
 
 bool shares_wanted(const struct drv_guest *g)
 {
@@ -39,24 +37,14 @@ const char *shares_program(struct vm_err *e)
     return NULL;
 }
 
-/* QEMU's old one has other options; it is known by what it says of itself. Asked once for each program. */
+/* QEMU's old one has other options; "virtiofsd version 7.2.22", where the other says "virtiofsd 1.13.0". */
 static bool is_old(const char *program)
 {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static char asked[256];
-    static bool old;
-    char *const argv[] = {(char *)program, "--version", NULL};
-    OWN(str) char *text = NULL;
-    bool is;
+    static struct version version = VERSION_UNKNOWN;
+    char line[VERSION_LINE];
 
-    pthread_mutex_lock(&lock);
-    if (strcmp(asked, program)) {
-        old = child_must(argv, deadline_in(VERSION_MS), &text, NULL) == 0 && strstr(text, "FUSE kernel interface");
-        snprintf(asked, sizeof asked, "%s", program);
-    }
-    is = old;
-    pthread_mutex_unlock(&lock);
-    return is;
+    version_ask(&version, program, line);
+    return strstr(line, " version ") != NULL;
 }
 
 /* Its root holds the share alone besides itself; the sandbox leaves it only that. */

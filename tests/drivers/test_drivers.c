@@ -2,6 +2,7 @@
 #include "drivers/keeper.h"
 #include "drivers/keeper_log.h"
 #include "drivers/nspawn.h"
+#include "drivers/version.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -209,6 +210,39 @@ START_TEST(test_tail)
 }
 END_TEST
 
+static void program_make(const char *path, const char *says)
+{
+    char text[128], scratch[64];
+    int n = snprintf(text, sizeof text, "#!/bin/sh\necho >>$0.runs\necho %s\n", says), fd;
+
+    snprintf(scratch, sizeof scratch, "%s/new", dir_path);
+    fd = open(scratch, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    ck_assert(fd >= 0 && write(fd, text, (size_t)n) == n && close(fd) == 0 && rename(scratch, path) == 0);
+}
+
+/* Asked once; and anew, when another file is in its place: an upgrade needs no restart of vmsd. */
+START_TEST(test_version)
+{
+    struct version v = VERSION_UNKNOWN;
+    char line[VERSION_LINE], path[64], runs[72];
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/program", dir_path);
+    snprintf(runs, sizeof runs, "%s.runs", path);
+    version_ask(&v, path, line);
+    ck_assert_str_eq(line, "");
+    program_make(path, "some v1");
+    for (int i = 0; i < 3; i++) {
+        version_ask(&v, path, line);
+        ck_assert_str_eq(line, "some v1");
+    }
+    ck_assert(stat(runs, &st) == 0 && st.st_size == 1);
+    program_make(path, "some v2");
+    version_ask(&v, path, line);
+    ck_assert_str_eq(line, "some v2");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("drivers");
@@ -218,6 +252,7 @@ int main(void)
     tcase_add_test(pure, test_C5_hostile_words);
     tcase_add_test(pure, test_driver_for);
     tcase_add_test(pure, test_tail);
+    tcase_add_test(files, test_version);
     tcase_add_checked_fixture(files, dir_make, dir_remove);
     tcase_add_test(files, test_state_round);
     tcase_add_test(files, test_state_refused);
