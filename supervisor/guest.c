@@ -282,7 +282,7 @@ void guest_health_changed(struct guest *g, enum health_state now, const char *wh
 {
     events_add(g->w, g->name, "health", NULL, "%s%s%s", health_name(now), why ? ": " : "", why ? why : "");
     if (now == HEALTH_UNHEALTHY && !agent_is_up(g->agent))
-        events_add(g->w, g->name, "hangs", NULL, "it runs, and its agent answers no more: it hangs, or nothing in it runs the agent");
+        events_add(g->w, g->name, "hangs", NULL, "its agent answers no more: it hangs, or only the agent has ended");
     guest_dirty(g);
     if (now == HEALTH_UNHEALTHY)
         guest_restart_unhealthy(g, why ? why : "a check fails");

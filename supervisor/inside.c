@@ -55,8 +55,8 @@ static void answered(const struct agent_result *r, void *arg)
 
     x->asking = NULL;
     x->said[x->n] = '\0';
-    if (!r->ok || !inside_number(x->said, "memory_total", &total) || !inside_number(x->said, "memory_available", &available) ||
-        available > total || total > INT64_MAX)
+    if (!r->ok || !inside_number(x->said, "memory_total", &total) ||
+        !inside_number(x->said, "memory_available", &available) || available > total || total > INT64_MAX)
         return;
     x->at = now_ms();
     x->total = total;

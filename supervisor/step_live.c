@@ -133,6 +133,8 @@ static int grow_volume(struct job *j, size_t i, struct vm_err *e)
 
 int step_inside(struct job *j, struct vm_err *e)
 {
+    if (boot_kernel(j, deadline_in(GROW_MS), e) < 0) /* drivers count disks, and that of the modules is one */
+        return -1;
     if (j->spec->disk > j->was->disk && (root_ensure(j->w->images, j->guest_id, j->spec->disk, j->root, e) < 0 ||
                                          grow(j, j->root, DRV_DISK_ROOT, e) < 0))
         return -1;

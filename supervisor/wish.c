@@ -305,7 +305,8 @@ void wishes_serve(struct http_request *r, struct world *w)
     const void *p = http_body(r, &n);
 
     body = json_from_text(p ? p : "", n, &e);
-    if (body && json_unpack_ex(body, &why, JSON_STRICT, "{s:s, s:o, s?b}", "verb", &verb, "guests", &guests, "purge", &purge))
+    if (body && json_unpack_ex(body, &why, JSON_STRICT, "{s:s, s:o, s?b}", "verb", &verb, "guests", &guests, "purge",
+                               &purge) < 0)
         vm_fail(&e, VM_E_INVALID, "the request: %.150s", why.text);
     else if (body && !verb_of(verb, &v))
         vm_fail(&e, VM_E_INVALID, "verb: expected start, stop, restart, rebuild or remove");

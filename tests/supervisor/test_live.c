@@ -15,6 +15,7 @@ static bool limits_fail, grow_fails;
 bool job_boots(const struct job *j) { return j->driver->can & DRV_BOOTS_KERNEL; }
 int step_network(struct job *j, struct vm_err *e) { (void)j, (void)e; text_add(&told, "network "); return 0; }
 int job_setup(struct job *j, struct vm_err *e) { (void)j, (void)e; text_add(&told, "setup "); return 0; }
+int boot_kernel(struct job *j, struct deadline d, struct vm_err *e) { (void)j, (void)d, (void)e; text_add(&told, "kernel "); return 0; }
 int run_note(struct job *j, struct vm_err *e) { (void)j, (void)e; text_add(&told, "note "); return 0; }
 
 int job_ask(struct job *j, const struct strv *request, const void *input, size_t n, int64_t ms, struct vm_err *e)
@@ -148,7 +149,7 @@ START_TEST(test_nothing_to_do_inside)
     was.disk = 4;
     volumes[0].size = 11;
     ck_assert_int_eq(step_inside(&job, NULL), 0);
-    heard("root=8 grow=root.img disk=root grow=a.img disk=vol0 note ");
+    heard("kernel root=8 grow=root.img disk=root grow=a.img disk=vol0 note ");
     volumes[0].size = 10;
     volumes[1].size = 0;
 }
@@ -160,7 +161,7 @@ START_TEST(test_disks_grow)
     volumes_then[2].size = 5;
     ck_assert(changes_inside(&job));
     ck_assert_int_eq(step_inside(&job, NULL), 0);
-    heard("root=8 grow=root.img disk=root grow=b.img disk=vol2 note ");
+    heard("kernel root=8 grow=root.img disk=root grow=b.img disk=vol2 note ");
 }
 END_TEST
 
@@ -173,7 +174,7 @@ START_TEST(test_a_disk_that_does_not_grow)
     grow_fails = true;
     ck_assert_int_eq(step_inside(&job, &e), -1);
     ck_assert_str_eq(e.text, "grow disk 'root': the VMM says no");
-    heard("root=8 grow=root.img ");
+    heard("kernel root=8 grow=root.img ");
 }
 END_TEST
 
@@ -187,7 +188,7 @@ START_TEST(test_volumes_in_another_order)
     ck_assert(changes_inside(&job));
     ck_assert_int_eq(step_inside(&job, &e), -1);
     ck_assert_ptr_nonnull(strstr(e.text, "vmctl restart db"));
-    heard("");
+    heard("kernel ");
 }
 END_TEST
 
@@ -199,7 +200,7 @@ START_TEST(test_resize)
     ck_assert_int_eq(step_live(&job, &e), 0);
     ck_assert(changes_inside(&job));
     ck_assert_int_eq(step_inside(&job, &e), 0);
-    heard("limits=2 setup note ");
+    heard("limits=2 kernel setup note ");
     limits_fail = true;
     ck_assert_int_eq(step_live(&job, &e), -1);
     ck_assert_str_eq(e.text, "cpus and memory stay as they are (vmctl restart db changes them): no memory slot is free");
