@@ -124,8 +124,9 @@ static void add_head(struct text *t, const struct drv_guest *g, const struct vir
     ADD(t, " <os>\n  <type arch='x86_64' machine='q35'>hvm</type>\n  <kernel>", g->kernel, "</kernel>\n");
     if (g->initramfs)
         ADD(t, "  <initrd>", g->initramfs, "</initrd>\n");
-    /* The last console named is the one that init gets: a spec's own comes after ours. */
-    ADD(t, "  <cmdline>console=ttyS0", "", g->cmdline ? " " : "", g->cmdline ? g->cmdline : "", "</cmdline>\n </os>\n");
+    /* The last console named is the one that init gets: a spec's own comes after ours. On a busy host an emulated timer may
+     * tick too late for the kernel's test of it: "IO-APIC + timer doesn't work!", and a panic. */
+    ADD(t, "  <cmdline>console=ttyS0", m->kvm ? "" : " no_timer_check", g->cmdline ? " " : "", g->cmdline ? g->cmdline : "", "</cmdline>\n </os>\n");
     /* Emulated, the best that QEMU can do well: the second level of x86-64, which some distributions ask for. */
     text_add(t, m->kvm ? " <cpu mode='host-passthrough'/>\n" : " <cpu mode='custom' match='exact'><model>Nehalem</model></cpu>\n");
     text_add(t, " <features><acpi/><apic/></features>\n"

@@ -203,7 +203,7 @@ links() { inside ip -o link | cut -d: -f2 | tr -d ' ' | sort; }
 @test "N5: kill -9 of QEMU while a script runs: one line with the cause; a later apply goes on from that script" {
     script long.sh <<<$'#!/bin/sh\necho long >>/ran\n[ -e /srv/go ] || sleep 300'
     script last.sh <<<$'#!/bin/sh\necho last >>/ran'
-    inside ip link add "$(cat "$W/port")" type dummy    # its tap's name is taken: it is vmsd's to take back
+    inside ip link add "$(cat "$W/port")" type bridge   # its tap's name is taken: it is vmsd's to take back
     microvm two 'network: {name: lan, address: 10.77.0.22}' 'disk: 64M' 'restart: {policy: no}' 'install: [last.sh, long.sh]'
     apply >"$W/apply" 2>&1 3>&- &
     within "$BOOT_SECONDS" sh_in two 'grep -q long /ran'
