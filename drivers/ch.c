@@ -43,7 +43,8 @@ static int ch_wait_booted(const struct drv_guest *g, struct drv_proc *p, struct 
         if (why.code == VM_E_BACKEND)
             return kept_wait_booted(&k, g->spec->name, p, d, e); /* which says how it ended */
         if (deadline_left(d) == 0)
-            return vm_fail(e, VM_E_TIMEOUT, "boot of '%s': its agent is not there in time; its console log tells how far it came",
+            return vm_fail(e, VM_E_TIMEOUT,
+                           "boot of '%s': its agent is not there in time; its console log tells how far it came",
                            g->spec->name);
         sleep_ms(PAUSE_MS);
     }

@@ -50,7 +50,8 @@ void ch_cgroup_spec(const struct drv_guest *g, uint64_t memory, struct guest_spe
     for (size_t i = 0; i < g->n_mounts; i++)
         shares += !g->mounts[i].disk;
     /* One CPU more: for disks, network and virtiofsd, which must not hold up the guest's own. */
-    *out = (struct guest_spec){.memory = ch_memory_limit(memory, shares), .cpus = g->spec->cpus + 1, .limits = g->spec->limits};
+    *out = (struct guest_spec){
+        .memory = ch_memory_limit(memory, shares), .cpus = g->spec->cpus + 1, .limits = g->spec->limits};
     out->limits.pids = VMM_PIDS; /* of the VMM's threads; the guest's processes are no concern of the host's */
 }
 

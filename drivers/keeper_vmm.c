@@ -58,8 +58,10 @@ __attribute__((noreturn)) static void vmm_exec(const struct child_io *from, int 
     child_begin(&io);
     root_enter(KEEPER_VMM);
     become_user(keeper.plan.uid_base);
-    if (null < 0 || api < 0 || dup2(null, STDIN_FILENO) < 0 || (events = fcntl(events, F_DUPFD_CLOEXEC, VMM_FD_END)) < 0 ||
-        (io.go = fcntl(io.go, F_DUPFD_CLOEXEC, VMM_FD_END)) < 0 || dup2(api, VMM_FD_API) < 0 || dup2(events, VMM_FD_EVENTS) < 0)
+    if (null < 0 || api < 0 || dup2(null, STDIN_FILENO) < 0 ||
+        (events = fcntl(events, F_DUPFD_CLOEXEC, VMM_FD_END)) < 0 ||
+        (io.go = fcntl(io.go, F_DUPFD_CLOEXEC, VMM_FD_END)) < 0 || dup2(api, VMM_FD_API) < 0 ||
+        dup2(events, VMM_FD_EVENTS) < 0)
         child_fail("fds of the VMM");
     child_wait(&io);
     close_range(VMM_FD_END, ~0U, 0);

@@ -18,7 +18,7 @@ char paths[PATH_COUNT][160];
 
 void guest_init(unsigned n, const char *script)
 {
-    static const char *const names[] = {"image", "kernel", "modules", "vol.img", "run/" TRIAL_INITRAMFS};
+    static const char *const names[] = {"image", "kernel", "modules", "vol.img", ("run/" TRIAL_INITRAMFS)};
     static char name[16];
 
     snprintf(name, sizeof name, "trial-ch%u", n);
