@@ -21,6 +21,10 @@ if [ ! -f "$etc/postgresql.conf" ]; then
         mv "$data" "$data.unfinished.$(date +%s)"
     fi
 fi
+# The package "locales" comes with it, and would look for each of 500 languages in turn. C.UTF-8 is in libc.
+put /etc/dpkg/dpkg.cfg.d/50locales 0644 root:root <<'CONF'
+path-exclude=/usr/share/i18n/*
+CONF
 packages "postgresql-$VERSION"
 [ -f "$etc/postgresql.conf" ] || pg_createcluster "$VERSION" main
 
