@@ -21,6 +21,8 @@ static void heard(enum agent_channel ch, const void *p, size_t n, void *arg)
     struct inside *x = ((struct guest *)arg)->inside;
     size_t room = sizeof x->said - 1 - x->n;
 
+    if (ch != AGENT_STDOUT || n > room) /* what counts comes first; the rest, however long it is, is not taken */
+        agent_stream_pause(x->asking, true);
     if (ch != AGENT_STDOUT)
         return;
     memcpy(x->said + x->n, p, n < room ? n : room);

@@ -43,7 +43,8 @@ struct agent_result {
     struct { uint64_t size; mode_t mode; uid_t uid; gid_t gid; } file; /* op=get */
 };
 struct agent_stream_events {
-    void (*data)(enum agent_channel ch, const void *p, size_t n, void *arg); /* consumed when it returns, see below */
+    /* Consumed when it returns, see below. NULL: no output is wanted, and none beyond FRAME_WINDOW bytes may come. */
+    void (*data)(enum agent_channel ch, const void *p, size_t n, void *arg);
     void (*drained)(void *arg);    /* all that was written went out; may be NULL */
     void (*end)(const struct agent_result *r, void *arg); /* once; the stream is gone when it returns */
     void *arg;

@@ -137,7 +137,8 @@ static void read_result(const struct frame *f, struct agent_result *r)
 static void give_credit(struct agent_stream *s, uint32_t least)
 {
     uint8_t credit[4];
-    if (s->owed < least || (s->paused && !s->cancelled))
+    bool listened_to = s->ev.data && !s->paused;
+    if (s->owed < least || !(listened_to || s->cancelled))
         return;
     le32_put(credit, s->owed);
     s->in_credit += s->owed;
@@ -153,7 +154,7 @@ static const char *on_data(struct agent_stream *s, const struct frame *f)
     if (f->channel == CHANNEL_STDIN)
         return "the agent sent data on the channel of stdin";
     s->in_credit -= f->n;
-    if (!s->cancelled)
+    if (!s->cancelled && s->ev.data)
         s->ev.data((enum agent_channel)f->channel, f->data, f->n, s->ev.arg);
     if (a->state != AGENT_UP) /* the call-back closed the session, s is gone */
         return NULL;

@@ -164,14 +164,18 @@ static void q_end(const struct agent_result *r, void *arg)
     }
 }
 
-static void request(void)
+static void request_for(struct agent_stream_events ev)
 {
     OWN(strv) struct strv words = { 0 };
     struct vm_err e;
     rig_until(&up, 2000);
     strv_add(&words, "op=ping");
-    struct agent_stream_events ev = { .data = q_data, .end = q_end };
     ck_assert_msg(agent_request(agent, &words, ev, &q.s, &e) == 0, "%s", e.text);
+}
+
+static void request(void)
+{
+    request_for((struct agent_stream_events){ .data = q_data, .end = q_end });
 }
 
 /* ---- greeting ---- */
@@ -395,6 +399,21 @@ START_TEST(test_credit_overrun)
 }
 END_TEST
 
+/* Of what wants no output: it does not crash the host, nor keep it busy. */
+START_TEST(test_D4_output_that_nobody_wants)
+{
+    length = _i;
+    start(play_overrun);
+    request_for((struct agent_stream_events){ .end = q_end });
+    if (length) {
+        expect_down("the agent sent more than it had credit for", 1000);
+    } else {
+        rig_for(300);
+        ck_assert(agent_is_up(agent));
+    }
+}
+END_TEST
+
 static void play_gift(void)
 {
     welcome();
@@ -585,6 +604,7 @@ static void add(TCase *t)
     tcase_add_test(t, test_D4_flood);
     tcase_add_test(t, test_credit_to_its_bound);
     tcase_add_test(t, test_credit_overrun);
+    tcase_add_loop_test(t, test_D4_output_that_nobody_wants, 0, 2);
     tcase_add_test(t, test_credit_given_without_need);
     tcase_add_test(t, test_frames_of_the_host);
     tcase_add_loop_test(t, test_P1_results, 0, ARRAY_LEN(results));
