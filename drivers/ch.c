@@ -15,7 +15,7 @@
 #include <vmsd/path.h>
 
 /* Before 51 the type of a disk image is guessed from what the guest wrote there. */
-enum { VERSION_LEAST = 51, STATS_MS = 500, LIVE_MS = 10000, TRY_MS = 2000, PAUSE_MS = 20 };
+enum { VERSION_LEAST = 51, STATS_MS = 500, LIVE_MS = 10000, TRY_MS = 10000, PAUSE_MS = 20 };
 
 /* ---- up and down ---- */
 
