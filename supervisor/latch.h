@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <vmsd/clock.h>
 #include <vmsd/err.h>
 
 struct latch {
@@ -16,6 +17,7 @@ struct latch {
 
 void latch_init(struct latch *x);
 void latch_open(struct latch *x, const struct vm_err *e); /* e NULL: success */
+bool latch_opens(struct latch *x, struct deadline d);     /* by then; waits for that */
 int latch_wait(struct latch *x, struct vm_err *e);        /* and destroys it */
 
 #endif

@@ -2,7 +2,7 @@
 #include "latch.h"
 #include "steps.h"
 
-enum { AGENT_MS = 30000, SETUP_MS = 20000 };
+enum { AGENT_MS = 30000, SETUP_MS = 20000, READY_MS = 30000 };
 
 int job_ask(struct job *j, const struct strv *request, const void *input, size_t n, int64_t ms, struct vm_err *e)
 {
@@ -67,6 +67,13 @@ static void take_agent(struct guest *g, void *arg)
     guest_take_agent(g, take_fd(&d->fd), d->token);
 }
 
+/* It came up, but the guest does not end what it is told to do. */
+static void give_up(struct guest *g, void *arg)
+{
+    if (g->agent_waiter.arg == arg)
+        guest_drop_agent(g, "it does not let itself be set up");
+}
+
 int step_agent(struct job *j, struct vm_err *e)
 {
     struct dialled d = {.job = j, .fd = -1};
@@ -82,7 +89,9 @@ int step_agent(struct job *j, struct vm_err *e)
         return -1;
     latch_init(&d.latch);
     job_on_loop(j, take_agent, &d);
-    rc = latch_wait(&d.latch, e); /* the session has deadlines of its own: it comes up or goes down */
+    if (!latch_opens(&d.latch, deadline_in(READY_MS)))
+        job_on_loop(j, give_up, &d);
+    rc = latch_wait(&d.latch, e);
     fd_drop(d.fd);
     return rc;
 }
