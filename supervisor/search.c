@@ -36,6 +36,7 @@ struct search {
     struct world *w;
     uint32_t id;
     char *run_dir;
+    struct strv links;
     const struct vm_driver *driver;
     struct drv_proc proc;
     struct vm_err err;
@@ -44,8 +45,12 @@ struct search {
 static void search_run(void *arg)
 {
     struct search *x = arg;
+    struct vm_err e;
 
     driver_find(x->id, x->run_dir, &x->driver, &x->proc, &x->err);
+    for (size_t i = 0; i < x->links.n && x->err.code == VM_E_ABSENT; i++) /* a tap may outlive who held it */
+        if (net_link_remove(x->links.v[i], &e) < 0)
+            log_warn(NULL, "remove '%s': %s, continuing", x->links.v[i], e.text);
 }
 
 static void settle(struct guest *g, const struct search *x)
@@ -70,6 +75,7 @@ static void search_done(void *arg, bool cancelled)
 
     if (g && !cancelled && g->state == ST_UNKNOWN && !g->job && !g->next)
         settle(g, x);
+    strv_done(x->links);
     free(x->run_dir);
     free(x);
 }
@@ -88,6 +94,8 @@ static void search(void *arg)
     }
     x->w = g->w;
     x->id = g->id;
+    for (size_t i = 0; i < g->n_nics; i++)
+        strv_add(&x->links, g->nics[i].ifname);
     if (loop_work(g->w->loop, (struct loop_job){search_run, search_done, x}, NULL) < 0)
         search_done(x, true);
 }
