@@ -129,8 +129,9 @@ static void add_head(struct text *t, const struct drv_guest *g, const struct vir
     ADD(t, "  <cmdline>console=ttyS0", m->kvm ? "" : " no_timer_check", g->cmdline ? " " : "", g->cmdline ? g->cmdline : "", "</cmdline>\n </os>\n");
     /* Emulated, the best that QEMU can do well: the second level of x86-64, which some distributions ask for. */
     text_add(t, m->kvm ? " <cpu mode='host-passthrough'/>\n" : " <cpu mode='custom' match='exact'><model>Nehalem</model></cpu>\n");
-    text_add(t, " <features><acpi/><apic/></features>\n"
-                " <clock offset='utc'/>\n"
+    /* What was translated is kept in memory of the host: by itself QEMU would take 1 GiB for it, whatever the guest has. */
+    ADD(t, " <features><acpi/><apic/>", "", m->kvm ? "" : "<tcg><tb-cache unit='MiB'>512</tb-cache></tcg>", "", "</features>\n");
+    text_add(t, " <clock offset='utc'/>\n"
                 " <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>\n"
                 " <on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>\n");
 }
