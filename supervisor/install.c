@@ -4,13 +4,15 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <vmsd/child.h>
 #include <vmsd/clock.h>
 #include <vmsd/path.h>
 
 #define BUNDLE_DIR "/var/lib/vmsd/bundle"
-enum { PUT_MS = 60000 };
+enum { PUT_MS = 60000, LOST_MS = 1000 /* from the end of the session to that of the guest */, END_MS = 5000 };
 
 static int put(struct job *j, const char *path, mode_t mode, const char *owner, const void *data, size_t n,
                struct vm_err *e)
@@ -232,6 +234,34 @@ static int judge(const struct agent_result *r, const struct spec_script *s, cons
     return 0;
 }
 
+struct end {
+    bool up;
+    char why[200];
+};
+
+static void look_at_end(struct guest *g, void *arg)
+{
+    struct end *x = arg;
+
+    x->up = guest_is_up(g);
+    snprintf(x->why, sizeof x->why, "%s", g->error ? g->error : "the guest was shut down");
+}
+
+/* The agent was lost. If it went with its guest, then what ended that is to be told. */
+static int tell_end(struct job *j, struct vm_err *e)
+{
+    OWN(fd) int keeper = proc_id_open(&j->proc.keeper, NULL);
+    struct pollfd p = {.fd = keeper, .events = POLLIN};
+    struct deadline d = deadline_in(END_MS);
+    struct end x;
+
+    if (keeper >= 0 && poll(&p, 1, LOST_MS) != 1)
+        return -1;
+    for (job_on_loop(j, look_at_end, &x); x.up && deadline_left(d); job_on_loop(j, look_at_end, &x))
+        sleep_ms(20);
+    return x.up ? -1 : vm_fail(e, VM_E_BACKEND, "%s", x.why);
+}
+
 static int run_script(struct job *j, unsigned i, struct vm_err *e)
 {
     const struct spec_script *s = &j->spec->install[i];
@@ -259,9 +289,10 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     if (rc < 0 && e->code == VM_E_TIMEOUT)
         vm_fail(e, VM_E_TIMEOUT, "%s took longer than its timeout of %s and was ended", s->script,
                 text_human_duration(s->timeout_ms, allowed));
-    else if (rc < 0)
+    else if (rc < 0) {
+        tell_end(j, e);
         vm_context(e, "%s", s->script);
-    else
+    } else
         rc = judge(&r, s, last, e);
     row.state = rc < 0 ? "failed" : "done";
     row.exit_code = r.exit_code;
