@@ -61,7 +61,7 @@ static char *helper(const char *dir, const char *name)
     if (beside && access(beside, X_OK) == 0)
         return beside;
     free(beside);
-    return text_format("/usr/lib/vmsd/%s", name);
+    return text_format("%s/../lib/vmsd/%s", dir, name);
 }
 
 /* 0, 1 and 2 are open, and beyond them nothing but a socket that systemd gave. */
@@ -261,7 +261,7 @@ static void default_recipes(struct options *o, const char *dir)
     OWN(str) char *source = text_format("%s/../images", dir);
 
     strv_add(&o->recipes, "/etc/vmsd/images");
-    strv_add(&o->recipes, "/usr/share/vmsd/images");
+    strv_addf(&o->recipes, "%s/../share/vmsd/images", dir);
     if (source && access(source, R_OK) == 0)
         strv_add(&o->recipes, source);
 }
