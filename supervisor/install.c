@@ -9,10 +9,11 @@
 #include <string.h>
 #include <vmsd/child.h>
 #include <vmsd/clock.h>
+#include <vmsd/log.h>
 #include <vmsd/path.h>
 
 #define BUNDLE_DIR "/var/lib/vmsd/bundle"
-enum { PUT_MS = 60000, LOST_MS = 1000 /* from the end of the session to that of the guest */, END_MS = 5000 };
+enum { PUT_MS = 60000, SYNC_MS = 60000, LOST_MS = 1000 /* from the end of the session to that of the guest */, END_MS = 5000 };
 
 static int put(struct job *j, const char *path, mode_t mode, const char *owner, const void *data, size_t n,
                struct vm_err *e)
@@ -262,6 +263,19 @@ static int tell_end(struct job *j, struct vm_err *e)
     return x.up ? -1 : vm_fail(e, VM_E_BACKEND, "%s", x.why);
 }
 
+/* A microVM that is killed loses what its kernel had not written yet, so that goes to its disk before the script counts as
+ * done. A container's is written by the host. */
+static void sync_disk(struct job *j)
+{
+    OWN(strv) struct strv q = {0};
+    struct vm_err e;
+
+    strv_add(&q, "op=exec");
+    strv_add(&q, "arg=sync");
+    if (job_boots(j) && job_ask(j, &q, NULL, 0, SYNC_MS, &e) < 0)
+        log_debug(j->name, "sync: %s", e.text);
+}
+
 static int run_script(struct job *j, unsigned i, struct vm_err *e)
 {
     const struct spec_script *s = &j->spec->install[i];
@@ -294,6 +308,8 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
         vm_context(e, "%s", s->script);
     } else
         rc = judge(&r, s, last, e);
+    if (rc == 0)
+        sync_disk(j);
     row.state = rc < 0 ? "failed" : "done";
     row.exit_code = r.exit_code;
     row.signal = r.signal;

@@ -45,6 +45,7 @@ def with_microvm(host):
 def begin(host):
     if not shutil.which("libvirtd") or not shutil.which("qemu-system-x86_64"):
         raise Skip("there is no libvirtd or no QEMU")
+    host.settle = 4 * SETTLE
     host.libvirt()
     host.start()
     host.apply(base(host))
@@ -88,7 +89,7 @@ def qemu_killed(host):
     still = host.still(BYSTANDER)
     pid = qemu(host)
     os.kill(pid, signal.SIGKILL)
-    wait_for("another QEMU", lambda: qemu(host) not in (None, pid))
+    wait_for("another QEMU", lambda: qemu(host) not in (None, pid), host.settle)
     host.audit(files, volumes=("data",), still=still)
 
 
@@ -102,7 +103,7 @@ def libvirtd_killed(host):
         os.kill(int(f.read()), signal.SIGKILL)
     host.again()
     host.libvirt("libvirtd")
-    host.audit(files, volumes=("data",), still=still, seconds=2 * SETTLE)
+    host.audit(files, volumes=("data",), still=still)
     host.wish(NAME, "stop").all()
     host.audit(files, down=(NAME,), volumes=("data",))
 

@@ -88,9 +88,10 @@ def exe(pid):
 
 def of_microvm(p):
     """A part of a microVM, or of the libvirtd that runs them."""
+    words = read(f"/proc/{p.pid}/cmdline")
     if p.comm == "vms-keeper":
-        return read(f"/proc/{p.pid}/cmdline").split("\0")[1:2] != ["nspawn"]
-    return p.comm in ("libvirtd", "virtlogd", "virtiofsd") or p.comm.startswith("qemu-system")
+        return words.split("\0")[1:2] != ["nspawn"]
+    return "/run/libvirt/rig/" in words or p.comm in ("libvirtd", "virtlogd", "virtiofsd") or p.comm.startswith("qemu-system")
 
 
 # ---- the API ----
@@ -159,14 +160,15 @@ class Host:
         self.rng = random.Random(seed)
         self.state, self.run_dir = f"{work}/state", f"{work}/run"
         self.socket, self.log = f"{self.run_dir}/vmsd.sock", f"{work}/log"
-        self.vmsd, self.rig = None, False
+        self.vmsd, self.rig, self.settle = None, False, SETTLE
         for d in (self.state, self.run_dir, f"{work}/bind", f"{work}/recipes"):
             os.makedirs(d, mode=0o755, exist_ok=True)
         self.write("secret", CANARY)
         self.write("bind/hello", "hello\n")
-        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../images/debian-12")
-        for name in ("debian-12", "debian-again"):  # the same tree by two names: a rebuild that builds no image
-            shutil.copytree(source, f"{work}/recipes/{name}")
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../images")
+        # the same tree by two names: a rebuild that builds no image
+        for name, recipe in (("debian-12", "debian-12"), ("debian-again", "debian-12"), ("kernel", "kernel")):
+            shutil.copytree(f"{source}/{recipe}", f"{work}/recipes/{name}")
         os.makedirs(f"{self.state}/images", mode=0o700)
         run("mount", "--bind", os.environ["FAULT_IMAGES"], f"{self.state}/images")
         self.mounts = self.mount_list()
@@ -314,7 +316,7 @@ class Host:
                 seen[name] = (g["pid"], p and p.start, g["boot_id"])
         return seen
 
-    def audit(self, files, down=(), volumes=(), still=None, seconds=SETTLE):
+    def audit(self, files, down=(), volumes=(), still=None):
         """Waits until all is as it should be for the specs in `files`; else tells what is not. Then I6."""
         wrong = ["?"]
 
@@ -326,7 +328,7 @@ class Host:
                     raise Wrong(f"vmsd ended with {self.vmsd.returncode}: {self.log_tail(5)}") from e
                 wrong[:] = [f"vmsd does not answer: {e}"]
             return not wrong
-        end = time.monotonic() + seconds
+        end = time.monotonic() + self.settle
         while not look():
             if time.monotonic() > end:
                 raise Wrong("; ".join(wrong))
@@ -340,7 +342,7 @@ class Host:
     def unchanged(self, files, down):
         before = self.still(*self.guests())
         plan = self.plan(files)
-        if plan["changes"] or plan["orphans"] or plan["errors"]:
+        if plan["changes"] or plan["orphans"] or any(not x.get("warning") for x in plan["errors"]):
             raise Wrong(f"I6: applying the same again would change something: {json.dumps(plan)[:600]}")
         r = self.apply(files)
         if r["changed"]:
