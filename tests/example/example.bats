@@ -8,7 +8,7 @@ setup_file() {
   git clone -q "$SOURCE" "$ROOM/repo"
   links_before=$(ip -o link | cut -d: -f2 | sort)
   tables_before=$(nft list tables)
-  daemons_before=$(ours libvirtd virtlogd qemu-system-x86)
+  daemons_before=$(ours libvirtd virtlogd qemu-system-x86 | sort)
   export links_before tables_before daemons_before
 }
 
@@ -232,7 +232,7 @@ SPEC
     vmctl apply vms.d >"$ROOM/note.log" 2>&1 || { tail -n 40 "$ROOM/note.log"; false; }
     [[ $(vmctl ls) =~ note\ +$kind ]]
     [ "$(vmctl exec note -- hostname)" = note ]
-    vmctl exec note -- ip -4 -o addr | grep -q ' 10\.20\.0\.99/24 '
+    vmctl exec note -- ip -4 -o addr | grep -q ' 10\.20\.0\.99/'
     vmctl exec note -- sh -c "echo $kind >>/srv/note/kinds && sync"
   done
   [ "$(vmctl exec note -- paste -sd ' ' /srv/note/kinds)" = "container microvm container" ]
@@ -260,6 +260,7 @@ SPEC
   [ "$(nft list tables)" = "$tables_before" ]
   ! losetup -a | grep -q /var/lib/vmsd
   [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name vmsd)" ]
-  [ "$(ours libvirtd virtlogd qemu-system-x86)" = "$daemons_before" ] # neither domains nor who holds them
+  # Neither domains nor who holds them.
+  [ -z "$(comm -13 <(echo "$daemons_before") <(ours libvirtd virtlogd qemu-system-x86 | sort))" ]
   [ -z "$(ours vmsd vms-keeper virtiofsd)" ]
 }
