@@ -66,8 +66,8 @@ def killed_at(what):
         still = host.still(BYSTANDER)
         points = boundaries(host, op)
         host.audit(op.after, volumes=op.volumes, still=still)
-        todo = [p for p in STEPS[what] if p in points]
-        for at in (todo := todo if host.long else todo[:3]):
+        todo = [p for p in STEPS[what] if p in points][:None if host.long else 3]
+        for at in todo:
             op.reset(host)
             try:
                 kill_at(host, op, at, still)
