@@ -69,6 +69,8 @@ static void line_end(struct log_tail *t)
         t->last = t->now;
     if (!t->panic.n && panic_in(&t->now))
         t->panic = t->now;
+    else if (!t->panic.n && t->now.n && t->now.s[0] != '[') /* the kernel's own lines begin with the time */
+        t->said = t->now;
     t->now.n = 0;
 }
 
@@ -87,14 +89,27 @@ const struct log_line *tail_last(const struct log_tail *t)
     return t->now.n ? &t->now : &t->last;
 }
 
+static void line_add(struct log_line *l, const char *p, size_t n, size_t max)
+{
+    if (n > max - l->n)
+        n = max - l->n;
+    memcpy(l->s + l->n, p, n);
+    l->n += n;
+}
+
 struct log_line tail_panic(const struct log_tail *t)
 {
+    static const char init[] = "Attempted to kill init";
     struct log_line l = {.n = 0};
     const char *at = panic_in(&t->panic);
+    size_t n = at ? t->panic.n - (size_t)(at - t->panic.s) : 0;
 
-    if (at) {
-        l.n = t->panic.n - (size_t)(at - t->panic.s);
-        memcpy(l.s, at, l.n);
+    /* A kernel that loses its init knows no more than that it did. */
+    if (n && t->said.n && memmem(at, n, init, sizeof init - 1)) {
+        line_add(&l, t->said.s, t->said.n, LOG_LINE_MAX * 2 / 3);
+        line_add(&l, "; ", 2, LOG_LINE_MAX);
     }
+    if (n)
+        line_add(&l, at, n, LOG_LINE_MAX);
     return l;
 }

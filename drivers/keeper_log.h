@@ -11,8 +11,9 @@
 enum { LOG_FILE_MAX = 2 << 20, LOG_RATE = 256 << 10, LOG_BURST = 1 << 20, LOG_LINE_MAX = 160 };
 
 struct log_line { char s[LOG_LINE_MAX]; size_t n; };
-/* The last line that is not empty, out of a stream of bytes; and the first with which a kernel gave up. */
-struct log_tail { struct log_line now, last, panic; };
+/* The last line that is not empty, out of a stream of bytes; the first with which a kernel gave up, and the last that was
+ * not the kernel's before that. */
+struct log_tail { struct log_line now, last, panic, said; };
 struct console_log {
     int dir, fd;
     off_t size;
@@ -25,7 +26,7 @@ size_t console_room(struct console_log *l, int64_t now_ms, int *wait_ms);
 void console_put(struct console_log *l, const char *p, size_t n);
 void tail_put(struct log_tail *t, const char *p, size_t n);
 const struct log_line *tail_last(const struct log_tail *t);
-/* "Kernel panic - not syncing: …", without the time before it; n 0: none. */
+/* "Kernel panic - not syncing: …", without the time before it; after what init said, if it went with that. n 0: none. */
 struct log_line tail_panic(const struct log_tail *t);
 
 #endif

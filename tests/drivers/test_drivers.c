@@ -210,6 +210,26 @@ START_TEST(test_tail)
 }
 END_TEST
 
+static void panics(const char *console, const char *told)
+{
+    struct log_tail t = {0};
+    struct log_line line;
+
+    tail_put(&t, console, strlen(console));
+    line = tail_panic(&t);
+    ck_assert_msg(line.n == strlen(told) && !memcmp(line.s, told, line.n), "%.*s", (int)line.n, line.s);
+}
+
+START_TEST(test_tail_panic)
+{
+    panics("hello\n[ 1.0] a warning\n", "");
+    panics("hello\n[ 1.0] Kernel panic - not syncing: VFS: no root\n[ 1.1] more\n", "Kernel panic - not syncing: VFS: no root");
+    panics("init: no disk vol7\n[ 1.0] late\n[ 1.1] Kernel panic - not syncing: Attempted to kill init!\nafter\n",
+           "init: no disk vol7; Kernel panic - not syncing: Attempted to kill init!");
+    panics("[ 1.1] Kernel panic - not syncing: Attempted to kill init!\n", "Kernel panic - not syncing: Attempted to kill init!");
+}
+END_TEST
+
 static void program_make(const char *path, const char *says)
 {
     char text[128], scratch[64];
@@ -252,6 +272,7 @@ int main(void)
     tcase_add_test(pure, test_C5_hostile_words);
     tcase_add_test(pure, test_driver_for);
     tcase_add_test(pure, test_tail);
+    tcase_add_test(pure, test_tail_panic);
     tcase_add_test(files, test_version);
     tcase_add_checked_fixture(files, dir_make, dir_remove);
     tcase_add_test(files, test_state_round);
