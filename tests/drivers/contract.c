@@ -117,7 +117,7 @@ START_TEST(test_start_without_time)
     int64_t before = now_ms();
     ck_assert_int_eq(subject_start(s, deadline_in(0)), -1);
     ck_assert_msg(t->e.code == VM_E_TIMEOUT, "%s", t->e.text);
-    ck_assert_int_lt(now_ms() - before, 5000);
+    ck_assert_int_lt(now_ms() - before, 15000); /* on an emulated host, what was begun takes its time to end */
     subject_done(s);
 }
 END_TEST

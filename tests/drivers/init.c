@@ -1,5 +1,5 @@
 /* The init of tiny guests in the tests of drivers/: does what /trial says, one word and perhaps a number:
- *   exit N      says a line on the console and exits with N, never having been ready
+ *   exit N      says a line on the console and exits with N after a moment, never having been ready
  *   hang        ignores every signal and never gets ready */
 #include <fcntl.h>
 #include <signal.h>
@@ -18,6 +18,7 @@ int main(void)
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_IGN);
     if (!strcmp(word, "exit")) {
+        usleep(500000); /* so that it was there */
         printf("init says no\n");
         return n;
     }
