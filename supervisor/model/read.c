@@ -331,7 +331,8 @@ struct node *read_merge(struct arena *a, const struct table *t, unsigned kind, c
         return out;
     if (!(out->items = arena_take(a, 2 * (lower->n + higher->n + 1) * sizeof(struct node *))))
         return NULL;
-    memcpy(out->items, higher->items, 2 * higher->n * sizeof(struct node *));
+    if (higher->n)
+        memcpy(out->items, higher->items, 2 * higher->n * sizeof(struct node *));
     for (size_t i = 0; i < lower->n; i++) {
         struct node *key = lower->items[2 * i], *value = lower->items[2 * i + 1];
         const struct field *f = t ? table_find(t, key->text, kind) : NULL;
