@@ -316,7 +316,7 @@ class Host:
                 seen[name] = (g["pid"], p and p.start, g["boot_id"])
         return seen
 
-    def audit(self, files, down=(), volumes=(), still=None):
+    def audit(self, files, down=(), volumes=(), still=None, seconds=None):
         """Waits until all is as it should be for the specs in `files`; else tells what is not. Then I6."""
         wrong = ["?"]
 
@@ -328,7 +328,7 @@ class Host:
                     raise Wrong(f"vmsd ended with {self.vmsd.returncode}: {self.log_tail(5)}") from e
                 wrong[:] = [f"vmsd does not answer: {e}"]
             return not wrong
-        end = time.monotonic() + self.settle
+        end = time.monotonic() + (seconds or self.settle)
         while not look():
             if time.monotonic() > end:
                 raise Wrong("; ".join(wrong))
