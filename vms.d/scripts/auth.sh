@@ -12,8 +12,8 @@ account glewlwyd 903 $data
 install -d -m 0700 -o glewlwyd -g glewlwyd $data
 
 case $URL in
-    https:*) secure=true ;;
-    *) secure=false ;;
+    https:*) secure=1 ;;
+    *) secure=0 ;;
 esac
 sed "s|@URL@|$URL|; s|@DB@|$db|; s|@PAGES@|$pages|; s|@SECURE@|$secure|" files/auth/glewlwyd.conf |
     put /etc/glewlwyd/glewlwyd.conf 0644 root:root
