@@ -46,6 +46,7 @@ def begin(host):
     if not shutil.which("libvirtd") or not shutil.which("qemu-system-x86_64"):
         raise Skip("there is no libvirtd or no QEMU")
     host.settle = 4 * SETTLE
+    host.own_images()
     host.libvirt()
     host.start()
     host.apply(base(host))
