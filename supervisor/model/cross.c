@@ -208,6 +208,34 @@ static void check_source(struct cross *x, const struct entry *at, const char *pa
     }
 }
 
+/* Below these every guest's init mounts file systems of its own, which would hide what is mounted there. */
+static void check_target(struct cross *x, const struct entry *at, const char *path, const char *target)
+{
+    static const char *const own[] = {"/dev", "/proc", "/run", "/sys", "/tmp"};
+
+    for (size_t k = 0; target && k < ARRAY_LEN(own); k++)
+        if (holds(own[k], target))
+            entry_bad(x->issues, at, path, "every guest mounts %s anew, which hides %s; expected another directory", own[k],
+                      target);
+}
+
+static void check_mounts(struct cross *x, const struct entry *at)
+{
+    const struct guest_spec *g = at->guest;
+    char path[48];
+
+    for (size_t i = 0; i < g->n_binds; i++) {
+        snprintf(path, sizeof path, "binds[%zu].source", i);
+        check_source(x, at, path, g->binds[i].source);
+        snprintf(path, sizeof path, "binds[%zu].target", i);
+        check_target(x, at, path, g->binds[i].target);
+    }
+    for (size_t i = 0; i < g->n_volumes; i++) {
+        snprintf(path, sizeof path, "volumes[%zu].target", i);
+        check_target(x, at, path, g->volumes[i].target);
+    }
+}
+
 static void check_guest(struct cross *x, const struct entry *at)
 {
     const struct guest_spec *g = at->guest;
@@ -218,11 +246,9 @@ static void check_guest(struct cross *x, const struct entry *at)
     check_allow(x, at);
     if (g->image.kind == IMAGE_DIRECTORY)
         check_source(x, at, "image.directory", g->image.name);
-    for (size_t i = 0; i < g->n_binds; i++) {
-        snprintf(path, sizeof path, "binds[%zu].source", i);
-        check_source(x, at, path, g->binds[i].source);
+    check_mounts(x, at);
+    for (size_t i = 0; i < g->n_binds; i++)
         claim_add(&targets, g->binds[i].target, at, "binds[%zu].target", i);
-    }
     for (size_t i = 0; i < g->n_volumes; i++)
         claim_add(&targets, g->volumes[i].target, at, "volumes[%zu].target", i);
     claims_check(&targets, "target", x->issues);
