@@ -11,7 +11,7 @@ pages=/usr/local/share/glewlwyd
 account glewlwyd 903 $data
 install -d -m 0700 -o glewlwyd -g glewlwyd $data
 
-case $URL in
+case $URL in                           # a number: it takes no notice of `true`
     https:*) secure=1 ;;
     *) secure=0 ;;
 esac
