@@ -7,7 +7,9 @@
 enum console_fd {
     CONSOLE_FD_LINE = KEEPER_FD_PLAN, /* connected to the VMM */
     CONSOLE_FD_LOG,                   /* log_dir */
-    CONSOLE_FDS = 2                   /* all behind these it only keeps open: disks, and so their locks */
+    CONSOLE_FD_VMM,                   /* pidfd; it is killed … */
+    CONSOLE_FD_SHARES,                /* … when this one has ended: pidfd of what keeps its shares; the VMM's if it has none */
+    CONSOLE_FDS = 4                   /* all behind these it only keeps open: disks, and so their locks */
 };
 
 int console_keep(void); /* exit status */

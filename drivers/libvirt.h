@@ -111,10 +111,11 @@ void virt_note_remove(const char *run_dir);
 /* ---- libvirt_console.c: the serial line, kept by a process of its own; what its last lines tell ---- */
 
 struct kept_plan;
-/* Starts it on the line of a QEMU that does not run yet, with whose end it ends; sets what the note says of it. The fds of
- * disks become its own, so their locks last as long as QEMU. */
-int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct kept_plan *disks, struct deadline d,
-                       struct vm_err *e);
+struct shares;
+/* Starts it on the line of a QEMU that does not run yet, with whose end it ends; sets what the note says of it. It kills
+ * QEMU when what keeps the shares was killed. The fds of disks become its own, so their locks last as long as QEMU. */
+int virt_console_start(const struct drv_guest *g, struct virt_note *n, const struct shares *s, struct kept_plan *disks,
+                       struct deadline d, struct vm_err *e);
 /* Waits until it has written all, or kills it. */
 void virt_console_end(const struct virt_note *n);
 /* How this boot ended by the last words of its kernel: PANIC, REBOOT or POWEROFF; else UNKNOWN, and the last line. */

@@ -61,8 +61,21 @@ static int console_spawn(const struct drv_guest *g, const struct kept_plan *plan
     return keeper_spawn(plan, KEEPS_CONSOLE, group, pid, go, e);
 }
 
-int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct kept_plan *disks, struct deadline d,
-                       struct vm_err *e)
+/* What it watches: QEMU, and what keeps the shares of that. */
+static int watched_open(const struct virt_note *n, const struct shares *s, struct kept_plan *plan, struct vm_err *e)
+{
+    const struct proc_id *const watched[] = {&n->qemu, s->keeper.pid ? &s->keeper : &n->qemu};
+
+    for (size_t i = 0; i < ARRAY_LEN(watched); i++)
+        if ((plan->fds[plan->n] = proc_id_open(watched[i], e)) < 0)
+            return vm_context(e, i ? "what keeps its shares" : "QEMU");
+        else
+            plan->n++;
+    return 0;
+}
+
+int virt_console_start(const struct drv_guest *g, struct virt_note *n, const struct shares *s, struct kept_plan *disks,
+                       struct deadline d, struct vm_err *e)
 {
     OWN(kept_plan) struct kept_plan plan = {.fds = calloc(CONSOLE_FDS + disks->n, sizeof *plan.fds)};
     OWN(fd) int go = -1;
@@ -78,6 +91,8 @@ int virt_console_start(const struct drv_guest *g, struct virt_note *n, struct ke
         return -1;
     plan.fds[plan.n++] = fd;
     mark_begin(fd, n);
+    if (watched_open(n, s, &plan, e) < 0)
+        return -1;
     for (size_t i = 0; i < disks->n; i++)
         plan.fds[plan.n++] = take_fd(&disks->fds[i]);
     /* It waits for our byte, so its pid cannot have become another's. */

@@ -298,7 +298,7 @@ static int launch(const struct drv_guest *g, struct virt_note *n, struct shares 
         return -1;
     if (qemu_by_pid(g->id, &n->qemu, NULL) < 0)
         return vm_fail(e, VM_E_BACKEND, "QEMU ended at once; see /var/log/libvirt/qemu/vmsd-%u.log", g->id);
-    if (virt_console_start(g, n, disks, d, e) < 0 || virt_note_write(g->run_dir, n, e) < 0 ||
+    if (virt_console_start(g, n, s, disks, d, e) < 0 || virt_note_write(g->run_dir, n, e) < 0 ||
         (shares_wanted(g) && shares_give(s, &n->qemu, e) < 0))
         return -1;
     return virt_ask(call, d, e);

@@ -157,6 +157,7 @@ int shares_reap(uint32_t id, const char *run_dir, char *why, size_t size, struct
     struct kept k = {KEEPS_SHARES, id, run_dir};
     struct state s;
     struct drv_exit x;
+    bool killed = false; /* not by us */
 
     *why = '\0';
     if (kept_state(&k, &s, NULL) == 0) {
@@ -166,11 +167,14 @@ int shares_reap(uint32_t id, const char *run_dir, char *why, size_t size, struct
         if (keeper >= 0 && !pidfd_wait(keeper, deadline_in(SHARES_LEAVE_MS))) {
             pidfd_send_signal(keeper, SIGKILL, NULL, 0);
             pidfd_wait(keeper, deadline_in(SHARES_LEAVE_MS));
-        }
+        } else
+            killed = kept_state(&k, &s, NULL) == 0 && s.end == END_NONE;
     }
     if (kept_reap(&k, &x, e) < 0)
         return vm_context(e, "shares");
     if (x.kind == EXIT_CRASH || x.kind == EXIT_FAILED_START)
         snprintf(why, size, "%s", x.text);
+    else if (killed)
+        snprintf(why, size, "the vms-keeper of its shares was killed");
     return 0;
 }

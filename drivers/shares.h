@@ -43,7 +43,8 @@ int shares_start(const struct drv_guest *g, struct deadline d, struct shares *ou
 /* Where the virtiofsd of mount i listens: a socket of uid and gid g->uid_base, mode 0600. */
 enum { SHARES_SOCKET = 108 };
 void shares_socket(const char *run_dir, size_t mount, char out[static SHARES_SOCKET]);
-/* Tells whose shares they are. When that process ends they end; when one of them ends it is killed. s->tell is closed. */
+/* Tells whose shares they are. When that process ends they end; when one of them ends it is killed. s->tell is closed.
+ * When their keeper is killed, it is for whoever started the VMM to end that (keeper_console.h does). */
 int shares_give(struct shares *s, const struct proc_id *vmm, struct vm_err *e);
 /* Ends what is left of them, and removes sockets, state file and cgroup. why: "" or the line that tells how one of them
  * ended, and so the VMM was killed. None there is success. */

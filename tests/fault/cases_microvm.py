@@ -7,7 +7,7 @@ import shutil
 import signal
 
 from cases_steps import BYSTANDER, Operation, applies, base, boundaries, kill_at
-from harness import SETTLE, Skip, Wrong, wait_for
+from harness import SETTLE, Skip, Wrong, procs, read, wait_for
 
 NAME = "rich"  # as the walk of the steps wants it
 STEPS = {"create": [("start", "started"), ("start", "done"), ("boot", "done"), ("network", "done"), ("agent", "done")],
@@ -82,16 +82,27 @@ def qemu(host):
     return host.guests()[NAME]["pid"]
 
 
-def qemu_killed(host):
-    """It is started again by its policy."""
-    begin(host)
-    files = with_microvm(host)
-    host.apply(files)
-    still = host.still(BYSTANDER)
-    pid = qemu(host)
-    os.kill(pid, signal.SIGKILL)
-    wait_for("another QEMU", lambda: qemu(host) not in (None, pid), host.settle)
-    host.audit(files, volumes=("data",), still=still)
+def keeper_of_shares(host):
+    (pid,) = [p.pid for p in procs().values() if read(f"/proc/{p.pid}/cmdline").startswith("vms-keeper\0shares")]
+    return pid
+
+
+def killed(who, says):
+    """It is started again by its policy, and what is told of its end names the cause."""
+    def case(host):
+        begin(host)
+        files = with_microvm(host)
+        host.apply(files)
+        still = host.still(BYSTANDER)
+        pid = qemu(host)
+        os.kill(who(host), signal.SIGKILL)
+        wait_for("another QEMU", lambda: qemu(host) not in (None, pid), host.settle)
+        host.audit(files, volumes=("data",), still=still)
+        told = [e for e in host.events() if e["guest"] == NAME and says in e["text"]]
+        if not told:
+            raise Wrong(f"no event says '{says}'")
+        return told[0]["text"]
+    return case
 
 
 def libvirtd_killed(host):
@@ -110,4 +121,5 @@ def libvirtd_killed(host):
 
 
 CASES = {"G1_G5_microvm_create": killed_at("create"), "G1_G5_microvm_remove": killed_at("remove"),
-         "N5_microvm_qemu": qemu_killed, "N2_microvm_libvirtd": libvirtd_killed}
+         "N5_microvm_qemu": killed(qemu, "killed"),
+         "N5_microvm_shares": killed(keeper_of_shares, "vms-keeper of its shares was killed"), "N2_microvm_libvirtd": libvirtd_killed}

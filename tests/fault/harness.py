@@ -215,9 +215,16 @@ class Host:
         return "\n".join(read(self.log).splitlines()[-n:])
 
     def kill(self, sig=signal.SIGKILL):
-        if self.vmsd:
+        if self.vmsd and self.vmsd.poll() is None:
             self.vmsd.send_signal(sig)
             self.vmsd.wait(30)
+            if sig == signal.SIGKILL:
+                self.count_kill()
+
+    def count_kill(self):
+        """One more kill -9 of vmsd: run.py tells how many there were."""
+        with open(f"{self.dir}/kills", "a") as f:
+            f.write("k")
 
     def stop(self):
         self.kill(signal.SIGTERM)
@@ -262,6 +269,14 @@ class Host:
 
     def plan(self, files):
         return self.api("POST", f"/v1/plan?base={self.dir}", self.tar(files))
+
+    def events(self):
+        c = Connection(self.socket, 30)
+        try:
+            c.request("GET", "/v1/events")
+            return [json.loads(line) for line in c.getresponse().read().splitlines()]
+        finally:
+            c.close()
 
     def guests(self):
         return {g["name"]: g for g in self.api("GET", "/v1/guests")["guests"]}
@@ -553,7 +568,9 @@ class Host:
 
     def end(self):
         """Guests outlive vmsd; here nothing shall."""
-        self.kill()
+        if self.vmsd:
+            self.vmsd.kill()
+            self.vmsd.wait(30)
         for p in procs().values():
             if p.comm == "vms-keeper":
                 os.kill(p.pid, signal.SIGKILL)

@@ -21,6 +21,7 @@ GROUPS = ("microvm", "random", "syscalls", "steps", "world", "signals", "store",
 CGROUPS = "/sys/fs/cgroup"
 IMAGES = "/var/tmp/vmsd-test/images"
 SKIPPED = 77
+KILLS = 200  # of vmsd, in a whole run, at least
 
 # Inside the new namespaces: /sys and the cgroups as they look from there. The shell is process 1 and reaps.
 INSIDE = """
@@ -94,6 +95,8 @@ class Lane:
         rc = self.p.returncode
         for g in self.groups:
             cgroup_remove(g)
+        kills = f"{self.work}/kills"
+        self.kills = os.path.getsize(kills) if os.path.exists(kills) else 0
         self.out.seek(0)
         text = self.out.read()
         self.out.close()
@@ -160,7 +163,7 @@ def main():
         print(f"skipped: {why}")
         return SKIPPED
     print(f"seed {a.seed}: {len(todo)} cases", flush=True)
-    lanes, verdicts = [], []
+    lanes, verdicts, kills, whole = [], [], 0, len(todo) == len(cases())
     while todo or lanes:
         while todo and len(lanes) < a.lanes:
             lanes.append(Lane(a, todo.pop(0)))
@@ -168,9 +171,13 @@ def main():
         for lane in [x for x in lanes if x.p.poll() is not None]:
             lanes.remove(lane)
             verdicts.append(lane.done(a.keep))
-    failed = verdicts.count("FAILED")
-    print(f"seed {a.seed}: {len(verdicts)} cases, {failed} failed")
-    return 1 if failed else 0
+            kills += lane.kills
+    failed, skipped = verdicts.count("FAILED"), verdicts.count("skipped")
+    few = whole and kills < KILLS
+    if few:
+        print(f"FAILED  vmsd was killed fewer than {KILLS} times")
+    print(f"seed {a.seed}: {len(verdicts)} cases, {failed} failed, {skipped} skipped; vmsd killed {kills} times")
+    return 1 if failed or few else 0
 
 
 if __name__ == "__main__":
