@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define OWN(kind) __attribute__((cleanup(own_##kind)))
+/* "unused": clang does not count it as a use that something is held until the scope ends. */
+#define OWN(kind) __attribute__((cleanup(own_##kind), unused))
 #define OWN_DEFINE(kind, type, drop) \
     static inline void own_##kind(type *p) \
     { \

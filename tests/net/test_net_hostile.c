@@ -471,7 +471,7 @@ START_TEST(test_F10_recycled_address)
     lab_allow(l, 1, "g0", 80, 80);
     lab_rules(l);
     OWN(fd) int listener = lab_listen(l->ns[1], "10.20.0.11", 80);
-    OWN(fd) int c = lab_connect(l->ns[0], "10.20.0.10" + 0, 1, 1); /* nobody listens: only warms up */
+    OWN(fd) int c = lab_connect(l->ns[0], "10.20.0.10", 1, 1); /* nobody listens: only warms up */
     OWN(fd) int before = lab_connect(l->ns[0], "10.20.0.11", 80, 2000);
     ck_assert(before >= 0 && lab_echo(before, listener));
     OWN(str) char *some = lab_read(l->host, "grep -c 10.20.0.10 /proc/net/nf_conntrack");
