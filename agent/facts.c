@@ -35,6 +35,17 @@ static void print_memory(void)
     }
 }
 
+/* How often its kernel has killed for lack of memory. */
+static void print_kills(void)
+{
+    OWN(file) FILE *f = fopen("/proc/vmstat", "re");
+    char line[128];
+    unsigned long long n;
+    while (f && fgets(line, sizeof(line), f))
+        if (sscanf(line, "oom_kill %llu", &n) == 1)
+            printf("oom_kills=%llu\n", n);
+}
+
 static void print_load(void)
 {
     OWN(file) FILE *load = fopen("/proc/loadavg", "re");
@@ -99,6 +110,7 @@ int op_usage(const struct request *rq, struct vm_err *e)
     struct utsname u;
     (void)rq;
     print_memory();
+    print_kills();
     print_load();
     if (uname(&u) == 0)
         printf("kernel=%s\n", u.release);

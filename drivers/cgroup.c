@@ -366,12 +366,37 @@ static void io_stats_v1(const char *dir, struct drv_stats *out)
     out->io_write = io_total(&w);
 }
 
+static uint64_t get_counter(const char *dir, const char *file, const char *key)
+{
+    OWN(str) char *text = get(dir, file);
+    uint64_t n;
+
+    return number_after(text, key, &n) ? n : UINT64_MAX;
+}
+
+/* What groups below met are limits that the guest has set itself: only this very group's count. For processes version 2
+ * has told of that since Linux 6.11 only; before, the limit was met if it was ever reached. */
+static void limits_met(const struct cgroup *c, struct drv_stats *out)
+{
+    uint64_t held = get_counter(c->v2 ? c->guest : c->v1[V1_CPU], "cpu.stat", "nr_throttled ");
+    uint64_t peak = c->v2 ? get_number(c->guest, "pids.peak") : UINT64_MAX;
+
+    out->memory_kills = c->v2 ? get_counter(c->guest, "memory.events.local", "\noom ")
+                              : get_counter(c->v1[V1_MEMORY], "memory.oom_control", "\noom_kill ");
+    out->pids_refused = c->v2 ? get_counter(c->guest, "pids.events.local", "max ")
+                              : get_counter(c->v1[V1_PIDS], "pids.events", "max ");
+    if (out->pids_refused == UINT64_MAX && peak != UINT64_MAX)
+        out->pids_refused = peak >= get_number(c->guest, "pids.max");
+    if (held != UINT64_MAX)
+        out->cpu_held_seconds = (double)held * PERIOD_US / 1e6;
+}
+
 void cgroup_stats(const struct cgroup *c, struct drv_stats *out)
 {
     uint64_t cpu;
 
     *out = (struct drv_stats){
-        .cpu_seconds = NAN, .io_read = UINT64_MAX, .io_write = UINT64_MAX,
+        .cpu_seconds = NAN, .cpu_held_seconds = NAN, .io_read = UINT64_MAX, .io_write = UINT64_MAX,
         .memory = c->v2 ? get_number(c->guest, "memory.current") : get_number(c->v1[V1_MEMORY], "memory.usage_in_bytes"),
         .memory_peak = c->v2 ? get_number(c->guest, "memory.peak")
                              : get_number(c->v1[V1_MEMORY], "memory.max_usage_in_bytes"),
@@ -382,10 +407,9 @@ void cgroup_stats(const struct cgroup *c, struct drv_stats *out)
         .pressure_memory = get_pressure(c->guest, "memory.pressure"),
         .pressure_io = get_pressure(c->guest, "io.pressure"),
     };
+    limits_met(c, out);
     if (c->v2) {
-        OWN(str) char *text = get(c->guest, "cpu.stat");
-
-        if (number_after(text, "usage_usec", &cpu))
+        if ((cpu = get_counter(c->guest, "cpu.stat", "usage_usec")) != UINT64_MAX)
             out->cpu_seconds = (double)cpu / 1e6;
         io_stats_v2(c->guest, out);
     } else {

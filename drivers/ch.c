@@ -126,7 +126,7 @@ static int ch_stats(uint32_t id, const char *run_dir, const struct drv_proc *p, 
     cgroup_of(id, &c);
     cgroup_stats(&c, out);
     vmm_stats(p->leader, out);
-    out->pids = UINT64_MAX; /* those are the VMM's threads; the guest's processes its agent counts */
+    out->pids = out->pids_refused = UINT64_MAX; /* those are the VMM's threads; the guest's processes its agent counts */
     if (ch_call(&call, deadline_in(STATS_MS), &counters, NULL) == 0 && json_is_object(counters)) {
         out->io_read = disks_sum(counters, "read_bytes");
         out->io_write = disks_sum(counters, "write_bytes");

@@ -257,6 +257,7 @@ int virt_stats(uint32_t id, const char *run_dir, const struct drv_proc *p, struc
         .cpu_seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK),
         .memory = status_bytes(status, "\nVmRSS:"), .memory_peak = status_bytes(status, "\nVmHWM:"), .memory_limit = r.limit,
         .pids = UINT64_MAX, .io_read = r.read, .io_write = r.write,
-        .pressure_cpu = NAN, .pressure_memory = NAN, .pressure_io = NAN};
+        .pressure_cpu = NAN, .pressure_memory = NAN, .pressure_io = NAN,
+        .memory_kills = UINT64_MAX, .pids_refused = UINT64_MAX, .cpu_held_seconds = NAN};
     return 0;
 }

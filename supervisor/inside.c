@@ -14,6 +14,7 @@ struct inside {
     size_t n;
     int64_t at;                  /* monotonic: of the last answer, 0: none */
     uint64_t total, used;
+    uint64_t kills;              /* for lack of memory; UINT64_MAX: it does not say */
 };
 
 static void heard(enum agent_channel ch, const void *p, size_t n, void *arg)
@@ -63,6 +64,8 @@ static void answered(const struct agent_result *r, void *arg)
     x->at = now_ms();
     x->total = total;
     x->used = total - available;
+    if (!inside_number(x->said, "oom_kills", &x->kills))
+        x->kills = UINT64_MAX;
     guest_dirty(g);
 }
 
@@ -98,4 +101,9 @@ bool inside_memory(const struct guest *g, uint64_t *used, uint64_t *total)
     *used = x->used;
     *total = x->total;
     return true;
+}
+
+uint64_t inside_kills(const struct guest *g)
+{
+    return g->inside && g->inside->at ? g->inside->kills : UINT64_MAX;
 }

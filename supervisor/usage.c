@@ -11,6 +11,7 @@ enum { EVERY_MS = 10000, SLACK_MS = 2000, SOON_MS = 200, KEEP_EVERY_MS = 60000 }
 
 struct usage {
     struct usage_sample now, shown; /* shown: when the guest was last said to have changed */
+    struct limits_seen limits;
 };
 
 struct sampler {
@@ -45,9 +46,11 @@ struct round {
 #define NO_STATS \
     {.cpu_seconds = NAN, .memory = UINT64_MAX, .memory_peak = UINT64_MAX, .memory_limit = UINT64_MAX, \
      .pids = UINT64_MAX, .io_read = UINT64_MAX, .io_write = UINT64_MAX, \
-     .pressure_cpu = NAN, .pressure_memory = NAN, .pressure_io = NAN}
+     .pressure_cpu = NAN, .pressure_memory = NAN, .pressure_io = NAN, \
+     .memory_kills = UINT64_MAX, .pids_refused = UINT64_MAX, .cpu_held_seconds = NAN}
 #define NO_NET {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}
-const struct usage_sample usage_unknown = {.cpu_percent = NAN, .disk = UINT64_MAX, .stats = NO_STATS, .net = NO_NET};
+const struct usage_sample usage_unknown = {
+    .cpu_percent = NAN, .disk = UINT64_MAX, .stats = NO_STATS, .net = NO_NET, .inside_kills = UINT64_MAX};
 
 /* ---- pure ---- */
 
@@ -176,6 +179,8 @@ static void take(struct guest *g, const struct item *x)
     if (!g->usage->shown.at)
         g->usage->shown = usage_unknown;
     g->usage->now = x->now;
+    g->usage->now.inside_kills = inside_kills(g);
+    limits_look(g, &g->usage->limits, &x->before, &g->usage->now);
     if (usage_differs(&g->usage->shown, &x->now)) {
         g->usage->shown = x->now;
         guest_dirty(g);

@@ -63,6 +63,10 @@ struct drv_stats {
     double cpu_seconds;
     uint64_t memory, memory_peak, memory_limit, pids, io_read, io_write;
     double pressure_cpu, pressure_memory, pressure_io; /* some avg10, per cent */
+    /* How its limits held it, since its start: */
+    uint64_t memory_kills;      /* times that the kernel had to kill for lack of memory within the limit */
+    uint64_t pids_refused;      /* processes that it could not start */
+    double cpu_held_seconds;    /* time in which it would have used more */
 };
 struct drv_report {
     bool usable;

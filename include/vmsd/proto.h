@@ -79,7 +79,7 @@ enum frame_channel { CHANNEL_STDIN, CHANNEL_STDOUT, CHANNEL_STDERR, CHANNEL_COUN
  *   op=mkdir  path=DIR [mode=OCTAL] [owner=NAME[:GROUP]]    with its parents; there already: mode and owner are set
  *   op=remove path=PATH            with all below it, links not followed, not into other file systems; absent: success
  *   op=usage                       lines on stdout: memory_total= memory_available= swap_total= swap_free= (bytes)
- *                                  load1= load5= load15= uptime= (seconds) kernel= processes= cpus= and for each
+ *                                  oom_kills= load1= load5= load15= uptime= (seconds) kernel= processes= cpus= and for each
  *                                  file system fs=DIR TYPE TOTAL AVAILABLE INODES INODES_FREE, DIR as in /proc/mounts
  *   op=units                       lines on stdout: state=running|degraded|… and failed=UNIT for each failed unit
  *   op=setup  [hostname=NAME] [clock=SECONDS.NANOSECONDS] [nic=MAC NAME]* [address=NAME ADDRESS/LENGTH]*

@@ -250,8 +250,8 @@ END_TEST
 
 START_TEST(test_usage)
 {
-    static const char *const keys[] = { "memory_total=", "memory_available=", "swap_total=", "swap_free=", "load1=",
-                                        "load5=", "load15=", "uptime=", "kernel=", "processes=", "cpus=", "fs=/ " };
+    static const char *const keys[] = { "memory_total=", "memory_available=", "swap_total=", "swap_free=", "oom_kills=",
+                                        "load1=", "load5=", "load15=", "uptime=", "kernel=", "processes=", "cpus=", "fs=/ " };
     ck_assert(call_run(&c, "op=usage"));
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         const char *found = strstr(c.out.s, keys[i]);

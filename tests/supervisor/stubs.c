@@ -42,7 +42,12 @@ struct guest *world_guest_by_id(struct world *w, uint32_t id)
 
 void events_add(struct world *w, const char *guest, const char *type, json_t *body, const char *fmt, ...)
 {
-    (void)w, (void)guest, (void)type, (void)fmt;
+    va_list ap;
+
+    (void)w, (void)guest, (void)type;
+    va_start(ap, fmt);
+    vsnprintf(heard.event, sizeof heard.event, fmt, ap);
+    va_end(ap);
     json_decref(body);
     heard.events++;
 }

@@ -3,7 +3,7 @@
 
 #include "../../supervisor/job.h"
 
-struct heard { unsigned dirty, events; };
+struct heard { unsigned dirty, events; char event[200]; /* text of the last */ };
 extern struct heard heard;
 
 #endif

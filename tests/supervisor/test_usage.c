@@ -52,6 +52,7 @@ int store_put_samples(struct store *s, const struct store_sample *v, size_t n, s
 /* ---- a world of one guest ---- */
 
 static struct world world;
+static struct guest_spec spec;
 static struct guest guest, *guests[] = {&guest};
 static struct net_nic nics[] = {{.ifname = "vms7-0"}, {.ifname = "vms7-1"}, {.ifname = "gone"}};
 
@@ -64,7 +65,7 @@ static void set_up(void)
     disk_there = true;
     stats = (struct drv_stats){.cpu_seconds = 10.014, .memory = 1 << 20, .memory_peak = UINT64_MAX, .pids = 3,
                                .memory_limit = 1 << 30, .pressure_cpu = NAN, .pressure_memory = 0, .pressure_io = 1.236};
-    guest = (struct guest){.w = &world, .id = 7, .name = (char *)"db", .state = ST_RUNNING, .driver = &driver,
+    guest = (struct guest){.w = &world, .id = 7, .name = (char *)"db", .spec = &spec, .state = ST_RUNNING, .driver = &driver,
                            .proc.keeper.start = 99, .nics = nics, .n_nics = 3};
     world.guests = guests;
     world.n_guests = 1;
