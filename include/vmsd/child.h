@@ -22,6 +22,7 @@ struct child_plan {
     int (*prepare)(void *arg);
     void *prepare_arg;
     bool survive;                  /* no PDEATHSIG */
+    bool secret;                   /* what it prints: of that, nothing stays in memory but end->output */
 };
 struct child_end { int status; /* as waitpid gives */ char *output; size_t n, dropped; };
 

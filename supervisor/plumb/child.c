@@ -49,6 +49,8 @@ static void child_done(struct child c)
     fd_drop(c.out);
     fd_drop(c.report);
     fd_drop(c.pidfd);
+    if (c.plan->secret && c.kept.s)
+        explicit_bzero(c.kept.s, c.kept.cap);
     text_done(c.kept);
 }
 OWN_DEFINE(child, struct child, child_done)
@@ -157,10 +159,23 @@ static int child_start(struct child *c, struct vm_err *e)
     return 0;
 }
 
+static size_t output_max(const struct child *c)
+{
+    return c->plan->output_max ? c->plan->output_max : OUTPUT_MAX;
+}
+
+/* A buffer that grew would leave what it held behind. */
+static int child_room(struct child *c, struct vm_err *e)
+{
+    if (!c->plan->secret)
+        return 0;
+    c->kept.cap = output_max(c) + 1;
+    return (c->kept.s = malloc(c->kept.cap)) ? 0 : vm_no_memory(e);
+}
+
 static void child_keep(struct child *c, const char *p, size_t n)
 {
-    size_t max = c->plan->output_max ? c->plan->output_max : OUTPUT_MAX;
-    size_t fits = max - c->kept.len < n ? max - c->kept.len : n;
+    size_t room = output_max(c) - c->kept.len, fits = room < n ? room : n;
 
     if (c->plan->on_output) {
         c->plan->on_output(p, n, c->plan->arg);
@@ -178,6 +193,8 @@ static bool child_read(struct child *c, size_t *n)
 
     if (got > 0) {
         child_keep(c, chunk, (size_t)got);
+        if (c->plan->secret)
+            explicit_bzero(chunk, (size_t)got);
         *n += (size_t)got;
         return true;
     }
@@ -251,7 +268,7 @@ int child_run(const struct child_plan *plan, struct deadline d, struct child_end
     OWN(child) struct child c = {.plan = plan, .in = -1, .out = -1, .report = -1, .pidfd = -1};
     int status = 0;
 
-    if (child_start(&c, e) < 0)
+    if (child_room(&c, e) < 0 || child_start(&c, e) < 0)
         return -1;
     int rc = child_wait(&c, d, e);
     if (rc <= 0) {

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -343,6 +345,55 @@ START_TEST(test_L10_no_fd_and_no_zombie_is_left)
 }
 END_TEST
 
+/* How often the word is in our memory, but for the copy that is looked through. */
+static unsigned in_memory(const char *word)
+{
+    enum { REGION_MAX = 64 << 20 };
+    char *copy = mmap(NULL, REGION_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), line[512];
+    OWN(fd) int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    OWN(file) FILE *maps = fopen("/proc/self/maps", "re");
+    unsigned found = 0;
+
+    ck_assert(copy != MAP_FAILED && memory >= 0 && maps);
+    while (fgets(line, sizeof line, maps)) {
+        unsigned long from, to;
+        char writable;
+
+        ck_assert_int_eq(sscanf(line, "%lx-%lx %*c%c", &from, &to, &writable), 3);
+        if (writable != 'w' || to - from > REGION_MAX || ((uintptr_t)copy >= from && (uintptr_t)copy < to))
+            continue;
+        ssize_t n = pread(memory, copy, to - from, (off_t)from);
+        for (char *at = copy; n > 0 && (at = memmem(at, (size_t)(copy + n - at), word, strlen(word))); at++)
+            found++;
+    }
+    munmap(copy, REGION_MAX);
+    return found;
+}
+
+/* The secret comes in two words, so that it is in the command line of nobody. */
+START_TEST(test_A4_secret_output_is_wiped)
+{
+    static const char script[] = "x=$(head -c 3000 /dev/zero | tr '\\0' x); printf %s%s%s $x canary- 4711; sleep 0.1; "
+                                 "head -c 2000 /dev/zero; sleep 0.1; exec sleep $0";
+    char word[16];
+    struct child_end end;
+    struct child_plan plan = {.argv = ARGV("sh", "-c", (char *)script, "0"), .secret = true};
+
+    snprintf(word, sizeof word, "canary%c%d", '-', 4711);
+    ck_assert_int_eq(child_run(&plan, deadline_in(20000), &end, &e), 0);
+    ck_assert_uint_eq(end.n, 3000 + strlen(word) + 2000);
+    ck_assert_uint_eq(in_memory(word), 2); /* in the output and here */
+    explicit_bzero(end.output, end.n);
+    free(end.output);
+    ck_assert_uint_eq(in_memory(word), 1);
+
+    plan.argv = ARGV("sh", "-c", (char *)script, "60");
+    ck_assert_int_eq(child_run(&plan, deadline_in(1000), &end, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_TIMEOUT);
+    ck_assert_uint_eq(in_memory(word), 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("child");
@@ -356,6 +407,7 @@ int main(void)
     tcase_add_test(t, test_signals_are_default_and_unblocked);
     tcase_add_test(t, test_output_is_bounded_and_counted);
     tcase_add_test(t, test_ten_thousand_lines_arrive);
+    tcase_add_test(t, test_A4_secret_output_is_wiped);
     tcase_add_test(t, test_timeout_kills_the_whole_session);
     tcase_add_test(t, test_timeout_kills_those_that_ignore_sigterm);
     tcase_add_test(t, test_timeout_of_one_that_floods);
