@@ -208,6 +208,10 @@ int cli_written(int rc)
 
 static int print_json(const json_t *doc, size_t flags)
 {
+    if (json_lost()) {
+        errno = ENOMEM;
+        return -1;
+    }
     if (json_dumpf(doc, stdout, flags | JSON_ENSURE_ASCII | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) < 0)
         return -1;
     putchar('\n');

@@ -14,6 +14,9 @@ OWN_DEFINE(json, json_t *, json_decref)
 json_t *json_from_text(const char *text, size_t n, struct vm_err *e);
 /* Compact, keys sorted: equal values give equal texts. Yours; NULL: no memory. */
 char *json_to_text(const json_t *j);
+/* Where jansson has no memory for a member it leaves it out. Has that happened to this thread since it asked last? To be
+ * asked before a value that was built is handed on; json_to_text does. */
+bool json_lost(void);
 
 /* Member of an object, or the default where it is missing or of another type. Strings are borrowed. */
 const char *json_str(const json_t *obj, const char *key, const char *otherwise);

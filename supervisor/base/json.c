@@ -5,6 +5,30 @@
 
 enum { JSON_DEPTH = 64 };
 
+static _Thread_local bool lost;
+
+static void *take(size_t n)
+{
+    void *p = malloc(n);
+
+    if (!p)
+        lost = true;
+    return p;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    json_set_alloc_funcs(take, free);
+}
+
+bool json_lost(void)
+{
+    bool was = lost;
+
+    lost = false;
+    return was;
+}
+
 /* jansson's own bound on nesting is 2,048; ours is counted before it sees a byte. */
 static bool too_deep(const char *s, size_t n)
 {
@@ -39,6 +63,11 @@ json_t *json_from_text(const char *text, size_t n, struct vm_err *e)
         return NULL;
     }
     j = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
+    if (json_lost()) {
+        json_decref(j);
+        vm_no_memory(e);
+        return NULL;
+    }
     if (!j)
         vm_fail(e, VM_E_INVALID, "not JSON: line %d, column %d: %.200s", why.line, why.column, why.text);
     return j;
@@ -46,7 +75,13 @@ json_t *json_from_text(const char *text, size_t n, struct vm_err *e)
 
 char *json_to_text(const json_t *j)
 {
-    return json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+    char *text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+
+    if (json_lost()) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }
 
 const char *json_str(const json_t *obj, const char *key, const char *otherwise)

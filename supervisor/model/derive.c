@@ -209,8 +209,11 @@ static bool derive_file(struct derive *d, size_t i, json_t *file)
         OWN(str) char *filled = NULL;
 
         /* Which names have a value is known when it is written; whether it is a template at all, now. */
-        if (spec_template(f->data, f->len, any_value, NULL, &filled, &why) < 0)
+        if (spec_template(f->data, f->len, any_value, NULL, &filled, &why) < 0) {
+            if (why.code == VM_E_SYSTEM)
+                return false;
             bad(d, where, "%s: %s", path, why.text);
+        }
     }
     return json_object_set_new(file, "digest", json_string(sum_of(d->sums, (size_t)at))) == 0;
 }

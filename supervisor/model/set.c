@@ -242,6 +242,8 @@ int spec_set_read(const struct bundle *b, const struct spec_host *host, struct s
     struct reading g = {.bundle = b};
     int rc = read_all(&g, host);
 
+    if (json_lost())
+        rc = -1;
     if (!rc)
         rc = hand_over(&g, out);
     for (size_t i = 0; i < g.guests.n; i++)

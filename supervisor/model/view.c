@@ -164,7 +164,7 @@ static int view_fill(struct view *w, const struct table *t, const json_t *v, voi
     if (!(w->arena = arena_new()))
         return vm_no_memory(e);
     view_table(w, t, v, out);
-    if (w->no_memory)
+    if (json_lost() || w->no_memory)
         return vm_no_memory(e);
     if (w->missing && !w->lenient)
         return vm_fail(e, VM_E_INVALID, "a stored spec (%s): %s is missing or is not what this version writes",

@@ -118,6 +118,8 @@ static void write_value(struct text *out, const struct field *f, const json_t *v
     }
 }
 
+enum { KEY_MAX = 32 }; /* more than any field's */
+
 /* The field that "health[0].every" leads to; an item of a list is its list's. */
 static const struct field *field_of(const struct table *t, const char *path)
 {
@@ -125,10 +127,11 @@ static const struct field *field_of(const struct table *t, const char *path)
 
     while (*path) {
         size_t n = strcspn(path, ".[");
-        OWN(str) char *key = strndup(path, n);
+        char key[KEY_MAX];
         const char *end;
 
-        if (!t || !key || !(f = table_find(t, key, ~0u)))
+        snprintf(key, sizeof key, "%.*s", (int)n, path);
+        if (!t || n >= sizeof key || !(f = table_find(t, key, ~0u)))
             return NULL;
         path += n;
         if (*path == '[') { /* what names an item may have dots */
