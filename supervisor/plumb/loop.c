@@ -1,4 +1,4 @@
-#include <vmsd/loop.h>
+#include "loop_lag.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 #include <time.h>
 #include <unistd.h>
+#include <vmsd/loop.h>
 
 enum {
     WORKER_IDLE_S = 10,
@@ -428,11 +429,26 @@ void loop_close(struct loop *l)
     free(l);
 }
 
+/* As sd_event_run, but for the watch over what the call-backs take. */
+static int turn(struct loop *l)
+{
+    struct loop_lag lag;
+    int rc = sd_event_prepare(l->event);
+    if (rc == 0)
+        rc = sd_event_wait(l->event, UINT64_MAX);
+    if (rc <= 0)
+        return rc;
+    loop_lag_begin(&lag);
+    rc = sd_event_dispatch(l->event);
+    loop_lag_end(&lag);
+    return rc;
+}
+
 /* Not sd_event_loop: it can't be entered again after its end. */
 int loop_run(struct loop *l, struct vm_err *e)
 {
     while (!l->quit) {
-        int rc = sd_event_run(l->event, UINT64_MAX);
+        int rc = turn(l);
         if (rc < 0)
             return fail_event(rc, e, "run the event loop");
     }

@@ -541,7 +541,7 @@ class Host:
         open_jobs = self.sql("SELECT id, name, verb FROM job WHERE ended_at IS NULL")
         if open_jobs:
             wrong.append(f"I9: jobs are open: {open_jobs}")
-        bad = re.findall(r".*(?:AddressSanitizer|runtime error|does not fit state).*", read(self.log))
+        bad = re.findall(r".*(?:AddressSanitizer|runtime error|does not fit state|the loop was blocked).*", read(self.log))
         if bad:
             wrong.append(f"log: {bad[0]}")
         return wrong

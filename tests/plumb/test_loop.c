@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
@@ -426,6 +427,44 @@ START_TEST(test_number_of_workers_is_bounded)
 }
 END_TEST
 
+static void wait_700_ms(void *arg)
+{
+    usleep(700000);
+    quit(arg);
+}
+
+static void count_for_600_ms(void *arg)
+{
+    struct timespec cpu;
+    do
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+    while (cpu.tv_sec * 1000 + cpu.tv_nsec / 1000000 < 600);
+    quit(arg);
+}
+
+static void wait_100_ms(void *arg)
+{
+    usleep(100000);
+    quit(arg);
+}
+
+START_TEST(test_a_call_back_that_holds_up_the_loop_is_told)
+{
+    static void (*const fns[])(void *) = { wait_700_ms, count_for_600_ms, wait_100_ms };
+    char said[400] = "";
+    int log = memfd_create("log", 0);
+    ck_assert_int_eq(dup2(log, STDERR_FILENO), STDERR_FILENO);
+    loop_post(loop, fns[_i], loop);
+    run();
+    ck_assert_int_ge(pread(log, said, sizeof said - 1, 0), 0);
+    if (_i < 2)
+        ck_assert_ptr_nonnull(strstr(said, "the loop was blocked for "));
+    else
+        ck_assert_str_eq(said, "");
+    close(log);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("loop");
@@ -446,6 +485,7 @@ int main(void)
     tcase_add_test(t, test_no_new_job_while_closing);
     tcase_add_test(t, test_posts_between_drain_and_close_still_run);
     tcase_add_test(t, test_number_of_workers_is_bounded);
+    tcase_add_loop_test(t, test_a_call_back_that_holds_up_the_loop_is_told, 0, 3);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
