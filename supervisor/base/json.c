@@ -125,6 +125,7 @@ void json_put_str(json_t *obj, const char *key, const char *s)
     if (!v) { /* not UTF-8 */
         text_add_visible(&shown, s, strlen(s), NULL);
         v = shown.failed ? NULL : json_string(shown.s);
+        lost |= shown.failed;
     }
     json_put(obj, key, v);
 }

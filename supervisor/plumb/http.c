@@ -198,9 +198,9 @@ static bool is_full_for(const struct http_server *s, uid_t uid)
 static void refuse(int fd)
 {
     static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-                                 "Content-Length: 84\r\nConnection: close\r\n\r\n"
+                                 "Content-Length: 98\r\nConnection: close\r\n\r\n"
                                  "{\"error\":{\"code\":\"unavailable\","
-                                 "\"message\":\"too many connections; close some first\"}}\n";
+                                 "\"message\":\"too many connections, or no memory; close some first\"}}\n";
     (void)!send(fd, answer, sizeof answer - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
