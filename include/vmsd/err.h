@@ -22,7 +22,8 @@
 enum vm_errc { VM_ERRORS(X) VM_E_COUNT };
 #undef X
 
-/* text is one line without a final newline: the thing, the cause and, where there is one, the remedy. */
+/* text is one line without a final newline: the thing, the cause and, where there is one, the remedy. It is valid UTF-8,
+ * also where it was cut off. */
 struct vm_err {
     enum vm_errc code;
     int sys; /* errno, or 0 */

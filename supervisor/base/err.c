@@ -1,5 +1,7 @@
 #include <vmsd/err.h>
 
+#include "utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -14,6 +16,18 @@ static const int https[VM_E_COUNT] = {VM_ERRORS(X)};
 static const int exits[VM_E_COUNT] = {VM_ERRORS(X)};
 #undef X
 
+/* A text that had no room ends in half a character, and that would cost the whole answer: JSON has none. */
+static void mend(char *text)
+{
+    uint32_t c;
+
+    for (size_t n = strlen(text), len; n; text += len, n -= len)
+        if (!(len = utf8_at((const unsigned char *)text, n, &c))) {
+            *text = '?';
+            len = 1;
+        }
+}
+
 int vm_fail(struct vm_err *e, enum vm_errc code, const char *fmt, ...)
 {
     va_list ap;
@@ -25,6 +39,7 @@ int vm_fail(struct vm_err *e, enum vm_errc code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
+    mend(e->text);
     return -1;
 }
 
@@ -58,6 +73,7 @@ int vm_context(struct vm_err *e, const char *fmt, ...)
     va_end(ap);
     n = strlen(e->text);
     snprintf(e->text + n, sizeof e->text - n, ": %s", old);
+    mend(e->text);
     return -1;
 }
 

@@ -1,6 +1,8 @@
 /* Words with a meaning: sizes, durations, names; and text made safe to show. */
 #include <vmsd/text.h>
 
+#include "utf8.h"
+
 #include <string.h>
 
 bool text_to_u64(const char *s, uint64_t *out)
@@ -96,31 +98,6 @@ bool text_is_domain(const char *s)
             return true;
         s += n + 1;
     }
-}
-
-/* Length of the valid UTF-8 sequence at s, 0 if there is none; *code is its character. */
-static size_t utf8_at(const unsigned char *s, size_t n, uint32_t *code)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    uint32_t c = s[0];
-
-    if (len == 1) {
-        *code = c;
-        return 1;
-    }
-    if (s[0] < 0xc2 || s[0] > 0xf4 || len > n)
-        return 0;
-    c &= 0xffu >> (len + 1);
-    for (size_t i = 1; i < len; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (s[i] & 0x3f);
-    }
-    if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-        return 0;
-    *code = c;
-    return len;
 }
 
 /* Would a terminal or a log reader act upon it, rather than show it? */

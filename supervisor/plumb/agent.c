@@ -48,7 +48,10 @@ void agent_safe_text(char *out, size_t size, const char *from_guest)
 {
     OWN(text) struct text t = { 0 };
     text_add_visible(&t, from_guest, strnlen(from_guest, size), NULL);
-    snprintf(out, size, "%s", t.s && !t.failed ? t.s : "(no memory)");
+    size_t n = t.len < size ? t.len : size - 1;
+    while (n && n < t.len && (t.s[n] & 0xc0) == 0x80) /* not through a character */
+        n--;
+    snprintf(out, size, "%.*s", (int)n, t.failed ? "(no memory)" : t.s ? t.s : "");
 }
 
 /* ---- life ---- */

@@ -444,6 +444,7 @@ START_TEST(test_frames_of_the_host)
 }
 END_TEST
 
+#define X97 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 static const struct { const char *text; size_t n; const char *error; } results[] = {
 #define R(text, error) { text, sizeof(text), error }
     R("exit=256", "the agent gave no result"),          R("exit=-1", "the agent gave no result"),
@@ -452,6 +453,7 @@ static const struct { const char *text; size_t n; const char *error; } results[]
     R("exit", "the agent's result makes no sense"),     R("=0", "the agent's result makes no sense"),
     R("error=a\33]52;c;eA==\7b", "a\\x1B]52;c;eA==\\x07b"), R("error=\xe2\x80\xae", "\\xE2\\x80\\xAE"),
     R("exit=0\0error=both", "both"),
+    R("error=\33" X97 X97 "\xe2\x82\xac", "\\x1B" X97 X97), /* the euro has not room enough */
 #undef R
 };
 

@@ -28,6 +28,23 @@ START_TEST(errors_say_thing_and_cause)
 }
 END_TEST
 
+START_TEST(errors_are_cut_between_characters)
+{
+    struct vm_err e;
+    char name[sizeof e.text + 1];
+
+    for (size_t shift = 0; shift < 3; shift++) { /* the cut falls on each byte of a character */
+        for (size_t i = 0; i < sizeof name - 1; i++)
+            name[i] = i < shift ? 'x' : "\xe2\x82\xac"[(i - shift) % 3];
+        name[sizeof name - 1] = '\0';
+        vm_fail(&e, VM_E_INVALID, "%s", name);
+        ck_assert(text_is_clean(e.text, strlen(e.text)));
+        vm_context(&e, "%.*s", (int)(100 + shift), name);
+        ck_assert(text_is_clean(e.text, strlen(e.text)));
+    }
+}
+END_TEST
+
 START_TEST(sizes_and_durations)
 {
     uint64_t v = 7;
@@ -227,6 +244,7 @@ int main(void)
     int failed;
 
     tcase_add_test(words, errors_say_thing_and_cause);
+    tcase_add_test(words, errors_are_cut_between_characters);
     tcase_add_test(words, sizes_and_durations);
     tcase_add_test(words, names);
     tcase_add_test(words, test_P1_nothing_acts_on_a_terminal);
