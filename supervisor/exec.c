@@ -1,5 +1,6 @@
 /* exec: a program in a guest, its frames between the client's connection and the agent's stream. */
 #include "api.h"
+#include "facts.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -311,25 +312,17 @@ static int add_input(struct strv *q, const json_t *input, const json_t *tty, str
     return 0;
 }
 
-/* What its spec gives to every command; the client's own words come later, and win. */
-static void add_spec(struct strv *q, const struct guest_spec *s)
-{
-    for (size_t i = 0; i < s->env.n; i++)
-        strv_addf(q, "env=%s", s->env.v[i]);
-    if (s->n_secrets)
-        strv_add(q, "env=CREDENTIALS_DIRECTORY=" CREDENTIALS_DIR);
-}
-
-static int build_request(json_t *body, const struct guest_spec *s, struct strv *q, struct vm_err *e)
+static int build_request(json_t *body, const struct guest *g, struct strv *q, struct vm_err *e)
 {
     json_t *argv = NULL, *env = NULL, *cwd = NULL, *user = NULL, *input = NULL, *tty = NULL;
+    struct facts facts = facts_of(g);
     json_error_t why;
 
     if (json_unpack_ex(body, &why, JSON_STRICT, "{s:o, s?o, s?o, s?o, s?o, s?o}", "argv", &argv, "env", &env, "cwd",
                        &cwd, "user", &user, "stdin", &input, "tty", &tty) < 0)
         return vm_fail(e, VM_E_INVALID, "the request: %.150s", why.text);
     strv_add(q, "op=exec");
-    add_spec(q, s);
+    facts_env(&facts, q); /* the client's own words come later, and win */
     if (add_argv(q, argv, e) < 0 || add_env(q, env, e) < 0 || add_word(q, "cwd", cwd, e) < 0 ||
         add_word(q, "user", user, e) < 0 || add_input(q, input, tty, e) < 0)
         return -1;
@@ -350,7 +343,7 @@ void exec_serve(struct http_request *r, void *arg)
         return;
     body = json_from_text(p ? p : "", n, &e);
     x = body ? calloc(1, sizeof *x) : NULL;
-    if (!x || !(x->in.buf = malloc(FRAME_BYTES_MAX)) || build_request(body, g->spec, &x->request, &e) < 0) {
+    if (!x || !(x->in.buf = malloc(FRAME_BYTES_MAX)) || build_request(body, g, &x->request, &e) < 0) {
         if (e.code == VM_E_OK)
             vm_no_memory(&e);
         http_reply_error(r, &e);

@@ -255,12 +255,32 @@ void guest_watch_keeper(struct guest *g)
     retry_later(g, WATCH_RETRY_MS, watch_again);
 }
 
+/* Whoever works on it, or is going to, looks at its health again when that is done. */
+static bool left_to_policy(const struct guest *g)
+{
+    return g->up && !g->removing && !g->job && !g->next && guest_is_up(g) && g->spec->restart.policy != RESTART_NO;
+}
+
+/* The pause is over. It may have become well by itself, or have been started anew. */
+static void restart_if_unhealthy(void *arg)
+{
+    struct guest *g = arg;
+    struct job *j;
+
+    if (!left_to_policy(g) || health_of(g) != HEALTH_UNHEALTHY || !(j = job_new(g, JOB_CONVERGE)))
+        return;
+    j->restart = true;
+    j->patient = true;
+    g->restarts++;
+    job_submit(j);
+}
+
 void guest_restart_unhealthy(struct guest *g, const char *why)
 {
-    struct job *j;
+    char shown[TEXT_HUMAN];
     int64_t wait;
 
-    if (!g->up || g->removing || g->job || g->next || !guest_is_up(g) || g->spec->restart.policy == RESTART_NO)
+    if (!left_to_policy(g))
         return;
     wait = life_backoff_next(&g->backoff, &g->spec->restart, now_ms(), g->up_since ? now_ms() - g->up_since : 0);
     if (wait < 0) {
@@ -270,12 +290,11 @@ void guest_restart_unhealthy(struct guest *g, const char *why)
         guest_dirty(g);
         return;
     }
-    events_add(g->w, g->name, "restart-planned", NULL, "unhealthy: %s", why);
-    if (!(j = job_new(g, JOB_CONVERGE)))
-        return;
-    j->restart = true;
-    g->restarts++;
-    job_submit(j);
+    events_add(g->w, g->name, "restart-planned", NULL, "unhealthy, restarts in %s: %s", text_human_duration(wait, shown), why);
+    loop_timer_free(g->cure);
+    g->cure = NULL;
+    if (loop_timer_new(g->w->loop, restart_if_unhealthy, g, &g->cure, NULL) == 0)
+        loop_timer_set(g->cure, wait, wait / 10);
 }
 
 void guest_health_changed(struct guest *g, enum health_state now, const char *why)

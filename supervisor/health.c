@@ -1,4 +1,5 @@
 /* How well a guest is: its checks, made one after the other by one timer, each never twice at once. */
+#include "facts.h"
 #include "job.h"
 #include "probe.h"
 #include "usage.h"
@@ -203,10 +204,14 @@ static void begin(struct check *c)
     const struct guest *g = c->health->g;
     const struct spec_check *rule = rule_of(c);
     bool outside = c->rule && (rule->kind == CHECK_TCP || rule->kind == CHECK_HTTP), up = agent_is_up(g->agent);
-    struct probe_target at = {.loop = g->w->loop, .address = "", .agent = g->agent};
+    struct facts facts = facts_of(g);
+    OWN(strv) struct strv env = {0};
+    struct probe_target at = {.loop = g->w->loop, .address = "", .agent = g->agent, .env = &env};
     struct vm_err e = {0};
 
     c->began = now_ms();
+    if (c->rule && rule->kind == CHECK_EXEC)
+        facts_env(&facts, &env);
     if (g->n_nics)
         at.address = *g->nics[0].address ? g->nics[0].address : g->nics[0].address6;
     if (!c->rule)

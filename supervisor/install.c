@@ -1,4 +1,5 @@
 /* Files, secrets and install scripts: what is put into a running guest through its agent. Workers only. */
+#include "facts.h"
 #include "script_log.h"
 #include "steps.h"
 
@@ -52,30 +53,14 @@ static int load_bundle(struct job *j, struct bundle **out, struct vm_err *e)
     return bundle_from_tar(tar, n, NULL, out, e);
 }
 
-/* What templates and scripts may know of the guest: its env first, then facts. */
-static const char *fact(const char *name, void *arg)
+static struct facts facts_of_job(const struct job *j)
 {
-    const struct job *j = arg;
-    size_t n = strlen(name);
+    return (struct facts){j->spec, j->n_nics ? &j->nics[0] : NULL, j->n_nics ? j->networks[0] : NULL};
+}
 
-    for (size_t i = 0; i < j->spec->env.n; i++)
-        if (!strncmp(j->spec->env.v[i], name, n) && j->spec->env.v[i][n] == '=')
-            return j->spec->env.v[i] + n + 1;
-    if (!strcmp(name, "VMS_NAME"))
-        return j->name;
-    if (!j->n_nics)
-        return NULL;
-    if (!strcmp(name, "VMS_ADDRESS"))
-        return j->nics[0].address;
-    if (!strcmp(name, "VMS_ADDRESS6"))
-        return j->nics[0].address6;
-    if (!strcmp(name, "VMS_NETWORK"))
-        return j->networks[0]->name;
-    if (!strcmp(name, "VMS_SUBNET"))
-        return j->networks[0]->subnet;
-    if (!strcmp(name, "VMS_DOMAIN"))
-        return j->networks[0]->domain;
-    return NULL;
+static const char *fact_of(const char *name, void *facts)
+{
+    return fact(facts, name);
 }
 
 static int put_file(struct job *j, const struct bundle *b, const struct spec_file *f, struct vm_err *e)
@@ -93,7 +78,9 @@ static int put_file(struct job *j, const struct bundle *b, const struct spec_fil
     data = src->data;
     n = src->len;
     if (f->template) {
-        if (spec_template(src->data, src->len, fact, j, &filled, e) < 0)
+        struct facts facts = facts_of_job(j);
+
+        if (spec_template(src->data, src->len, fact_of, &facts, &filled, e) < 0)
             return vm_context(e, "%s", f->source);
         data = filled;
         n = strlen(filled);
@@ -200,21 +187,13 @@ static int unpack(struct job *j, const struct bundle *b, struct vm_err *e)
 
 static void script_request(struct job *j, const struct spec_script *s, struct strv *q)
 {
-    static const char *const facts[] = {"VMS_NAME", "VMS_ADDRESS", "VMS_ADDRESS6", "VMS_NETWORK", "VMS_SUBNET", "VMS_DOMAIN"};
+    struct facts facts = facts_of_job(j);
 
     strv_add(q, "op=exec");
     strv_add(q, "cwd=" BUNDLE_DIR);
     strv_add(q, "merge=1");
     strv_add(q, "env=DEBIAN_FRONTEND=noninteractive");
-    strv_add(q, "env=CREDENTIALS_DIRECTORY=" CREDENTIALS_DIR);
-    for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
-        const char *v = fact(facts[i], j);
-
-        if (v && *v)
-            strv_addf(q, "env=%s=%s", facts[i], v);
-    }
-    for (size_t i = 0; i < j->spec->env.n; i++)
-        strv_addf(q, "env=%s", j->spec->env.v[i]);
+    facts_env(&facts, q);
     for (size_t i = 0; i < s->env.n; i++)
         strv_addf(q, "env=%s", s->env.v[i]);
     if (s->user)

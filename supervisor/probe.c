@@ -280,9 +280,11 @@ static int agent_start(struct probe *p, const struct probe_target *at, const str
     strv_add(&q, c->kind == CHECK_EXEC ? "op=exec" : "op=units");
     for (size_t i = 0; c->kind == CHECK_EXEC && i < c->exec.n; i++)
         strv_addf(&q, "arg=%s", c->exec.v[i]);
+    for (size_t i = 0; c->kind == CHECK_EXEC && at->env && i < at->env->n; i++)
+        strv_add(&q, at->env->v[i]);
     if (c->kind == CHECK_EXEC)
         strv_add(&q, "merge=1");
-    if (q.failed)
+    if (q.failed || (at->env && at->env->failed))
         return vm_no_memory(e);
     return arm(p, at->loop, agent_late, e) < 0 ? -1 : agent_request(at->agent, &q, ev, &p->stream, e);
 }

@@ -14,6 +14,7 @@ struct probe_target {
     struct loop *loop;
     const char *address;         /* for tcp and http */
     struct agent *agent;         /* for exec and units; its session is up */
+    const struct strv *env;      /* words env=NAME=VALUE for exec; NULL: none */
 };
 /* message: one line, safe to show, at most PROBE_MESSAGE_MAX bytes; may be empty. */
 typedef void probe_done_fn(enum outcome o, const char *message, void *arg);

@@ -121,11 +121,10 @@ static void job_done(void *arg, bool cancelled)
         jobs_poke(w);
         return;
     }
-    if (failed) {
+    if (failed)
         guest_feed(g, EV_JOB_FAILED, NULL);
-        if (health_of(g) == HEALTH_UNHEALTHY) /* it became so while the job kept the policy's hands off it */
-            guest_restart_unhealthy(g, "it was not healthy after a change");
-    }
+    if (health_of(g) == HEALTH_UNHEALTHY) /* the job kept the policy's hands off it */
+        guest_restart_unhealthy(g, "it was not healthy after a change");
     guest_redial(g);
     guest_seek(g);
     jobs_poke(w);

@@ -174,6 +174,7 @@ void world_drop_guest(struct guest *g)
     agent_close(g->agent);
     usage_drop(g);
     loop_timer_free(g->retry);
+    loop_timer_free(g->cure);
     memmove(w->guests + at, w->guests + at + 1, (w->n_guests - at - 1) * sizeof *w->guests);
     w->n_guests--;
     guest_spec_free(g->spec);

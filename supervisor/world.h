@@ -59,6 +59,7 @@ struct guest {
     int keeper_fd;               /* pidfd, or -1 */
     struct loop_watch *keeper_watch;
     struct loop_timer *retry;    /* restart after back-off, or a new try to reach the agent */
+    struct loop_timer *cure;     /* restart of one that is unhealthy, after back-off */
     struct life_backoff backoff;
     struct net_nic *nics; size_t n_nics;
 

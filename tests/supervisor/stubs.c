@@ -8,7 +8,8 @@
 
 struct heard heard;
 
-bool guest_is_up(const struct guest *g)
+/* Weak: who tests guest.c has the real one. */
+__attribute__((weak)) bool guest_is_up(const struct guest *g)
 {
     return g->state == ST_RUNNING;
 }

@@ -48,6 +48,7 @@ int probe_start(const struct probe_target *at, const struct spec_check *c, probe
         return vm_fail(e, VM_E_SYSTEM, "no more file descriptors");
     ck_assert_uint_eq(port[c->port].open++, 0); /* a check never overlaps itself */
     strcpy(port[c->port].address, at->address);
+    ck_assert_uint_eq(at->env->n, c->kind == CHECK_EXEC ? 3 : 0); /* where secrets are, VMS_NAME, COLOUR */
     p = calloc(1, sizeof *p);
     *p = (struct probe){.done = done, .arg = arg, .port = c->port};
     ck_assert_int_eq(loop_timer_new(at->loop, answer, p, &p->timer, NULL), 0);
@@ -69,6 +70,12 @@ bool agent_is_up(const struct agent *a)
 {
     (void)a;
     return agent_there;
+}
+
+const struct network_spec *world_network(struct world *w, const char *name)
+{
+    (void)w, (void)name;
+    return NULL;
 }
 
 void usage_soon(struct world *w)
@@ -258,8 +265,10 @@ END_TEST
 
 START_TEST(test_without_agent_exec_waits)
 {
-    static const char *argv[] = {"true", NULL};
+    static const char *argv[] = {"true", NULL}, *env[] = {"COLOUR=blue"};
 
+    spec.name = "db";
+    spec.env = (struct spec_list){env, 1};
     spec.n_health = 1;
     checks[0] = tcp(3);
     checks[0].kind = CHECK_EXEC;

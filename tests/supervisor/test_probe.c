@@ -76,7 +76,9 @@ static void done(enum outcome o, const char *message, void *arg)
 
 static struct probe *start(const struct spec_check *c, const char *address)
 {
-    struct probe_target at = {.loop = loop, .address = address};
+    const char *words[] = {"env=A=b c"};
+    struct strv env = {.v = (char **)words, .n = 1};
+    struct probe_target at = {.loop = loop, .address = address, .env = &env};
     struct probe *p = NULL;
     struct vm_err e = {0};
 
@@ -245,7 +247,7 @@ START_TEST(test_agent_answers)
     const char *s = answers[_i].says;
 
     start(answers[_i].check, "");
-    ck_assert_str_eq(request, answers[_i].check == &exec ? "op=exec arg=pg_isready arg=-q merge=1 " : "op=units ");
+    ck_assert_str_eq(request, answers[_i].check == &exec ? "op=exec arg=pg_isready arg=-q env=A=b c merge=1 " : "op=units ");
     for (; *s; s++) /* byte by byte */
         says(s, 1);
     ends(answers[_i].end);

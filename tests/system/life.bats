@@ -154,14 +154,28 @@ EOS
     equal "$(of one .restarts)" 0
 }
 
-@test "an unhealthy guest is restarted by its policy" {
-    guest one 'restart: {policy: on-failure, backoff: 100ms..1s}' \
-        'health: [{exec: [test, "!", -e, /run/bad], every: 1s, failures: 2, start_period: 0s}]'
+@test "an unhealthy guest is restarted by its policy, after its pause, unless it is well again by then" {
+    guest one 'restart: {policy: on-failure, backoff: 3s..3s}' 'env: {BAD: /run/bad}' \
+        'health: [{exec: [sh, -c, "! test -e $BAD && test $VMS_NAME:$CREDENTIALS_DIRECTORY = one:/run/vmsd/credentials"], every: 1s, failures: 2, start_period: 0s}]'
     run -0 apply
     boot=$(boot_of one)
-    sh_in one 'echo >/run/bad'
-    within 12 restarted one "$boot"
-    has "$(events_of one restart-planned)" "unhealthy"
+    sh_in one 'touch $BAD'
+    within 8 planned 1
+    sh_in one 'rm $BAD'
+    within 3 is one .health healthy
+    sleep 3
+    equal "$(boot_of one)" "$boot"
+
+    sh_in one 'touch $BAD'
+    within 8 planned 2
+    has "$(events_of one restart-planned)" "unhealthy, restarts in 3.0s: exec"
+    within 8 restarted one "$boot"
+    [ "$(seconds_between restart-planned state)" -ge 3 ]
+}
+planned() { [ "$(events_of one restart-planned | wc -l)" = "$1" ]; }
+seconds_between() { # the last event of the first type, and the first of the second type after it
+    get "events?guest=one" | jq -s --arg a "$1" --arg b "$2" 'def s: sub("\\.[0-9]+Z"; "Z") | fromdateiso8601;
+        (map(select(.type == $a)) | last) as $x | (map(select(.type == $b and .id > $x.id)) | first | .at | s) - ($x.at | s)'
 }
 
 @test "a dependent waits until what it depends on is healthy, and not merely up" {
