@@ -144,10 +144,11 @@ static int nspawn_netns(const struct drv_proc *p, int *fd, struct vm_err *e)
     if (leader < 0)
         return -1;
     snprintf(path, sizeof path, "/proc/%d/ns/net", (int)p->leader);
-    if ((ns = open(path, O_RDONLY | O_CLOEXEC)) < 0) /* a magic link by nature: path_open refuses those */
-        return vm_fail_sys(e, "open %s", path);
+    ns = open(path, O_RDONLY | O_CLOEXEC); /* a magic link by nature: path_open refuses those */
     if (pidfd_wait(leader, (struct deadline){0}))
         return vm_fail(e, VM_E_ABSENT, "the guest has just ended");
+    if (ns < 0)
+        return vm_fail_sys(e, "open %s", path);
     *fd = take_fd(&ns);
     return 0;
 }

@@ -8,7 +8,7 @@
 int store_job_begin(struct store *s, uint32_t guest, const char *name, const char *verb, int64_t *job, struct vm_err *e)
 {
     sqlite3_stmt *q = store_bind(s, Q_JOB_BEGIN, "issi", (int64_t)guest, name, verb, wall_ms());
-    int rc = sqlite3_step(q);
+    int rc = store_step(s, q);
 
     *job = sqlite3_last_insert_rowid(s->db);
     if (store_done(s, q, rc, e) < 0)
@@ -36,7 +36,7 @@ int store_jobs_cut(struct store *s, int (*each)(uint32_t guest, const char *step
     sqlite3_stmt *q = store_bind(s, Q_JOBS_CUT, "");
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+    while ((rc = store_step(s, q)) == SQLITE_ROW)
         /* A restart that was written, and not yet begun, is cut off in what would be its first step. */
         if (each((uint32_t)sqlite3_column_int64(q, 0), sqlite3_column_int(q, 2) ? "stop" : store_text(q, 1), arg) < 0)
             break;
@@ -53,13 +53,24 @@ static void put_time(json_t *j, const char *key, sqlite3_stmt *q, int column)
     json_put_str(j, key, at ? wall_text(at, text) : NULL);
 }
 
+/* rows is taken. */
+static json_t *handed_over(json_t *rows, int rc, struct vm_err *e)
+{
+    if (json_lost() && rc == 0)
+        rc = vm_no_memory(e);
+    if (rc == 0)
+        return rows;
+    json_decref(rows);
+    return NULL;
+}
+
 json_t *store_jobs(struct store *s, int64_t id, unsigned limit, struct vm_err *e)
 {
     json_t *jobs = json_array();
     sqlite3_stmt *q = store_bind(s, Q_JOBS, "ii", id, (int64_t)limit);
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         json_t *j = json_object();
         const char *error = store_text(q, 5);
         bool ended = sqlite3_column_type(q, 4) != SQLITE_NULL;
@@ -73,11 +84,10 @@ json_t *store_jobs(struct store *s, int64_t id, unsigned limit, struct vm_err *e
         put_time(j, "ended_at", q, 4);
         json_put_str(j, "error", error);
         json_array_append_new(jobs, j);
+        if (store_lost(s, &rc))
+            break;
     }
-    if (store_done(s, q, rc, e) == 0)
-        return jobs;
-    json_decref(jobs);
-    return NULL;
+    return handed_over(jobs, store_done(s, q, rc, e), e);
 }
 
 int store_put_script(struct store *s, uint32_t guest, const struct store_script *r, struct vm_err *e)
@@ -92,7 +102,7 @@ json_t *store_scripts(struct store *s, uint32_t guest, struct vm_err *e)
     sqlite3_stmt *q = store_bind(s, Q_SCRIPTS, "i", (int64_t)guest);
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         json_t *j = json_object();
 
         json_put_int(j, "index", sqlite3_column_int64(q, 0) + 1); /* as in install:01 */
@@ -104,11 +114,10 @@ json_t *store_scripts(struct store *s, uint32_t guest, struct vm_err *e)
         json_put(j, "duration", json_real((double)sqlite3_column_int64(q, 6) / 1000));
         json_put_str(j, "error", store_text(q, 7));
         json_array_append_new(scripts, j);
+        if (store_lost(s, &rc))
+            break;
     }
-    if (store_done(s, q, rc, e) == 0)
-        return scripts;
-    json_decref(scripts);
-    return NULL;
+    return handed_over(scripts, store_done(s, q, rc, e), e);
 }
 
 struct batch {
@@ -138,10 +147,10 @@ int store_events(struct store *s, int64_t since, unsigned limit, int (*each)(con
     sqlite3_stmt *q = store_bind(s, Q_EVENTS, "ii", since, (int64_t)limit);
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         struct store_event ev = {sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), store_text(q, 2)};
 
-        if (each(&ev, arg) < 0)
+        if (store_lost(s, &rc) || each(&ev, arg) < 0)
             break;
     }
     return store_done(s, q, rc, e);
@@ -150,7 +159,7 @@ int store_events(struct store *s, int64_t since, unsigned limit, int (*each)(con
 int64_t store_event_last(struct store *s)
 {
     sqlite3_stmt *q = store_bind(s, Q_EVENT_LAST, "");
-    int rc = sqlite3_step(q);
+    int rc = store_step(s, q);
     int64_t last = sqlite3_column_int64(q, 0);
 
     store_done(s, q, rc, NULL);
@@ -188,7 +197,7 @@ json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_
     sqlite3_stmt *q = store_bind(s, Q_SAMPLES, "ii", (int64_t)guest, since);
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         json_t *j = json_object();
         bool cpu = sqlite3_column_type(q, 1) != SQLITE_NULL;
 
@@ -199,15 +208,20 @@ json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_
         json_put(j, "rx_bytes", known(sqlite3_column_int64(q, 4)));
         json_put(j, "tx_bytes", known(sqlite3_column_int64(q, 5)));
         json_array_append_new(samples, j);
+        if (store_lost(s, &rc))
+            break;
     }
-    if (store_done(s, q, rc, e) == 0)
-        return samples;
-    json_decref(samples);
-    return NULL;
+    return handed_over(samples, store_done(s, q, rc, e), e);
 }
 
 int store_audit(struct store *s, int64_t uid, int64_t pid, const char *verb, const char *what, const char *result,
                 struct vm_err *e)
 {
-    return STORE_RUN(s, Q_AUDIT, e, "iiisss", wall_ms(), uid, pid, verb, what, result);
+    sqlite3_stmt *q = store_bind(s, Q_AUDIT, "iiisss", wall_ms(), uid, pid, verb, what, result);
+    int rc = store_step(s, q);
+    int64_t id = sqlite3_last_insert_rowid(s->db);
+
+    if (store_done(s, q, rc, e) < 0)
+        return -1;
+    return id % 500 ? 0 : STORE_RUN(s, Q_AUDIT_PRUNE, e, "i", id);
 }

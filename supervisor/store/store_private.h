@@ -71,7 +71,8 @@
                   "WHERE EXISTS (SELECT 1 FROM guest WHERE id = ?1)") /* it may have been removed meanwhile */ \
     X(SAMPLE_THIN, "DELETE FROM sample WHERE (at < ?1 - 86400000 AND at % 3600000 >= 60000) OR at < ?1 - 7776000000") \
     X(SAMPLES, "SELECT at, cpu, memory, disk, rx, tx FROM sample WHERE guest = ?1 AND at >= ?2 ORDER BY at") \
-    X(AUDIT, "INSERT INTO audit (at, uid, pid, verb, what, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+    X(AUDIT, "INSERT INTO audit (at, uid, pid, verb, what, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)") \
+    X(AUDIT_PRUNE, "DELETE FROM audit WHERE id <= ?1 - 100000")
 
 #define X(id, sql) Q_##id,
 enum store_query { STORE_SQL(X) Q_COUNT };
@@ -81,6 +82,8 @@ struct store {
     sqlite3 *db;
     sqlite3_stmt *q[Q_COUNT];
     int reserve;          /* fd of a file that only holds space */
+    int bound;            /* what store_bind came to, until store_done */
+    bool loose;           /* writes do not wait for the disk, though they should again */
     pthread_mutex_t lock; /* recursive: a transaction holds it over its writes */
 };
 
@@ -89,13 +92,16 @@ void store_fill_reserve(struct store *s);
 /* Locks, binds by fmt and returns the statement ready to step: 'i' int64_t, 's' const char * or NULL, 'd' double or
  * NAN. Every store_bind is followed by one store_done. */
 sqlite3_stmt *store_bind(struct store *s, enum store_query q, const char *fmt, ...);
+int store_step(struct store *s, sqlite3_stmt *q); /* sqlite3_step; or what store_bind had no memory for */
+/* Was there no memory for a text of this row, which looks like NULL then? Sets *rc to say so. */
+bool store_lost(struct store *s, int *rc);
 /* Resets and unlocks; rc is what the last sqlite3_step gave. 0 for DONE and ROW, else -1. */
 int store_done(struct store *s, sqlite3_stmt *q, int rc, struct vm_err *e);
 /* The usual case: bind, step, done. */
 #define STORE_RUN(s, q, e, ...) \
     __extension__({ \
         sqlite3_stmt *st_ = store_bind(s, q, __VA_ARGS__); \
-        store_done(s, st_, sqlite3_step(st_), e); \
+        store_done(s, st_, store_step(s, st_), e); \
     })
 
 /* The same for what only an end of vmsd asks for: the write survives that, but does not wait for the disk. A loss of power

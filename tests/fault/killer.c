@@ -14,9 +14,10 @@
 #include <unistd.h>
 
 #define CALLS(X) \
-    X(clone) X(clone3) X(fchmod) X(fchmodat) X(fdatasync) X(flock) X(fsync) X(ftruncate) X(linkat) X(memfd_create) \
-    X(mkdirat) X(mount) X(openat2) X(pwrite64) X(renameat) X(renameat2) X(sendmsg) X(sendto) X(unlinkat) X(write) \
-    X(writev) X(pidfd_send_signal) X(kill) X(setns)
+    X(bind) X(clone) X(clone3) X(connect) X(fallocate) X(fchmod) X(fchmodat) X(fchown) X(fchownat) X(fdatasync) X(flock) \
+    X(fsetxattr) X(fsync) X(ftruncate) X(ioctl) X(kill) X(linkat) X(memfd_create) X(mkdirat) X(mount) X(openat2) \
+    X(pidfd_send_signal) X(pwrite64) X(renameat) X(renameat2) X(rmdir) X(sendmsg) X(sendto) X(setns) X(symlinkat) \
+    X(syncfs) X(unlink) X(unlinkat) X(utimensat) X(write) X(writev)
 
 struct call { long nr; const char *name; };
 #define X(name) {SYS_##name, #name},

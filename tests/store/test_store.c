@@ -306,6 +306,60 @@ START_TEST(history)
 }
 END_TEST
 
+/* The first number of the answer, or 0. */
+static int64_t ask(const char *sql)
+{
+    char path[160];
+    sqlite3_stmt *q;
+    sqlite3 *db;
+    int64_t n;
+
+    snprintf(path, sizeof path, "%s/vmsd.db", dir);
+    ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_prepare_v2(db, sql, -1, &q, NULL), SQLITE_OK);
+    n = sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    sqlite3_finalize(q);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    return n;
+}
+
+/* One row of each. */
+static void tell(struct store *s, uint32_t guest, int64_t event)
+{
+    int64_t job;
+
+    ck_assert_int_eq(store_audit(s, 0, 1, "start", "db", NULL, &e), 0);
+    ck_assert_int_eq(store_job_begin(s, guest, "db", "start", &job, &e), 0);
+    ck_assert_int_eq(store_step_begin(s, job, "start", &e), 0);
+    ck_assert_int_eq(store_job_end(s, job, NULL, &e), 0);
+    ck_assert_int_eq(store_put_events(s, &(struct store_event){event, 5, "{}"}, 1, &e), 0);
+}
+
+/* What is told each time that somebody asks, or a guest ends, takes no more than so much room. */
+START_TEST(test_P2_history_is_bounded)
+{
+    struct store *s = open_store();
+    uint32_t id, slot;
+
+    ck_assert_int_eq(store_put_spec(s, "db", "{}", "b", &id, &slot, &e), 0);
+    tell(s, id, 1);
+    tell(s, id, 20001);
+    store_close(s);
+    ck_assert_int_eq(ask("SELECT count(*) FROM audit"), 2);
+    ck_assert_int_eq(ask("SELECT count(*) FROM job"), 2);
+    ck_assert_int_eq(ask("SELECT min(id) FROM event"), 20001);
+    ask("UPDATE sqlite_sequence SET seq = 100499 WHERE name = 'audit'"); /* as if so many had been told since */
+    ask("UPDATE sqlite_sequence SET seq = 2499 WHERE name = 'job'");
+    s = open_store();
+    tell(s, id, 20002);
+    store_close(s);
+    ck_assert_int_eq(ask("SELECT min(id) FROM audit"), 100500);
+    ck_assert_int_eq(ask("SELECT min(id) FROM job"), 2500);
+    ck_assert_int_eq(ask("SELECT count(*) FROM step"), 1);
+    ck_assert_int_eq(ask("SELECT count(*) FROM event"), 2);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("store");
@@ -325,6 +379,7 @@ int main(void)
     tcase_add_test(t, test_A8_nobody_else_reads_it);
     tcase_add_test(t, test_H1_kill_loses_nothing_that_was_told);
     tcase_add_test(t, history);
+    tcase_add_test(t, test_P2_history_is_bounded);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
