@@ -43,6 +43,14 @@ static int acl_of_mode(mode_t mode, struct acl *out, struct vm_err *e)
     return 0;
 }
 
+static struct entry *find(const struct acl *a, unsigned tag, uint32_t id)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (a->v[i].tag == tag && (tag != TAG_USER || a->v[i].id == id))
+            return &a->v[i];
+    return NULL;
+}
+
 static int acl_read(int fd, const char *path, struct acl *out, struct vm_err *e)
 {
     OWN(acl) struct acl a = {0};
@@ -67,6 +75,8 @@ static int acl_read(int fd, const char *path, struct acl *out, struct vm_err *e)
         return vm_no_memory(e);
     for (size_t i = 0; i < a.n; i++)
         a.v[i] = (struct entry){le16toh(entries[i].e_tag), le16toh(entries[i].e_perm), le32toh(entries[i].e_id)};
+    if (!find(&a, TAG_USER_OBJ, 0) || !find(&a, TAG_GROUP_OBJ, 0) || !find(&a, TAG_OTHER, 0))
+        return vm_fail(e, VM_E_SYSTEM, "the access list of %s is not whole", path); /* FUSE hands on what it is told */
     *out = a;
     a = (struct acl){0};
     return 0;
@@ -89,14 +99,6 @@ static int acl_write(int fd, const char *path, const struct acl *a, struct vm_er
     if (errno == EOPNOTSUPP)
         return vm_fail_sys(e, "%s is on a file system without access lists, and closed to the guest's user", path);
     return vm_fail_sys(e, "access list of %s", path);
-}
-
-static struct entry *find(const struct acl *a, unsigned tag, uint32_t id)
-{
-    for (size_t i = 0; i < a->n; i++)
-        if (a->v[i].tag == tag && (tag != TAG_USER || a->v[i].id == id))
-            return &a->v[i];
-    return NULL;
 }
 
 static void insert(struct acl *a, struct entry new)

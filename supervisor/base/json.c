@@ -68,8 +68,12 @@ json_t *json_from_text(const char *text, size_t n, struct vm_err *e)
         vm_no_memory(e);
         return NULL;
     }
-    if (!j)
-        vm_fail(e, VM_E_INVALID, "not JSON: line %d, column %d: %.200s", why.line, why.column, why.text);
+    if (!j) {
+        OWN(text) struct text near = {0}; /* it quotes what it found */
+
+        text_add_visible(&near, why.text, strlen(why.text), NULL);
+        vm_fail(e, VM_E_INVALID, "not JSON: line %d, column %d: %.200s", why.line, why.column, near.s ? near.s : "");
+    }
     return j;
 }
 

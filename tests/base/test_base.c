@@ -109,6 +109,8 @@ START_TEST(json_bounds)
     memset(deep + 100, ']', 100);
     ck_assert_ptr_null(json_from_text(deep, 200, &e));
     ck_assert_ptr_null(json_from_text("{\"a\":1,\"a\":2}", 13, &e));
+    ck_assert_ptr_null(json_from_text("[\v\x1b]", 4, &e)); /* told without harm */
+    ck_assert(text_is_clean(e.text, strlen(e.text)));
     j = json_from_text("{\"b\":[1,\"]\"],\"a\":true}", 22, &e);
     ck_assert_ptr_nonnull(j);
     char *text = json_to_text(j);
