@@ -89,8 +89,10 @@ enum {
     X(jobs, "jobs", "", OPTS_DATA, 0, 0, "what vmsd is doing") \
     X(host, "host", "", OPTS_DATA, 0, 0, "this host and its drivers") \
     X(doctor, "doctor", "", OPTS_DATA, 0, 0, "what this host can and cannot do, and how to mend it") \
+    X(completion, "completion", "bash|zsh|fish", 0, 1, 1, "print what makes a shell complete the words of vmctl") \
     X(schema, "schema", "", 0, 0, 0, "print the JSON Schema of specs") \
     X(version, "version", "", OPTS_DATA, 0, 0, "versions of vmctl and vmsd") \
+    X(complete, "complete", NULL, 0, 0, MANY, "what may stand for the last of these words; for the shells") \
     X(reference, "reference", NULL, 0, 0, 0, "print the reference of spec fields as Markdown") \
     X(manual, "manual", NULL, 0, 0, 0, "print the man page's sections on commands and options as scdoc")
 

@@ -832,3 +832,61 @@ PY
     harmless "${output//$'\r'/}"
     has 'x1B]0;owned'
 }
+
+# --- completion ---
+
+offers() { [ "$("$VMCTL" complete -- "$@" | cut -f1 | paste -sd' ')" = "$expected" ] ||
+    { echo "expected: $expected"; "$VMCTL" complete -- "$@"; return 1; }; }
+
+@test "completion: commands, options and what the daemon knows, by place" {
+    expected="restart rebuild" offers re
+    expected="image" offers im
+    expected="ls build rm gc" offers image ""
+    expected="--prune --purge" offers apply --p
+    expected="json table" offers ls -o ""
+    expected="json table" offers -o ""
+    expected="start stop" offers --socket "$D/sock" st
+    expected="db dns" offers show d
+    expected="db: dns:" offers cp d
+    expected="db dns" offers exec -u root d
+    expected="" offers exec db d
+    expected="" offers apply v
+    expected="db dns" offers apply vms.d d
+    expected="core" offers ls -t c
+    expected="bash zsh fish" offers completion ""
+    expected="" offers nothing-such ""
+}
+
+@test "completion: without a daemon nothing is offered and nothing said" {
+    run --separate-stderr env VMSD_SOCKET=/nowhere "$VMCTL" complete -- show ""
+    [ "$status" -eq 0 ]
+    [ -z "$output$stderr" ]
+}
+
+@test "completion: a name that a shell would have to quote is not offered" {
+    scenario hostile
+    run --separate-stderr vmctl complete -- show ""
+    [ "$status" -eq 0 ]
+    harmless "${output//$'\t'/ }"
+}
+
+@test "completion: bash, zsh and fish take their scripts" {
+    run --separate-stderr vmctl completion tcsh
+    [ "$status" -eq 2 ]
+    says "bash, zsh or fish"
+    mkdir bin && ln -s "$VMCTL" bin/vmctl
+    run --separate-stderr env PATH="$PWD/bin:$PATH" bash --norc -c 'source <(vmctl completion bash)
+        COMP_WORDS=(vmctl show db) COMP_CWORD=2; _vmctl; echo "${COMPREPLY[*]}"
+        COMP_WORDS=(vmctl vol) COMP_CWORD=1; _vmctl; echo "${COMPREPLY[*]}"'
+    [ "$status" -eq 0 ]
+    [ "$output" = $'db\nvolume' ]
+    if command -v fish >/dev/null; then
+        run --separate-stderr env PATH="$PWD/bin:$PATH" fish --no-config -c 'vmctl completion fish | source; complete -C "vmctl show d"'
+        [[ "$output" == db* ]]
+    fi
+    if command -v zsh >/dev/null; then
+        vmctl completion zsh >_vmctl
+        run --separate-stderr zsh -fn _vmctl
+        [ "$status" -eq 0 ]
+    fi
+}
