@@ -85,6 +85,9 @@ teardown() { leave_clean; }
     for source in /proc /sys /dev; do refused $source "one.yaml:6:18: binds[0].source: $source"; done
 }
 
+limits_met() { events_of one limit | cut -d: -f1 | sort -u | xargs; }
+met() { [ "$(limits_met)" = "$1" ]; }
+
 @test "D17: a guest over its memory limit is killed there, and the host goes on" {
     guest one 'limits: {pids: 100}'
     sed -i 's/memory: 128M/memory: 96M/' "$W/specs/one.yaml"
@@ -100,6 +103,7 @@ teardown() { leave_clean; }
     get guests >/dev/null
     [ $(($(date +%s%3N) - began)) -lt 500 ]
     within 10 in_guest one true
+    within 30 met "limits.pids memory"
 }
 
 @test "the guest does not see the host: no file systems, devices, modules, or processes of it" {
