@@ -17,7 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-GROUPS = ("microvm", "random", "syscalls", "steps", "world", "signals", "store", "limits")  # the longest first
+GROUPS = ("microvm", "random", "syscalls", "hostile", "steps", "world", "signals", "store", "limits")  # the longest first
 CGROUPS = "/sys/fs/cgroup"
 IMAGES = "/var/tmp/vmsd-test/images"
 SKIPPED = 77
@@ -155,6 +155,8 @@ def main():
     if a.inside:
         return inside(a)
     todo = [c for c in cases() if not a.case or any(fnmatch.fnmatch(c, g) for g in a.case)]
+    if a.long:  # lanes share the points of a walk
+        todo = [c for c in todo for _ in range(a.lanes if c.startswith("G2_") else 1)]
     if a.list:
         print("\n".join(todo))
         return 0
@@ -163,7 +165,7 @@ def main():
         print(f"skipped: {why}")
         return SKIPPED
     print(f"seed {a.seed}: {len(todo)} cases", flush=True)
-    lanes, verdicts, kills, whole = [], [], 0, len(todo) == len(cases())
+    lanes, verdicts, kills, whole = [], [], 0, len(todo) >= len(cases())
     while todo or lanes:
         while todo and len(lanes) < a.lanes:
             lanes.append(Lane(a, todo.pop(0)))
