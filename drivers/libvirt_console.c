@@ -52,7 +52,7 @@ static int console_spawn(const struct drv_guest *g, const struct kept_plan *plan
 
     cgroup_of(g->id, &c);
     if (c.v2 && scope_wanted() && !shares_wanted(g))
-        return keeper_spawn(plan, KEEPS_CONSOLE, -1, pid, go, e) < 0 || scope_start(g->id, *pid, d, e) < 0 ||
+        return keeper_spawn(plan, KEEPS_CONSOLE, -1, pid, go, e) < 0 || scope_start(g->id, *pid, g->spec->stop_timeout_ms, d, e) < 0 ||
                        cgroup_make(&c, *pid, e) < 0
                    ? -1
                    : 0;
