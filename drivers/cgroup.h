@@ -49,9 +49,8 @@ int cgroup_remove(const struct cgroup *c, struct vm_err *e);
 
 /* scope.c: systemd's part. */
 bool scope_wanted(void); /* systemd is this host's init */
-/* Puts a process into the new scope vms-ID.scope of vms.slice, with delegation. */
-int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e);
-/* The same. stop: what all its processes get when systemd stops it, as when the host goes down; else SIGTERM. */
-int scope_start_stopped_by(int stop, uint32_t id, pid_t pid, struct deadline d, struct vm_err *e);
+/* Puts a process into the new scope vms-ID.scope of vms.slice, with delegation. When systemd stops it, as when the host goes
+ * down, all its processes get KEEPER_SIG_HOST_DOWN, and stop_ms to end in. */
+int scope_start(uint32_t id, pid_t pid, int64_t stop_ms, struct deadline d, struct vm_err *e);
 
 #endif

@@ -60,9 +60,9 @@ enum { KEEPER_MOUNTS_MAX = 64, KEEPER_FILES_MAX = KEEPER_MOUNTS_MAX + 16, KEEPER
        KEEPER_IDS = 65536, KEEPER_FDS_MAX = KEEPER_FD_MOUNTS + KEEPER_FILES_MAX + KEEPER_MOUNTS_MAX };
 /* vmsd's word that a microVM's agent answers: only vmsd can tell, and the state file is the keeper's. */
 #define KEEPER_SIG_BOOTED SIGUSR1
-/* The host goes down, as systemd tells every process of a microVM's scope. The keeper takes it for SIGTERM; the VMM, which
- * SIGTERM would end at once, does not know it, and is init of a pid namespace: it passes over it, and its guest powers off. */
-#define KEEPER_SIG_HOST_DOWN SIGPWR
+/* The host goes down, as systemd tells every process of a guest's scope. The keeper takes it for SIGTERM; all others pass over
+ * it, as programs do that do not ask for it: the guest ends in the order of its own init. */
+#define KEEPER_SIG_HOST_DOWN SIGURG
 #define KEEPER_API "api" /* in run_dir: the socket of the VMM's API */
 
 #define STATE_PHASES(X) X(STARTING, "starting") X(STARTED, "started") X(BOOTED, "booted") X(ENDED, "ended")

@@ -125,7 +125,7 @@ int kept_clear(const struct kept *k, struct vm_err *e)
 /* Where systemd runs, it makes the group, around a process that is there: so the keeper moves. Elsewhere it is born in
  * a group of ours. */
 static int keeper_place(const struct kept *k, const struct kept_plan *plan, const struct cgroup *c, struct deadline d,
-                        int *go, int *keeper, struct vm_err *e)
+                        int64_t stop_ms, int *go, int *keeper, struct vm_err *e)
 {
     OWN(fd) int group = -1;
     bool scope = c->v2 && scope_wanted();
@@ -139,10 +139,7 @@ static int keeper_place(const struct kept *k, const struct kept_plan *plan, cons
     /* It waits for our byte, so its pid cannot have become another's. */
     if (proc_id_of(pid, &id, e) < 0 || (*keeper = proc_id_open(&id, e)) < 0)
         return -1;
-    return scope && (scope_start_stopped_by(k->kind == KEEPS_VMM ? KEEPER_SIG_HOST_DOWN : SIGTERM, k->id, pid, d, e) < 0 ||
-                     cgroup_make(c, pid, e) < 0)
-               ? -1
-               : 0;
+    return scope && (scope_start(k->id, pid, stop_ms, d, e) < 0 || cgroup_make(c, pid, e) < 0) ? -1 : 0;
 }
 
 int kept_begin(const struct kept *k, const struct kept_plan *plan, const struct cgroup *c, const struct guest_spec *s,
@@ -150,7 +147,7 @@ int kept_begin(const struct kept *k, const struct kept_plan *plan, const struct 
 {
     OWN(fd) int go = -1;
 
-    if (keeper_place(k, plan, c, d, &go, keeper, e) < 0 || cgroup_limits(c, s, NULL, 0, e) < 0)
+    if (keeper_place(k, plan, c, d, s->stop_timeout_ms, &go, keeper, e) < 0 || cgroup_limits(c, s, NULL, 0, e) < 0)
         return -1;
     return write(go, "", 1) == 1 ? 0 : vm_fail_sys(e, "start vms-keeper");
 }

@@ -1,7 +1,7 @@
 #include "cgroup.h"
+#include "keeper.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-bus.h>
@@ -12,6 +12,9 @@ OWN_DEFINE(message, sd_bus_message *, sd_bus_message_unref)
 OWN_DEFINE(slot, sd_bus_slot *, sd_bus_slot_unref)
 
 struct scope_job { char path[128]; char result[32]; };
+
+/* From a guest's own time limit to the kill of what is left of it. */
+enum { STOP_SLACK_MS = 5000 };
 
 bool scope_wanted(void)
 {
@@ -30,7 +33,30 @@ static int job_removed(sd_bus_message *m, void *arg, sd_bus_error *error)
     return 0;
 }
 
-static int scope_call(sd_bus *bus, const char *unit, pid_t pid, int stop, struct scope_job *job, sd_bus_error *error)
+/* When the host goes down: vmsd first, so that it takes no guest's end for one that is to be mended; then the guests, each
+ * with the time that it may take; then networks and firewall. */
+static int add_end(sd_bus_message *call, int64_t stop_ms)
+{
+    return sd_bus_message_append(call, "(sv)(sv)(sv)(sv)", "KillSignal", "i", (int32_t)KEEPER_SIG_HOST_DOWN, "TimeoutStopUSec",
+                                 "t", (uint64_t)(stop_ms + STOP_SLACK_MS) * 1000, "Before", "as", 1, "vmsd.service", "After",
+                                 "as", 2, "network.target", "nftables.service");
+}
+
+/* Limits are written below the scope, which is ours (Delegate); systemd itself is to set none. */
+static int add_properties(sd_bus_message *call, pid_t pid, int64_t stop_ms)
+{
+    int r;
+
+    if ((r = sd_bus_message_open_container(call, 'a', "(sv)")) < 0 ||
+        (r = sd_bus_message_append(call, "(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", "guest of vmsd", "Slice", "s",
+                                   "vms.slice", "Delegate", "b", 1, "CollectMode", "s", "inactive-or-failed", "TasksMax",
+                                   "t", UINT64_MAX, "PIDs", "au", 1, (uint32_t)pid)) < 0 ||
+        (r = add_end(call, stop_ms)) < 0)
+        return r;
+    return sd_bus_message_close_container(call);
+}
+
+static int scope_call(sd_bus *bus, const char *unit, pid_t pid, int64_t stop_ms, struct scope_job *job, sd_bus_error *error)
 {
     OWN(message) sd_bus_message *call = NULL;
     OWN(message) sd_bus_message *reply = NULL;
@@ -39,11 +65,7 @@ static int scope_call(sd_bus *bus, const char *unit, pid_t pid, int stop, struct
 
     if ((r = sd_bus_message_new_method_call(bus, &call, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
                                             "org.freedesktop.systemd1.Manager", "StartTransientUnit")) < 0 ||
-        (r = sd_bus_message_append(call, "ss", unit, "fail")) < 0 ||
-        /* Limits are written below the scope, which is ours (Delegate); systemd itself is to set none. */
-        (r = sd_bus_message_append(call, "a(sv)", 7, "Description", "s", "guest of vmsd", "Slice", "s", "vms.slice",
-                                   "Delegate", "b", 1, "CollectMode", "s", "inactive-or-failed", "TasksMax", "t",
-                                   UINT64_MAX, "KillSignal", "i", (int32_t)stop, "PIDs", "au", 1, (uint32_t)pid)) < 0 ||
+        (r = sd_bus_message_append(call, "ss", unit, "fail")) < 0 || (r = add_properties(call, pid, stop_ms)) < 0 ||
         (r = sd_bus_message_append(call, "a(sa(sv))", 0)) < 0 || (r = sd_bus_call(bus, call, 0, error, &reply)) < 0 ||
         (r = sd_bus_message_read(reply, "o", &path)) < 0)
         return r;
@@ -51,7 +73,7 @@ static int scope_call(sd_bus *bus, const char *unit, pid_t pid, int stop, struct
     return 0;
 }
 
-int scope_start_stopped_by(int stop, uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
+int scope_start(uint32_t id, pid_t pid, int64_t stop_ms, struct deadline d, struct vm_err *e)
 {
     OWN(bus) sd_bus *bus = NULL;
     OWN(slot) sd_bus_slot *slot = NULL;
@@ -69,7 +91,7 @@ int scope_start_stopped_by(int stop, uint32_t id, pid_t pid, struct deadline d, 
                                  "org.freedesktop.systemd1.Manager", "JobRemoved", job_removed, &job)) < 0)
         return vm_fail(e, deadline_left(d) ? VM_E_BACKEND : VM_E_TIMEOUT, "%s: listen to systemd: %s", unit, strerror(-r));
     /* The last scope of that name may be gone from the kernel a moment before it is from systemd's list. */
-    while ((r = scope_call(bus, unit, pid, stop, &job, &error)) < 0 &&
+    while ((r = scope_call(bus, unit, pid, stop_ms, &job, &error)) < 0 &&
            sd_bus_error_has_name(&error, "org.freedesktop.systemd1.UnitExists") && deadline_left(d) > 0) {
         sd_bus_error_free(&error);
         sleep_ms(5);
@@ -88,9 +110,4 @@ int scope_start_stopped_by(int stop, uint32_t id, pid_t pid, struct deadline d, 
     if (strcmp(job.result, "done"))
         return vm_fail(e, VM_E_BACKEND, "%s: systemd says '%s'", unit, job.result);
     return 0;
-}
-
-int scope_start(uint32_t id, pid_t pid, struct deadline d, struct vm_err *e)
-{
-    return scope_start_stopped_by(SIGTERM, id, pid, d, e);
 }
