@@ -154,9 +154,28 @@ static int command_check(struct cli *cli, struct vm_err *e)
     return 0;
 }
 
+/* What was said is stronger than the environment, and a host stronger than a socket. */
+static int choose_daemon(struct cli *cli, struct vm_err *e)
+{
+    const char *socket = cli_value(cli, OPT_SOCKET), *host = cli_value(cli, OPT_HOST);
+
+    if (socket && host)
+        return vm_fail(e, VM_E_INVALID, "--socket is of this host, -H of another one: give one of them");
+    if (!socket && !host)
+        host = getenv("VMSD_HOST");
+    if (!socket)
+        socket = getenv("VMSD_SOCKET");
+    cli->client.socket = socket && *socket ? socket : CLIENT_SOCKET;
+    if (strlen(cli->client.socket) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
+        return vm_fail(e, VM_E_INVALID, "the socket's path is longer than the kernel takes: %s", cli->client.socket);
+    if (!host || !*host)
+        return 0;
+    cli->client.remote = &cli->remote;
+    return remote_parse(&cli->remote, host, e);
+}
+
 int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
 {
-    const char *socket = getenv("VMSD_SOCKET");
     int rest, words = 1;
 
     if (take_options(cli, argc, argv, OPTS_ALWAYS | OPT(OUTPUT), true, &rest, e) < 0)
@@ -179,16 +198,12 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
     } else if (!cli_has(cli, OPT_HELP)) {
         return vm_fail(e, VM_E_INVALID, "a command is missing; see vmctl --help");
     }
-    if (cli_value(cli, OPT_SOCKET))
-        socket = cli_value(cli, OPT_SOCKET);
-    cli->client.socket = socket && *socket ? socket : CLIENT_SOCKET;
-    if (strlen(cli->client.socket) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
-        return vm_fail(e, VM_E_INVALID, "the socket's path is longer than the kernel takes: %s", cli->client.socket);
-    return 0;
+    return choose_daemon(cli, e);
 }
 
 void cli_done(struct cli *cli)
 {
+    remote_done(&cli->remote);
     for (int i = 0; i < OPT_COUNT; i++)
         strv_done(cli->values[i]);
 }

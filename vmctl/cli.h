@@ -8,6 +8,7 @@
 #include <vmsd/err.h>
 #include <vmsd/text.h>
 #include "client.h"
+#include "remote.h"
 
 enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEALTHY, EXIT_EXEC = 125 };
 
@@ -16,6 +17,7 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
 #define CLI_OPTIONS(X) \
     X(HELP, 'h', "help", NULL, "show this help") \
     X(SOCKET, 0, "socket", "PATH", "socket; default: $VMSD_SOCKET or " CLIENT_SOCKET) \
+    X(HOST, 'H', "host", "URL", "vmsd of another host by ssh: ssh://[USER@]HOST[:PORT][/SOCKET]; default: $VMSD_HOST") \
     X(OUTPUT, 'o', "output", "FORMAT", "json: the API's documents; table: for people") \
     X(TAG, 't', "tag", "TAG", "guests with this tag; may repeat") \
     X(ALL, 0, "all", NULL, "every guest") \
@@ -44,6 +46,7 @@ extern const struct cli_option_row cli_options[OPT_COUNT];
 struct cli {
     const struct cli_command *command;
     struct client client;
+    struct remote remote;
     struct strv values[OPT_COUNT]; /* of each option as often as it was given; "" for a switch */
     char **args;                   /* behind the options, NULL-terminated */
     size_t n_args;
@@ -52,7 +55,7 @@ struct cli {
 
 #define OPT(id) (1u << OPT_##id)
 enum {
-    OPTS_ALWAYS = OPT(HELP) | OPT(SOCKET),
+    OPTS_ALWAYS = OPT(HELP) | OPT(SOCKET) | OPT(HOST),
     OPTS_DATA = OPT(OUTPUT),
     OPTS_SELECT = OPT(TAG) | OPT(OUTPUT),
 };

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
+#include "remote.h"
 
 enum { TICK_MS = 100 };
 
@@ -47,9 +48,21 @@ void client_query_list(struct text *path, const char *key, const struct strv *va
         client_query(path, key, values->v[i]);
 }
 
+int client_reach(struct client *c, struct vm_err *e)
+{
+    if (!c->remote)
+        return 0;
+    c->unreached = remote_reach(c->remote, e) < 0;
+    c->socket = c->remote->socket;
+    return c->unreached ? -1 : 0;
+}
+
 int client_unreached(struct client *c, int sys, struct vm_err *e)
 {
     c->unreached = true;
+    if (c->remote)
+        return vm_fail(e, VM_E_UNAVAILABLE, "%s is reached, but no vmsd that lets you in at %s there; start vmsd, or use an "
+                       "account that is root or in group vmsd", c->remote->host, c->remote->peer);
     return vm_fail(e, VM_E_UNAVAILABLE, "vmsd does not answer at %s: %s; %s", c->socket, strerror(sys),
                    sys == EACCES || sys == EPERM ? "run as root or as a member of group vmsd"
                                                  : "start vmsd, or name its socket with --socket");
@@ -159,6 +172,8 @@ static void settle(struct client *c, CURL *curl, CURLcode code)
     if (code == CURLE_COULDNT_CONNECT) {
         curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
         client_unreached(c, sys ? (int)sys : ECONNREFUSED, &t->err);
+    } else if (c->remote && status == 0 && code != CURLE_OPERATION_TIMEDOUT) { /* ssh takes each connection first */
+        client_unreached(c, ECONNREFUSED, &t->err);
     } else if (code == CURLE_OPERATION_TIMEDOUT) {
         vm_fail(&t->err, VM_E_TIMEOUT, "vmsd at %s has not answered for %ld s", c->socket, t->limit_s);
     } else if (status >= 300) {
@@ -195,6 +210,10 @@ int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void
     OWN(mem) struct hold *holds = calloc(n ? n : 1, sizeof *holds);
     int rc = 0;
 
+    if (client_reach(c, e) < 0) {
+        curl_slist_free_all(headers);
+        return -1;
+    }
     if (!m || !headers || !holds) {
         curl_slist_free_all(headers);
         return vm_no_memory(e);

@@ -13,6 +13,7 @@ enum { CLIENT_ERROR_MAX = 64 << 10, CLIENT_STREAMS_MAX = 48, CLIENT_ANSWER_S = 1
 
 struct client {
     const char *socket;
+    struct remote *remote; /* NULL: vmsd is on this host */
     bool unreached; /* the last failure was that nobody answers there: exit 3 */
 };
 
@@ -45,6 +46,8 @@ int client_stream(struct client *c, struct transfer *t, struct vm_err *e);
 
 /* Fills *e from an answer that is not 2xx. Text from the daemon is kept as it is: who shows it makes it visible. */
 int client_error(long status, const char *body, size_t n, struct vm_err *e);
+/* Before each connect: c->socket leads to vmsd, wherever that is. */
+int client_reach(struct client *c, struct vm_err *e);
 /* Fills *e for a connect that failed with that errno, and sets unreached. */
 int client_unreached(struct client *c, int sys, struct vm_err *e);
 

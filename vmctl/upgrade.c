@@ -61,6 +61,8 @@ static int dial(struct client *c, int *out, struct vm_err *e)
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     struct timeval wait = {.tv_sec = UPGRADE_WAIT_S};
 
+    if (client_reach(c, e) < 0)
+        return -1;
     if (fd < 0)
         return vm_fail_sys(e, "socket");
     if (strlen(c->socket) >= sizeof at.sun_path)
