@@ -119,13 +119,16 @@ static void write_soon(void *arg)
 
 int events_open(struct world *w, struct vm_err *e)
 {
-    struct events *v = calloc(1, sizeof *v);
+    struct events *v;
+    int64_t last = 0;
 
-    if (!v)
+    if (store_event_last(w->store, &last, e) < 0)
+        return -1;
+    if (!(v = calloc(1, sizeof *v)))
         return vm_no_memory(e);
     v->w = w;
     /* The last second before a crash may be missing from the store: ids start well above what was given out. */
-    v->last = v->written = store_event_last(w->store) + ID_GAP;
+    v->last = v->written = last + ID_GAP;
     v->first = v->last + 1;
     w->events = v;
     return loop_timer_new(w->loop, write_soon, v, &v->timer, e);

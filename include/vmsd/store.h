@@ -96,7 +96,7 @@ struct store_event { int64_t id, at; const char *body; }; /* body: the JSON obje
 int store_put_events(struct store *s, const struct store_event *v, size_t n, struct vm_err *e);
 int store_events(struct store *s, int64_t since, unsigned limit, int (*each)(const struct store_event *ev, void *arg),
                  void *arg, struct vm_err *e);
-int64_t store_event_last(struct store *s); /* highest id ever written, 0: none */
+int store_event_last(struct store *s, int64_t *last, struct vm_err *e); /* highest id ever written, 0: none */
 
 struct store_sample { uint32_t guest; int64_t at; double cpu_percent; int64_t memory, disk, rx, tx; }; /* NAN, -1: not known */
 int store_put_samples(struct store *s, const struct store_sample *v, size_t n, struct vm_err *e); /* thins out old ones */

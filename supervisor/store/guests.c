@@ -9,7 +9,7 @@ int store_guests(struct store *s, int (*each)(const struct store_guest *g, void 
     sqlite3_stmt *q = store_bind(s, Q_GUESTS, "");
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         struct store_guest g = {
             .id = (uint32_t)sqlite3_column_int64(q, 0),
             .slot = (uint32_t)sqlite3_column_int64(q, 1),
@@ -31,7 +31,7 @@ int store_guests(struct store *s, int (*each)(const struct store_guest *g, void 
             .error = store_text(q, 17),
         };
 
-        if (each(&g, arg) < 0)
+        if (store_lost(s, &rc) || each(&g, arg) < 0)
             break;
     }
     return store_done(s, q, rc, e);
@@ -40,7 +40,7 @@ int store_guests(struct store *s, int (*each)(const struct store_guest *g, void 
 static int guest_find(struct store *s, const char *name, uint32_t *id, uint32_t *slot, bool *found, struct vm_err *e)
 {
     sqlite3_stmt *q = store_bind(s, Q_GUEST_ID, "s", name);
-    int rc = sqlite3_step(q);
+    int rc = store_step(s, q);
 
     *found = rc == SQLITE_ROW;
     if (*found) {
@@ -62,8 +62,9 @@ int store_put_spec(struct store *s, const char *name, const char *spec, const ch
     if (found)
         return STORE_RUN(s, Q_GUEST_SPEC, e, "iss", (int64_t)*id, spec, bundle);
     q = store_bind(s, Q_GUEST_SLOT, "");
-    rc = sqlite3_step(q);
-    *slot = (uint32_t)sqlite3_column_int64(q, 0);
+    rc = store_step(s, q);
+    if (rc == SQLITE_ROW)
+        *slot = (uint32_t)sqlite3_column_int64(q, 0);
     if (store_done(s, q, rc, e) < 0 || STORE_RUN(s, Q_GUEST_NEW, e, "isss", (int64_t)*slot, name, spec, bundle) < 0)
         return -1;
     *id = (uint32_t)sqlite3_last_insert_rowid(s->db);
@@ -132,10 +133,10 @@ int store_networks(struct store *s, int (*each)(const struct store_network *n, v
     sqlite3_stmt *q = store_bind(s, Q_NETWORKS, "");
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         struct store_network n = {store_text(q, 0), store_text(q, 1), sqlite3_column_int(q, 2)};
 
-        if (each(&n, arg) < 0)
+        if (store_lost(s, &rc) || each(&n, arg) < 0)
             break;
     }
     return store_done(s, q, rc, e);
@@ -166,7 +167,7 @@ int store_nics(struct store *s, int (*each)(const struct store_nic *n, void *arg
     sqlite3_stmt *q = store_bind(s, Q_NICS, "");
     int rc;
 
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         struct store_nic n = {
             .guest = (uint32_t)sqlite3_column_int64(q, 0),
             .index = (unsigned)sqlite3_column_int64(q, 1),
@@ -176,7 +177,7 @@ int store_nics(struct store *s, int (*each)(const struct store_nic *n, void *arg
             .mac = store_text(q, 5),
         };
 
-        if (each(&n, arg) < 0)
+        if (store_lost(s, &rc) || each(&n, arg) < 0)
             break;
     }
     return store_done(s, q, rc, e);

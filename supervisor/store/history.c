@@ -36,10 +36,13 @@ int store_jobs_cut(struct store *s, int (*each)(uint32_t guest, const char *step
     sqlite3_stmt *q = store_bind(s, Q_JOBS_CUT, "");
     int rc;
 
-    while ((rc = store_step(s, q)) == SQLITE_ROW)
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
         /* A restart that was written, and not yet begun, is cut off in what would be its first step. */
-        if (each((uint32_t)sqlite3_column_int64(q, 0), sqlite3_column_int(q, 2) ? "stop" : store_text(q, 1), arg) < 0)
+        const char *step = sqlite3_column_int(q, 2) ? "stop" : store_text(q, 1);
+
+        if (store_lost(s, &rc) || each((uint32_t)sqlite3_column_int64(q, 0), step, arg) < 0)
             break;
+    }
     if (store_done(s, q, rc, e) < 0)
         return -1;
     return STORE_RUN(s, Q_JOBS_CUT_END, e, "i", wall_ms());
@@ -156,14 +159,14 @@ int store_events(struct store *s, int64_t since, unsigned limit, int (*each)(con
     return store_done(s, q, rc, e);
 }
 
-int64_t store_event_last(struct store *s)
+int store_event_last(struct store *s, int64_t *last, struct vm_err *e)
 {
     sqlite3_stmt *q = store_bind(s, Q_EVENT_LAST, "");
     int rc = store_step(s, q);
-    int64_t last = sqlite3_column_int64(q, 0);
 
-    store_done(s, q, rc, NULL);
-    return last;
+    if (rc == SQLITE_ROW)
+        *last = sqlite3_column_int64(q, 0);
+    return store_done(s, q, rc, e);
 }
 
 static int put_samples(struct store *s, void *arg, struct vm_err *e)

@@ -51,16 +51,25 @@ static int store_fail(sqlite3 *db, int rc, struct vm_err *e)
             e->sys = ENOSPC;
         return -1;
     }
-    return vm_fail(e, VM_E_SYSTEM, "store: %s", sqlite3_errmsg(db));
+    return vm_fail(e, VM_E_SYSTEM, "store: %s", rc == SQLITE_NOMEM ? sqlite3_errstr(rc) : sqlite3_errmsg(db));
+}
+
+static int make_strict(struct store *s)
+{
+    int rc = sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
+
+    s->loose = rc != SQLITE_OK;
+    return rc;
 }
 
 sqlite3_stmt *store_bind(struct store *s, enum store_query id, const char *fmt, ...)
 {
     sqlite3_stmt *q = s->q[id];
     va_list ap;
-    int rc = SQLITE_OK;
+    int rc;
 
     pthread_mutex_lock(&s->lock);
+    rc = s->loose ? make_strict(s) : SQLITE_OK;
     va_start(ap, fmt);
     for (int i = 1; *fmt && rc == SQLITE_OK; fmt++, i++) {
         if (*fmt == 's')
@@ -71,7 +80,21 @@ sqlite3_stmt *store_bind(struct store *s, enum store_query id, const char *fmt, 
             rc = sqlite3_bind_int64(q, i, va_arg(ap, int64_t));
     }
     va_end(ap);
+    s->bound = rc;
     return q;
+}
+
+int store_step(struct store *s, sqlite3_stmt *q)
+{
+    return s->bound == SQLITE_OK ? sqlite3_step(q) : s->bound;
+}
+
+bool store_lost(struct store *s, int *rc)
+{
+    if (sqlite3_errcode(s->db) != SQLITE_NOMEM)
+        return false;
+    *rc = SQLITE_NOMEM;
+    return true;
 }
 
 int store_done(struct store *s, sqlite3_stmt *q, int rc, struct vm_err *e)
@@ -80,17 +103,20 @@ int store_done(struct store *s, sqlite3_stmt *q, int rc, struct vm_err *e)
 
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);
+    s->bound = SQLITE_OK;
     pthread_mutex_unlock(&s->lock);
     return out;
 }
 
 void store_sync(struct store *s, bool wait)
 {
-    if (!wait)
-        pthread_mutex_lock(&s->lock);
-    sqlite3_exec(s->db, wait ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
-    if (wait)
+    if (wait) {
+        make_strict(s);
         pthread_mutex_unlock(&s->lock);
+    } else {
+        pthread_mutex_lock(&s->lock);
+        sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+    }
 }
 
 int store_transaction(struct store *s, int (*run)(struct store *s, void *arg, struct vm_err *e), void *arg,
@@ -182,13 +208,15 @@ int store_open(const char *state, struct store **out, struct vm_err *e)
     pthread_mutexattr_t kind;
     int rc;
 
-    if (!s || !file)
+    if (!s)
         return vm_no_memory(e);
     s->reserve = -1;
     pthread_mutexattr_init(&kind);
     pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&s->lock, &kind);
     pthread_mutexattr_destroy(&kind);
+    if (!file)
+        return vm_no_memory(e);
     if ((dir = path_mkdirs_host(state, 0700, e)) < 0)
         return -1;
     s->reserve = path_open(dir, "reserve", PATH_BENEATH, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, NULL);

@@ -40,6 +40,11 @@ void nth_over(void)
     atomic_store(&counting, false);
 }
 
+void nth_again(void)
+{
+    atomic_store(&counting, true);
+}
+
 static struct {
     char *s;
     size_t len;
@@ -48,6 +53,7 @@ static struct {
 void nth_say(const char *fmt, ...)
 {
     va_list ap;
+    bool was = atomic_exchange(&counting, false);
     char *text, *grown;
     int n;
 
@@ -60,6 +66,7 @@ void nth_say(const char *fmt, ...)
     memcpy(said.s + said.len, text, (size_t)n + 1);
     said.len += (size_t)n;
     free(text);
+    atomic_store(&counting, was);
 }
 
 static char *said_take(void)
@@ -139,7 +146,8 @@ bool nth_walk(const struct nth_case *c)
             good = complain(c->name, n, wrong, rc ? e.text : got);
         free(got);
         if (fds() != open)
-            good = complain(c->name, n, "it leaves a descriptor open", e.text);
+            good = complain(c->name, n, fds() > open ? "it leaves a descriptor open" : "it closes one that is not its own",
+                            e.text);
         open = fds();
     }
     if (!told)

@@ -18,6 +18,7 @@ struct nth_case {
 
 void nth_arm(unsigned long n); /* the n-th from now on fails, once; 0: none, only counted */
 void nth_over(void);
+void nth_again(void); /* goes on after nth_over, for what has to be made ready first */
 VM_PRINTF(1) void nth_say(const char *fmt, ...);
 
 /* Walks one operation; prints what is wrong. true: all is well. */

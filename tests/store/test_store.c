@@ -284,6 +284,7 @@ START_TEST(history)
 {
     struct store *s = open_store();
     uint32_t id, slot;
+    int64_t last = 0;
 
     ck_assert_int_eq(store_put_spec(s, "db", "{}", "b", &id, &slot, &e), 0);
     struct store_sample v[] = {{id, 60000, 12.5, 1, 2, 3, 4}, {id + 9, 60000, 1, 1, 1, 1, 1}, {id, 120000, NAN, -1, 2, 3, 4}};
@@ -293,7 +294,8 @@ START_TEST(history)
     ck_assert(json_is_null(json_object_get(json_array_get(samples, 1), "memory_bytes")));
     struct store_event ev[] = {{1001, 5, "{\"a\":1}"}, {1002, 6, "{}"}};
     ck_assert_int_eq(store_put_events(s, ev, 2, &e), 0);
-    ck_assert_int_eq(store_event_last(s), 1002);
+    ck_assert_int_eq(store_event_last(s, &last, &e), 0);
+    ck_assert_int_eq(last, 1002);
     ck_assert_int_eq(store_put_script(s, id, &(struct store_script){.index = 0, .script = "a.sh", .state = "done"}, &e), 0);
     OWN(json) json_t *scripts = store_scripts(s, id, &e);
     ck_assert_int_eq(json_int(json_array_get(scripts, 0), "index", 0), 1);
