@@ -36,6 +36,17 @@ VM_PRINTF(2) int vm_fail_sys(struct vm_err *e, const char *fmt, ...); /* SYSTEM;
 VM_PRINTF(2) int vm_context(struct vm_err *e, const char *fmt, ...);  /* "new: old text", code kept */
 int vm_no_memory(struct vm_err *e);
 
+/* They are called through this: so compilers and analyzers see at each call that it is -1, and raise no false alarm. */
+static inline int vm_failed(int rc)
+{
+    (void)rc;
+    return -1;
+}
+#define vm_fail(...) vm_failed(vm_fail(__VA_ARGS__))
+#define vm_fail_sys(...) vm_failed(vm_fail_sys(__VA_ARGS__))
+#define vm_context(...) vm_failed(vm_context(__VA_ARGS__))
+#define vm_no_memory(...) vm_failed(vm_no_memory(__VA_ARGS__))
+
 const char *vm_err_name(enum vm_errc code);
 int vm_err_http(enum vm_errc code);
 int vm_err_exit(enum vm_errc code);

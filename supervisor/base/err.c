@@ -28,7 +28,8 @@ static void mend(char *text)
         }
 }
 
-int vm_fail(struct vm_err *e, enum vm_errc code, const char *fmt, ...)
+/* In parentheses, for err.h has macros of these names. */
+int (vm_fail)(struct vm_err *e, enum vm_errc code, const char *fmt, ...)
 {
     va_list ap;
 
@@ -43,7 +44,7 @@ int vm_fail(struct vm_err *e, enum vm_errc code, const char *fmt, ...)
     return -1;
 }
 
-int vm_fail_sys(struct vm_err *e, const char *fmt, ...)
+int (vm_fail_sys)(struct vm_err *e, const char *fmt, ...)
 {
     int sys = errno;
     char what[sizeof e->text];
@@ -59,7 +60,7 @@ int vm_fail_sys(struct vm_err *e, const char *fmt, ...)
     return -1;
 }
 
-int vm_context(struct vm_err *e, const char *fmt, ...)
+int (vm_context)(struct vm_err *e, const char *fmt, ...)
 {
     char old[sizeof e->text];
     size_t n;
@@ -77,7 +78,7 @@ int vm_context(struct vm_err *e, const char *fmt, ...)
     return -1;
 }
 
-int vm_no_memory(struct vm_err *e)
+int (vm_no_memory)(struct vm_err *e)
 {
     vm_fail(e, VM_E_SYSTEM, "no memory");
     if (e)
