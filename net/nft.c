@@ -24,11 +24,22 @@ static int nft_run_here(struct nft_ctx *nft, const char *text, struct vm_err *e)
     return vm_fail(e, VM_E_BACKEND, "nftables: %.*s", line ? line : 14, line ? why : "refused, no why");
 }
 
+/* The library ends the whole process when it gets no socket: so one is opened first, and makes room for its own. */
+static int nft_start(struct nft_ctx **out, struct vm_err *e)
+{
+    struct nl_sock *s;
+    if (nl_dial(NETLINK_NETFILTER, &s, e) < 0)
+        return vm_context(e, "nftables, without which no guest is on a network; see modprobe nf_tables");
+    nl_socket_free(s);
+    *out = nft_ctx_new(NFT_CTX_DEFAULT);
+    return *out ? 0 : vm_fail(e, VM_E_UNAVAILABLE, "nftables: cannot start the library");
+}
+
 static int nft_run(const char *text, struct vm_err *e)
 {
+    struct nft_ctx *nft = NULL;
     pthread_mutex_lock(&nft_turn);
-    struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-    int rc = nft ? nft_run_here(nft, text, e) : vm_fail(e, VM_E_UNAVAILABLE, "nftables: cannot start the library");
+    int rc = nft_start(&nft, e) < 0 ? -1 : nft_run_here(nft, text, e);
     if (nft)
         nft_ctx_free(nft);
     pthread_mutex_unlock(&nft_turn);

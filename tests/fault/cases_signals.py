@@ -69,14 +69,14 @@ def stopped_for_a_while(host):
     host.start()
     host.apply(files)
     still = host.still(BYSTANDER, "rich")
-    host.vmsd.send_signal(signal.SIGSTOP)
+    host.pause()
     time.sleep(20)
 
     def lines():
         with open(f"{host.dir}/count/n") as f:
             return len(f.read())
     before = lines()
-    host.vmsd.send_signal(signal.SIGCONT)
+    host.resume()
     time.sleep(3)
     made = lines() - before
     if not 1 <= made <= 6:
