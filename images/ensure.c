@@ -204,7 +204,7 @@ static int source_ensure(struct image_store *s, const struct image_source *src, 
 {
     struct image_make m = {.s = s, .src = src, .progress = p, .deadline = d};
 
-    return image_is_there(s, src->id) ? 0 : once_do(s, src->id, make, &m, d, e);
+    return image_is_there(s, src->id) ? 0 : once_do(s, &(struct once_ask){src->id, make, &m, p.asked_at}, d, e);
 }
 
 /* ---- asking ---- */

@@ -114,7 +114,7 @@ int image_disk(struct image_store *s, const struct image_ref *ref, struct image_
     if (store_path(s, "images", ref->id, IMAGE_DISK_FILE, path, e) < 0)
         return -1;
     snprintf(key, sizeof key, "%s.disk", ref->id);
-    if (!has_disk(s, ref->id) && once_do(s, key, disk_make, &m, d, e) < 0) {
+    if (!has_disk(s, ref->id) && once_do(s, &(struct once_ask){key, disk_make, &m, p.asked_at}, d, e) < 0) {
         vm_context(e, "disk of image %.12s", ref->id);
         return store_full(s, "the disk of an image", e);
     }

@@ -9,6 +9,8 @@
 
 struct once;
 
+enum { ONCE_KEY = IMAGE_ID + 8, ONCE_FAILED = 16 };
+
 struct image_store {
     char *state;                                /* absolute */
     int images, guests, volumes, templates;     /* directories under it */
@@ -16,9 +18,11 @@ struct image_store {
     const char *builder, *mkfs;                 /* "mmdebstrap", "mkfs.erofs"; tests put doubles in their places */
     char *unpacker;                             /* vms-unpack, absolute; NULL: no tarball can be imported */
     char *init, *agent;                         /* of the initramfs, absolute; NULL: none can be made */
-    pthread_mutex_t lock;                       /* guards under_way */
+    pthread_mutex_t lock;                       /* guards what follows */
     pthread_cond_t ended;                       /* one of these did */
     struct once *under_way;
+    struct once_failed { char key[ONCE_KEY]; int64_t at; struct vm_err why; } failed[ONCE_FAILED]; /* the last ones */
+    unsigned n_failed;                          /* ever */
 };
 
 /* Under images/ID/. */
@@ -71,10 +75,11 @@ int image_scratch(const struct image_store *s, const char *id, char name[static 
 
 /* ---- once.c ---- */
 
-enum { ONCE_KEY = IMAGE_ID + 8 };
 typedef int once_fn(struct image_store *s, void *arg, struct deadline d, struct vm_err *e);
-/* Of all in this process who ask for the same key at once the first one works, and the others get his result. */
-int once_do(struct image_store *s, const char *key, once_fn *work, void *arg, struct deadline d, struct vm_err *e);
+struct once_ask { const char *key; once_fn *work; void *arg; int64_t asked_at; /* as in image_progress */ };
+/* Of all in this process who ask for the same key at once the first one works, and the others get his result; so do those
+ * who asked before he failed, and come later. */
+int once_do(struct image_store *s, const struct once_ask *ask, struct deadline d, struct vm_err *e);
 
 /* ---- recipe.c: trees from packages ---- */
 

@@ -128,6 +128,17 @@ static bool base_is_there(int dir, const char *name)
     return utimensat(dir, name, NULL, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+static int gc_base(const char *name, void *arg, struct vm_err *e)
+{
+    int dir = *(const int *)arg;
+    struct stat st;
+
+    if (strncmp(name, PREFIX, strlen(PREFIX)) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        wall_ms() / 1000 - st.st_mtim.tv_sec < BASE_KEPT_S)
+        return 0;
+    return unlinkat(dir, name, 0) < 0 && errno != ENOENT ? vm_fail_sys(e, "remove '%s'", name) : 0;
+}
+
 int initramfs_ensure(const struct image_store *s, const char *id, struct deadline d, char name[static IMAGE_FILE],
                      struct vm_err *e)
 {
@@ -143,21 +154,13 @@ int initramfs_ensure(const struct image_store *s, const char *id, struct deadlin
         return 0;
     if (image_lock(s, id, d, &lock, e) < 0)
         return -1;
-    if (!base_is_there(dir, name)) /* nor did another make it meanwhile */
+    if (!base_is_there(dir, name)) { /* nor did another make it meanwhile */
         rc = base_make(s, id, dir, name, &init, &agent, e);
+        if (rc == 0)
+            store_each(dir, false, gc_base, &dir, NULL); /* each version of vmsd makes one: those of others go */
+    }
     image_unlock(s, id, &lock);
     return rc;
-}
-
-static int gc_base(const char *name, void *arg, struct vm_err *e)
-{
-    int dir = *(const int *)arg;
-    struct stat st;
-
-    if (strncmp(name, PREFIX, strlen(PREFIX)) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-        wall_ms() / 1000 - st.st_mtim.tv_sec < BASE_KEPT_S)
-        return 0;
-    return unlinkat(dir, name, 0) < 0 && errno != ENOENT ? vm_fail_sys(e, "remove '%s'", name) : 0;
 }
 
 int initramfs_gc(const struct image_store *s, const char *id, struct vm_err *e)

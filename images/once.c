@@ -52,28 +52,63 @@ static int once_wait(struct image_store *s, struct once *o, struct deadline d, s
     return rc;
 }
 
-int once_do(struct image_store *s, const char *key, once_fn *work, void *arg, struct deadline d, struct vm_err *e)
+/* With the lock of the store. How the last try of that key failed, if it was after the time; or NULL. */
+static const struct once_failed *failed_since(const struct image_store *s, const char *key, int64_t time)
 {
-    struct once *o;
-    int rc;
+    for (size_t i = 0; i < ONCE_FAILED; i++)
+        if (time && s->failed[i].at >= time && !strcmp(s->failed[i].key, key))
+            return &s->failed[i];
+    return NULL;
+}
 
-    pthread_mutex_lock(&s->lock);
-    if ((o = once_find(s, key))) {
-        rc = once_wait(s, o, d, e);
-        pthread_mutex_unlock(&s->lock);
-        return rc;
+/* With the lock of the store. */
+static void failed_add(struct image_store *s, const char *key, const struct vm_err *why)
+{
+    struct once_failed *f = &s->failed[s->n_failed++ % ONCE_FAILED];
+
+    *f = (struct once_failed){.at = now_ms(), .why = *why};
+    snprintf(f->key, sizeof f->key, "%s", key);
+}
+
+/* With the lock of the store. False: somebody has done it, as *rc and *e say; else *out is to be worked on and ended. */
+static bool once_begin(struct image_store *s, const struct once_ask *ask, struct deadline d, struct once **out, int *rc,
+                       struct vm_err *e)
+{
+    const struct once_failed *f;
+    struct once *o;
+
+    if ((o = once_find(s, ask->key))) {
+        *rc = once_wait(s, o, d, e);
+        return false;
+    }
+    if ((f = failed_since(s, ask->key, ask->asked_at))) {
+        *rc = vm_fail(e, f->why.code, "%s", f->why.text);
+        return false;
     }
     if (!(o = calloc(1, sizeof *o))) {
-        pthread_mutex_unlock(&s->lock);
-        return vm_no_memory(e);
+        *rc = vm_no_memory(e);
+        return false;
     }
-    snprintf(o->key, sizeof o->key, "%s", key);
+    snprintf(o->key, sizeof o->key, "%s", ask->key);
     o->next = s->under_way;
     s->under_way = o;
+    *out = o;
+    return true;
+}
+
+int once_do(struct image_store *s, const struct once_ask *ask, struct deadline d, struct vm_err *e)
+{
+    struct once *o = NULL;
+    int rc = 0;
+
+    pthread_mutex_lock(&s->lock);
+    bool mine = once_begin(s, ask, d, &o, &rc, e);
     pthread_mutex_unlock(&s->lock);
+    if (!mine)
+        return rc;
 
     struct vm_err why = {0};
-    rc = work(s, arg, d, &why);
+    rc = ask->work(s, ask->arg, d, &why);
     if (rc < 0 && e)
         *e = why;
 
@@ -82,6 +117,8 @@ int once_do(struct image_store *s, const char *key, once_fn *work, void *arg, st
     o->ended = true;
     o->rc = rc;
     o->why = why;
+    if (rc < 0 && deadline_left(d)) /* a time limit was his, and so was a wish that cut him off */
+        failed_add(s, ask->key, &why);
     pthread_cond_broadcast(&s->ended);
     if (o->waiting == 0)
         free(o);

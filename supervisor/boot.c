@@ -169,7 +169,7 @@ int boot_kernel(struct job *j, struct deadline d, struct vm_err *e)
         return vm_context(e, "initramfs");
     if (s->kernel)
         return 0;
-    return kernel_ensure(j->w->images, (struct image_progress){job_output, j}, d, &j->kernel, e) < 0
+    return kernel_ensure(j->w->images, (struct image_progress){job_output, j, j->asked_at}, d, &j->kernel, e) < 0
                ? vm_context(e, "the kernel for microVMs")
                : 0;
 }

@@ -258,7 +258,7 @@ static void build_run(void *arg)
 {
     struct build *b = arg;
     struct spec_image want = {.kind = IMAGE_RECIPE, .name = b->name};
-    struct image_progress p = {build_progress, b};
+    struct image_progress p = {.line = build_progress, .arg = b};
     struct deadline d = deadline_in(BUILD_MS);
     struct image_kernel kernel;
     struct image_ref ref;

@@ -34,7 +34,7 @@ struct job {
     bool ran;                      /* or at least began to */
     atomic_bool cut;               /* a later wish overtakes it: it ends as soon as it can. Set by the loop, read by all */
     int64_t id;                    /* of the row in the store, 0 before it runs */
-    int64_t began, created_at;     /* monotonic; wall */
+    int64_t began, asked_at, created_at; /* monotonic, and so is this: when it was submitted; that one wall */
     const char *step;              /* that runs, in step_text: set on the loop, which shows it; or NULL */
     char step_text[24];
     const char *step_about;        /* more about it, the path of a script; or NULL */

@@ -26,6 +26,7 @@ struct job *job_new(struct guest *g, enum job_verb verb)
     j->guest_id = g->id;
     j->verb = verb;
     j->created_at = wall_ms();
+    j->asked_at = now_ms();
     return j;
 }
 

@@ -24,7 +24,7 @@ static int choose_image(struct job *j, struct vm_err *e)
 
     if (image_of_root(j))
         return 0;
-    if (image_ensure(j->w->images, &j->spec->image, (struct image_progress){job_output, j}, d, &j->image_ref, e) < 0)
+    if (image_ensure(j->w->images, &j->spec->image, (struct image_progress){job_output, j, j->asked_at}, d, &j->image_ref, e) < 0)
         return -1;
     if (store_put_image(j->w->store, j->guest_id, j->image_ref.id, e) < 0)
         return -1;
@@ -42,7 +42,7 @@ int step_image(struct job *j, struct vm_err *e)
         return *j->image_ref.tree ? 0 : vm_fail(e, VM_E_INVALID, "%s is a disk, and a container starts from a directory: "
                                                 "use kind: microvm, or another image", j->spec->image.name);
     d = (struct deadline){.at = deadline_in(IMAGE_MS).at, .cut = &j->cut};
-    if (image_disk(j->w->images, &j->image_ref, (struct image_progress){job_output, j}, d, j->disk, e) < 0)
+    if (image_disk(j->w->images, &j->image_ref, (struct image_progress){job_output, j, j->asked_at}, d, j->disk, e) < 0)
         return -1;
     return boot_kernel(j, d, e);
 }

@@ -23,8 +23,9 @@ void image_store_close(struct image_store *s);
 /* program: absolute path of vms-unpack, which takes tarballs apart; without it they can't be imported. Once, after open. */
 int image_store_set_unpacker(struct image_store *s, const char *program, struct vm_err *e);
 
-/* progress lines of a build or import ("unpacking …"); on the calling thread; may be NULL. */
-struct image_progress { void (*line)(const char *text, void *arg); void *arg; };
+/* Who asks for a build or import. line: told how it goes on ("unpacking …"), on the calling thread; may be NULL.
+ * asked_at: monotonic; what has failed since then fails for him as well, and is not tried again. 0: it is. */
+struct image_progress { void (*line)(const char *text, void *arg); void *arg; int64_t asked_at; };
 
 enum { IMAGE_ID = 65, IMAGE_PATH = 512 };
 struct image_ref { char id[IMAGE_ID]; char tree[IMAGE_PATH]; /* absolute path of the root tree; "": a disk

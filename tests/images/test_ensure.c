@@ -243,6 +243,36 @@ START_TEST(test_crowd_shares_a_failure)
 }
 END_TEST
 
+/* One who waited for a free place all the while has asked as early as those who saw it fail. */
+START_TEST(test_late_comers_of_a_failed_batch_share_it)
+{
+    OWN(store) struct image_store *s = store_with_double();
+    struct image_progress batch = {.asked_at = now_ms()};
+    struct image_ref ref;
+
+    recipe_of("broken");
+    ck_fails(image_ensure(s, &tiny, batch, deadline_in(30000), &ref, &e_), BACKEND, "image 'tiny': mmdebstrap: Failed to fetch");
+    ck_fails(image_ensure(s, &tiny, batch, deadline_in(30000), &ref, &e_), BACKEND, "image 'tiny': mmdebstrap: Failed to fetch");
+    ck_assert_uint_eq(runs(), 1);
+    recipe_of("odd"); /* another recipe is another image */
+    ck_fails(image_ensure(s, &tiny, batch, deadline_in(30000), &ref, &e_), INVALID, "no /etc/os-release");
+    ck_assert_uint_eq(runs(), 2);
+
+    recipe_of("broken");
+    sleep_ms(2);
+    batch.asked_at = now_ms();
+    ck_fails(image_ensure(s, &tiny, batch, deadline_in(30000), &ref, &e_), BACKEND, "image 'tiny': mmdebstrap: Failed to fetch");
+    ck_assert_uint_eq(runs(), 3); /* asked anew, tried anew */
+    ck_fails(ensure(s, &tiny, &ref, &e_), BACKEND, "image 'tiny': mmdebstrap: Failed to fetch");
+    ck_assert_uint_eq(runs(), 4);
+
+    unsigned failures = s->n_failed;
+    recipe_of("slow");
+    ck_fails(image_ensure(s, &tiny, batch, deadline_in(300), &ref, &e_), TIMEOUT, "build with mmdebstrap");
+    ck_assert_uint_eq(s->n_failed, failures); /* whose time was over is no news for others */
+}
+END_TEST
+
 START_TEST(test_E8_crowd_of_processes_builds_once)
 {
     struct image_ref ref;
@@ -542,7 +572,7 @@ int main(void)
                     (const TTest *const[]){
                         test_recipe_is_built_once, test_changed_recipe_is_another_image, test_arguments_of_the_builder,
                         test_crowd_of_threads_builds_once, test_who_waits_can_be_called_off,
-                        test_crowd_shares_a_failure,
+                        test_crowd_shares_a_failure, test_late_comers_of_a_failed_batch_share_it,
                         test_E8_crowd_of_processes_builds_once, test_H7_killed_build_leaves_no_trace,
                         test_H7_gc_sweeps_up_after_a_killed_build, test_deadline_ends_a_build, test_failures_are_told,
                         test_progress_is_shown_without_harm, test_recipes_are_checked, test_recipe_names,

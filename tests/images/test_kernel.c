@@ -297,6 +297,15 @@ START_TEST(test_new_agent_is_another_initramfs)
     ck_works(ensure(s, &b, &e_)); /* made again, without the builder */
     ck_assert_int_eq(access(b.initramfs, F_OK), 0);
     ck_assert_uint_eq(runs(), 1);
+
+    room_write("vms-agent", "the newest agent", 0755); /* who makes one takes away what nobody asks for any more */
+    ck_works(ensure(s, &a, &e_));
+    ck_assert_int_eq(access(b.initramfs, F_OK), 0);
+    ck_assert_int_eq(room_sh("touch -d '2 hours ago' %s", b.initramfs), 0);
+    room_write("vms-agent", "the newest agent of all", 0755);
+    ck_works(ensure(s, &a, &e_));
+    ck_assert_int_eq(access(b.initramfs, F_OK), -1);
+    ck_assert_int_eq(access(a.initramfs, F_OK), 0);
 }
 END_TEST
 
