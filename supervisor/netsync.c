@@ -5,9 +5,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <vmsd/clock.h>
 #include <vmsd/log.h>
 
-enum { CHECK_EVERY_MS = 5000 };
+/* Who changes rules is told of at once, but not more often than the pause; what is lost so is found by looking. */
+enum { CHECK_EVERY_MS = 5000, CHECK_PAUSE_MS = 500 };
 
 struct asker {
     struct asker *next;
@@ -23,6 +26,10 @@ struct netsync {
     struct strv links;            /* of guests, on their bridge, that the last check found; sorted */
     char *rules;
     struct loop_timer *check;
+    int64_t checked_at;           /* monotonic */
+    int rules_fd;                 /* tells of changes, or -1 */
+    struct loop_watch *rules_watch;
+    bool touched;                 /* somebody else changed rules since the last check began */
     struct vm_err err;
     int rc;
 };
@@ -132,6 +139,21 @@ static void sync_start(struct netsync *s)
     sync_done(s, false);
 }
 
+static void check_soon(struct netsync *s)
+{
+    int64_t wait = s->checked_at + CHECK_PAUSE_MS - now_ms();
+
+    loop_timer_set(s->check, wait > 0 ? wait : 0, 0);
+}
+
+static void rest(struct netsync *s)
+{
+    if (s->touched)
+        check_soon(s);
+    else
+        loop_timer_set(s->check, CHECK_EVERY_MS, CHECK_EVERY_MS / 2);
+}
+
 static void sync_done(void *arg, bool cancelled)
 {
     struct netsync *s = arg;
@@ -150,7 +172,7 @@ static void sync_done(void *arg, bool cancelled)
     if (s->waiting && !cancelled)
         sync_start(s);
     else if (!cancelled)
-        loop_timer_set(s->check, CHECK_EVERY_MS, CHECK_EVERY_MS / 2);
+        rest(s);
 }
 
 static int by_text(const void *a, const void *b)
@@ -158,7 +180,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Somebody else's firewall may flush everything: our table must be back within seconds. */
+/* Somebody else's firewall may flush everything: our table must be back at once. */
 static void check_run(void *arg)
 {
     struct netsync *s = arg;
@@ -208,7 +230,7 @@ static void check_done(void *arg, bool cancelled)
     } else if (s->waiting) {
         sync_start(s);
     } else {
-        loop_timer_set(s->check, CHECK_EVERY_MS, CHECK_EVERY_MS / 2);
+        rest(s);
     }
 }
 
@@ -219,18 +241,37 @@ static void check_now(void *arg)
     if (s->running || s->w->n_networks == 0)
         return;
     s->running = true;
+    s->touched = false;
+    s->checked_at = now_ms();
     if (loop_work(s->w->loop, (struct loop_job){check_run, check_done, s}, NULL) < 0)
         check_done(s, false);
+}
+
+static void rules_changed(int fd, uint32_t revents, void *arg)
+{
+    struct netsync *s = arg;
+
+    (void)revents;
+    if (!net_rules_touched(fd) || s->touched)
+        return;
+    s->touched = true;
+    if (!s->running)
+        check_soon(s);
 }
 
 int netsync_open(struct world *w, struct vm_err *e)
 {
     struct netsync *s = calloc(1, sizeof *s);
+    struct vm_err why;
 
     if (!s)
         return vm_no_memory(e);
     s->w = w;
+    s->rules_fd = -1;
     w->netsync = s;
+    if (net_rules_watch(&s->rules_fd, &why) < 0 ||
+        loop_watch_new(w->loop, s->rules_fd, EPOLLIN, rules_changed, s, &s->rules_watch, &why) < 0)
+        log_warn(NULL, "firewall: %s, looking at it every %d s instead", why.text, CHECK_EVERY_MS / 1000);
     return loop_timer_new(w->loop, check_now, s, &s->check, e);
 }
 
@@ -241,6 +282,8 @@ void netsync_close(struct world *w)
     if (!s)
         return;
     loop_timer_free(s->check);
+    loop_watch_free(s->rules_watch);
+    fd_drop(s->rules_fd);
     finish(s, NULL);
     s->served = TAKE(s->waiting);
     finish(s, NULL);

@@ -44,6 +44,10 @@ int net_rules_apply(const char *rules, struct vm_err *e); /* one atomic transact
 int net_rules_remove(struct vm_err *e);                   /* our table only; absent is success */
 int net_rules_check(bool *present, struct vm_err *e);     /* is our table in force (somebody may have flushed it)? */
 
+/* A socket that can be read whenever somebody changed rules of nftables; *out_fd is yours. Loop thread. */
+int net_rules_watch(int *out_fd, struct vm_err *e);
+bool net_rules_touched(int fd); /* reads it empty. Was one of them not this process? When in doubt: yes */
+
 /* Bridge up with its gateway addresses, sysctls (accept_ra=0, …), forwarding if any network needs it. Idempotent. */
 int net_bridge_ensure(const struct network_spec *n, struct vm_err *e);
 int net_bridge_remove(const char *bridge, struct vm_err *e);

@@ -36,10 +36,11 @@ def flushed(host):
     op, still = begin(host, "live")
     host.audit(op.before, volumes=op.volumes, still=still)
     before = run("nft", "-s", "list", "ruleset")
-    run("nft", "flush", "ruleset")
-    began = time.monotonic()
-    wait_for("F8: the same rules as before", lambda: run("nft", "-s", "list", "ruleset") == before, 10)
-    took = time.monotonic() - began
+    for seconds in (10, 4):  # the second time vmsd has just looked, and would not by itself for 5 s: it must be told
+        run("nft", "flush", "ruleset")
+        began = time.monotonic()
+        wait_for("F8: the same rules as before", lambda: run("nft", "-s", "list", "ruleset") == before, seconds)
+        took = time.monotonic() - began
     host.audit(op.before, volumes=op.volumes, still=still)
     return f"back after {took:.1f} s"
 

@@ -429,6 +429,34 @@ START_TEST(test_F8_foreign_flush)
 }
 END_TEST
 
+static bool told(int fd)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    ck_assert_int_ge(poll(&p, 1, 2000), 0);
+    return net_rules_touched(fd);
+}
+
+/* What this process does itself is no news. */
+START_TEST(test_F8_told_of_a_flush)
+{
+    struct lab *l = lab_open(1);
+    OWN(fd) int fd = -1;
+    ok(net_rules_watch(&fd, e));
+    ck_assert(!net_rules_touched(fd));
+    lab_rules(l);
+    ck_assert(!told(fd));
+    lab_run(l->host, "nft flush ruleset");
+    ck_assert(told(fd));
+    ck_assert(!net_rules_touched(fd));
+    lab_rules(l);
+    ck_assert(!told(fd));
+    lab_run(l->host, "for i in $(seq 300); do echo add table inet t$i; done | nft -f -"); /* more than is kept */
+    ck_assert(told(fd));
+    lab_run(l->host, "nft flush chain inet vmsd from_guest");
+    ck_assert(told(fd));
+}
+END_TEST
+
 START_TEST(test_F9_reloads_under_traffic)
 {
     struct lab *l = lab_open(3);
@@ -543,6 +571,7 @@ int main(void)
     tcase_add_test(t, test_F7_flood_from_the_first_instant);
     tcase_add_test(t, test_F6_no_broadcast_of_the_host);
     tcase_add_test(t, test_F8_foreign_flush);
+    tcase_add_test(t, test_F8_told_of_a_flush);
     tcase_add_test(t, test_F9_reloads_under_traffic);
     tcase_add_test(t, test_F10_recycled_address);
     tcase_add_test(t, test_one_guest_does_not_fill_the_connection_table);
