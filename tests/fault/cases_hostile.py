@@ -82,14 +82,13 @@ PLAYS = ("frames", "flood", "garbage", "slow", "silent", "deaf", "endless", "cla
 
 def hostile_build(host):
     """A build whose vms-agent is the hostile one, which becomes the real one unless the guest is told to play."""
-    program = os.environ.get("FAULT_HOSTILE", f"{host.build}/tests/fault_hostile_agent")
     made, share = f"{host.dir}/bin", f"{host.dir}/hostile"
     for d in (made, share):
         os.makedirs(d)
     shutil.copy(f"{host.build}/vmsd", made)
     for helper in ("vms-keeper", "vms-unpack", "vms-init"):
         os.symlink(f"{host.build}/{helper}", f"{made}/{helper}")
-    shutil.copy(program, f"{made}/vms-agent")
+    shutil.copy(os.environ["FAULT_HOSTILE"], f"{made}/vms-agent")
     shutil.copy(f"{host.build}/vms-agent", share)
     host.build = made
     return share

@@ -1,4 +1,4 @@
-/* Preloaded into vmsd: the clocks that can jump do, by as many seconds as $FAULT_CLOCK, a file of two int64, says: the
+/* Preloaded into vmsd: the clocks that can jump do, by as many seconds as $CLOCK_SHIFT, a file of two int64, says: the
  * wall clock by the first, the time since boot by the second, as after a sleep of the host. Timers of the kernel's own
  * go by its own clocks; what vmsd reckons with is what it reads. */
 #include <fcntl.h>
@@ -14,7 +14,7 @@ static const volatile int64_t none[2], *shift = none;
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *path = getenv("FAULT_CLOCK");
+    const char *path = getenv("CLOCK_SHIFT");
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     void *p = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof none, PROT_READ, MAP_SHARED, fd, 0);
 

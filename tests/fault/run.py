@@ -25,6 +25,7 @@ IMAGES = os.environ.get("FAULT_IMAGES", "/var/tmp/vmsd-test/images")
 SYSTEMD = os.path.isdir("/run/systemd/system")
 SKIPPED = 77
 KILLS = 200  # of vmsd, in a whole run, at least
+TOOLS = {"FAULT_KILLER": "fault_killer", "FAULT_HOSTILE": "fault_hostile_agent", "FAULT_CLOCK": "fault_clock.so"}
 
 # Inside the new namespaces: /sys and the cgroups as they look from there. The shell is process 1 and reaps.
 INSIDE = """
@@ -159,6 +160,8 @@ def main():
     p.add_argument("--inside")
     a = p.parse_args()
     a.build = os.path.abspath(a.build)
+    for name, program in TOOLS.items():
+        os.environ.setdefault(name, f"{a.build}/tests/{program}")
     if a.inside:
         return inside(a)
     todo = [c for c in cases() if not a.case or any(fnmatch.fnmatch(c, g) for g in a.case)]
