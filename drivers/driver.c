@@ -84,6 +84,11 @@ const struct vm_driver *const *drivers(void)
     return table;
 }
 
+int driver_settle(const char *log_dir, struct vm_err *e)
+{
+    return virt_settle(log_dir, e);
+}
+
 const struct vm_driver *driver_by_name(const char *name)
 {
     for (size_t i = 0; table[i]; i++)

@@ -133,6 +133,8 @@ int virt_qemu_kill(const struct proc_id *qemu, struct vm_err *e);
 void virt_domain_forget(uint32_t id, const char *run_dir);
 /* Removes all that a start left in run_dir and elsewhere. note may be NULL. */
 int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char *why, size_t size, struct vm_err *e);
+/* Of a guest that does not run: takes back what the host going down left open to it. */
+int virt_settle(const char *log_dir, struct vm_err *e);
 
 /* ---- libvirt_live.c: while it runs ---- */
 

@@ -254,14 +254,16 @@ static int disks_take(const struct drv_guest *g, const struct vm_disks *all, str
     return 0;
 }
 
-/* The note is written before what it tells of is done. */
+/* The note is written before what it tells of is done; and a second time beside the logs, for access lists outlive a host
+ * that goes down under its guests, and the runtime directory does not. */
 static int open_to_qemu(const struct drv_guest *g, struct virt_note *n, struct deadline d, struct kept_plan *taken,
                         struct vm_err *e)
 {
     OWN(vm_disks) struct vm_disks disks = {0};
 
     if (vm_disks_of(g, &disks, e) < 0 || disks_take(g, &disks, d, taken, e) < 0 ||
-        find_closed(g, &disks, &n->opened, e) < 0 || virt_note_write(g->run_dir, n, e) < 0)
+        find_closed(g, &disks, &n->opened, e) < 0 || virt_note_write(g->run_dir, n, e) < 0 ||
+        virt_note_write(g->log_dir, n, e) < 0)
         return -1;
     for (size_t i = 0; i < n->opened.n; i++)
         if (acl_open(n->opened.v[i], g->uid_base, e) < 0)
@@ -314,6 +316,34 @@ static int bring_up(const struct drv_guest *g, struct virt_note *n, struct deadl
     return launch(g, n, &s, &disks, d, e);
 }
 
+static int close_to_qemu(const struct virt_note *n, struct vm_err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < n->opened.n; i++)
+        if (acl_close(n->opened.v[i], n->uid, rc < 0 ? NULL : e) < 0)
+            rc = -1;
+    return rc;
+}
+
+int virt_settle(const char *log_dir, struct vm_err *e)
+{
+    OWN(virt_note) struct virt_note n = {0};
+    struct vm_err why;
+
+    if (virt_note_read(log_dir, &n, &why) < 0) {
+        if (why.code == VM_E_ABSENT)
+            return 0;
+        if (e)
+            *e = why;
+        return -1;
+    }
+    if (close_to_qemu(&n, e) < 0)
+        return -1;
+    virt_note_remove(log_dir);
+    return 0;
+}
+
 int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char *why, size_t size, struct vm_err *e)
 {
     OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, NULL);
@@ -322,13 +352,14 @@ int virt_tidy(uint32_t id, const char *run_dir, const struct virt_note *n, char 
     if (n)
         virt_console_end(n); /* first, for all else in the guest's group is killed */
     rc = shares_reap(id, run_dir, why, size, e);
-    for (size_t i = 0; n && i < n->opened.n; i++)
-        if (acl_close(n->opened.v[i], n->uid, rc < 0 ? NULL : e) < 0)
-            rc = -1;
+    if (n && close_to_qemu(n, rc < 0 ? NULL : e) < 0)
+        rc = -1;
     if (dir >= 0) {
         path_remove(dir, VIRT_AGENT_SOCKET, NULL);
         path_remove(dir, VIRT_CONSOLE_SOCKET, NULL);
     }
+    if (rc == 0 && n && n->log_dir)
+        virt_note_remove(n->log_dir);
     if (rc == 0)
         virt_note_remove(run_dir);
     return rc;

@@ -141,6 +141,15 @@ void guest_resume(struct guest *g)
     job_submit(j);
 }
 
+static void settle(struct guest *g)
+{
+    OWN(str) char *log = guest_log_dir(g);
+    struct vm_err e = {0};
+
+    if (log && !guest_is_up(g) && g->state != ST_UNKNOWN && !g->cut && driver_settle(log, &e) < 0)
+        log_warn(g->name, "what it could read before the host went down: %s, continuing", e.text);
+}
+
 /* Only what an intent of ours names: links of ids that this store does not know are somebody else's. */
 static int sweep_link(struct world *w, const char *link, struct vm_err *e)
 {
@@ -186,6 +195,8 @@ int recover(struct world *w, struct vm_err *e)
     sweep_bundles(w);
     for (size_t i = 0; i < w->n_guests; i++)
         adopt(w->guests[i]);
+    for (size_t i = 0; i < w->n_guests; i++)
+        settle(w->guests[i]);
     sweep_links(w);
     for (size_t i = 0; i < w->n_networks; i++)
         if (net_bridge_ensure(w->networks[i], e) < 0)

@@ -119,6 +119,8 @@ int drivers_init(const char *agent_program, const char *keeper_program, struct v
 const struct vm_driver *const *drivers(void);
 /* By kind and `hypervisor`; auto: cloud-hypervisor, else QEMU with KVM, else QEMU emulated. UNAVAILABLE with the reason. */
 const struct vm_driver *driver_for(const struct guest_spec *g, struct vm_err *e);
+/* Of a guest that does not run, when vmsd starts: takes back what a host that went down under it left of it on disk. */
+int driver_settle(const char *log_dir, struct vm_err *e);
 const struct vm_driver *driver_by_name(const char *name); /* or NULL */
 /* What the host offers to every driver, for doctor: plain facts. */
 struct drv_host { bool systemd, cgroup2; char cgroup_root[256]; bool cgroup_memory, cgroup_cpu, cgroup_pids, cgroup_io; bool idmap, overlay, loop, kvm; char kvm_why[160]; };

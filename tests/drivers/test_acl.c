@@ -2,6 +2,7 @@
 #include "trial.h"
 
 #include "../../drivers/acl.h"
+#include "../../drivers/libvirt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -145,6 +146,26 @@ START_TEST(test_absent)
 }
 END_TEST
 
+/* The host went down under a guest of QEMU, and the runtime directory with it: what was open to it is closed again. */
+START_TEST(test_H2_host_went_down)
+{
+    OWN(virt_note) struct virt_note n = {.uid = GUEST};
+
+    DONE(acl_closed(file, GUEST, &n.opened, &e));
+    DONE(virt_note_write(top, &n, &e));
+    for (size_t i = 0; i < n.opened.n; i++)
+        DONE(acl_open(n.opened.v[i], GUEST, &e));
+    ck_assert_int_eq(try_read(GUEST, file, O_RDONLY), 0);
+
+    DONE(driver_settle(top, &e));
+    ck_assert_int_eq(try_read(GUEST, file, O_RDONLY), EACCES);
+    ck_assert(getxattr(file, "system.posix_acl_access", NULL, 0) < 0 && errno == ENODATA);
+    ck_assert_int_eq(virt_note_read(top, &n, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_ABSENT);
+    DONE(driver_settle(top, &e));
+}
+END_TEST
+
 int main(void)
 {
     if (geteuid() != 0) {
@@ -160,6 +181,7 @@ int main(void)
     tcase_add_test(c, test_open_already);
     tcase_add_test(c, test_full);
     tcase_add_test(c, test_absent);
+    tcase_add_test(c, test_H2_host_went_down);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
