@@ -2,6 +2,9 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -190,6 +193,55 @@ START_TEST(test_C1_no_way_out_of_a_directory)
 }
 END_TEST
 
+enum { SWAPS = 100000 };
+static atomic_bool swapping;
+
+/* "in" and "trap" change places as fast as they can: now it is a directory, now a link out. */
+static void *swap_run(void *arg)
+{
+    while (atomic_load(&swapping))
+        ck_assert_int_eq(renameat2(*(int *)arg, "in", *(int *)arg, "trap", RENAME_EXCHANGE), 0);
+    return NULL;
+}
+
+/* Whatever comes between: what is opened is ours, and outside nothing is made, changed or removed. */
+START_TEST(test_C1_swapped_all_the_time)
+{
+    OWN(str) char *text = NULL;
+    struct stat mine, now;
+    pthread_t swapper;
+    unsigned got = 0, denied = 0;
+
+    ck_assert(mkdirat(dir, "outside", 0700) == 0 && mkdirat(dir, "root", 0700) == 0);
+    ck_assert_int_eq(path_write(dir, "outside/file", "theirs", 6, 0600, NULL), 0);
+    OWN(fd) int root = openat(dir, "root", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert(mkdirat(root, "in", 0700) == 0 && symlinkat("../outside", root, "trap") == 0);
+    ck_assert_int_eq(path_write(root, "in/file", "mine", 4, 0600, NULL), 0);
+    ck_assert_int_eq(fstatat(root, "in/file", &mine, 0), 0);
+    atomic_store(&swapping, true);
+    ck_assert_int_eq(pthread_create(&swapper, NULL, swap_run, &root), 0);
+    for (int i = 0; i < SWAPS; i++) {
+        OWN(fd) int fd = path_open(root, "in/file", i % 2 ? PATH_BENEATH : PATH_IN_ROOT, O_RDONLY, 0, NULL);
+
+        if (fd >= 0)
+            ck_assert(fstat(fd, &now) == 0 && now.st_ino == mine.st_ino);
+        fd >= 0 ? got++ : denied++;
+    }
+    for (int i = 0; i < SWAPS / 100; i++) {
+        path_write(root, "in/made", "x", 1, 0600, NULL);
+        fd_drop(path_mkdirs(root, "in/a/b", 0700, NULL));
+        path_remove(root, "in/a", NULL);
+    }
+    atomic_store(&swapping, false);
+    pthread_join(swapper, NULL);
+    ck_assert_msg(got > 100 && denied > 100, "the test is none: %u opened, %u refused", got, denied);
+    ck_assert_int_eq(path_read(dir, "outside/file", 100, &text, NULL, NULL), 0);
+    ck_assert_str_eq(text, "theirs");
+    ck_assert_int_eq(unlinkat(dir, "outside/file", 0), 0);
+    ck_assert_int_eq(unlinkat(dir, "outside", AT_REMOVEDIR), 0); /* nothing else is in it */
+}
+END_TEST
+
 START_TEST(write_is_whole_or_not)
 {
     OWN(str) char *text = NULL;
@@ -256,6 +308,7 @@ int main(void)
     tcase_add_test(words, times);
     tcase_add_checked_fixture(files, set_up, tear_down);
     tcase_add_test(files, test_C1_no_way_out_of_a_directory);
+    tcase_add_test(files, test_C1_swapped_all_the_time);
     tcase_add_test(files, write_is_whole_or_not);
     tcase_add_test(files, remove_stays_inside);
     suite_add_tcase(s, words);

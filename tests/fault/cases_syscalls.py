@@ -20,6 +20,7 @@ POINTS = os.environ.get("FAULT_POINTS", "/var/tmp/vmsd-fault-points")
 class Killer:
     def __init__(self, host, n):
         self.host = host
+        host.paused = True  # at each point, for a moment
         self.p = subprocess.Popen([KILLER, str(host.vmsd.pid), str(n)], stdout=subprocess.PIPE, text=True)
         if self.p.stdout.readline() != "ready\n":
             raise Wrong("killer does not start")
