@@ -79,8 +79,8 @@ enum {
       "run a command in a guest") \
     X(shell, "shell", "NAME", OPT(USER), 1, 1, "a login shell in a guest") \
     X(console, "console", "NAME", OPT(FOLLOW) | OPT(LINES), 1, 1, "what a guest wrote to its console") \
-    X(logs, "logs", "NAME", OPT(FOLLOW) | OPT(INSTALL) | OPT(LINES), 1, 2, \
-      "a guest's journal, or the output of its install scripts") \
+    X(logs, "logs", "NAME…", OPT(TAG) | OPT(FOLLOW) | OPT(INSTALL) | OPT(LINES), 0, MANY, \
+      "journals of guests, or the output of their install scripts") \
     X(cp, "cp", "SRC DST", 0, 2, 2, "copy a file or a directory into a guest or out of it (NAME:/PATH)") \
     X(events, "events", "[NAME]", OPTS_DATA | OPT(FOLLOW) | OPT(SINCE), 0, 1, "what happened") \
     X(image_ls, "image ls", "", OPTS_DATA, 0, 0, "list built images") \

@@ -1,6 +1,7 @@
 /* vmctl logs, console */
 #include <string.h>
 #include "cli.h"
+#include "many.h"
 #include "select.h"
 #include "session.h"
 #include "stream.h"
@@ -88,34 +89,30 @@ int cmd_console(struct cli *cli)
     return EXIT_DONE;
 }
 
-/* "--install=2", or "NAME --install 2", which getopt takes for a second argument. */
-static int script_number(const struct cli *cli, const char **out, struct vm_err *e)
+/* "--install=2", or "NAME --install 2", which getopt takes for a further argument. */
+static int script_number(struct cli *cli, struct vm_err *e)
 {
-    const char *nn = cli_value(cli, OPT_INSTALL);
+    const char *nn = cli_value(cli, OPT_INSTALL), *last = cli->n_args > 1 ? cli->args[cli->n_args - 1] : "x";
     uint64_t n;
 
-    if (cli->n_args > 1)
-        nn = cli->args[1];
-    if (cli->n_args > 1 && !cli_has(cli, OPT_INSTALL))
-        return vm_fail(e, VM_E_INVALID, "usage: vmctl logs %s", cli->command->usage);
     if (nn && *nn && !text_to_u64(nn, &n))
         return vm_fail(e, VM_E_INVALID, "--install %.40s: the number of a script was expected", nn);
-    *out = nn && *nn ? nn : NULL;
-    return 0;
+    if (!nn || *nn || !text_to_u64(last, &n))
+        return 0;
+    cli->n_args--;
+    strv_add(&cli->values[OPT_INSTALL], last);
+    return cli->values[OPT_INSTALL].failed ? vm_no_memory(e) : 0;
 }
 
-int cmd_logs(struct cli *cli)
+static int of_one(struct cli *cli, const char *guest)
 {
-    OWN(str) char *guest = NULL;
-    const char *script;
+    const char *script = cli_value(cli, OPT_INSTALL);
     struct vm_err e = {0};
     int status = 0, rc;
     bool began;
 
-    if (lines_ok(cli, &e) < 0 || script_number(cli, &script, &e) < 0 || select_one(cli, cli->args[0], &guest, &e) < 0)
-        return cli_fail(cli, &e);
-    if (cli_has(cli, OPT_INSTALL))
-        return kept(cli, guest, "install", script, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;
+    if (script)
+        return kept(cli, guest, "install", *script ? script : NULL, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;
     rc = journal(cli, guest, &began, &status, &e);
     if (rc == 0 && status != 126 && status != 127)
         return status;
@@ -123,4 +120,18 @@ int cmd_logs(struct cli *cli)
         return cli_fail(cli, &e);
     term_complain("no journal of %s (%s); its console:", guest, rc < 0 ? e.text : "it has no journalctl");
     return kept(cli, guest, "console", NULL, &e) < 0 ? cli_fail(cli, &e) : EXIT_DONE;
+}
+
+int cmd_logs(struct cli *cli)
+{
+    OWN(json) json_t *guests = NULL;
+    struct vm_err e = {0};
+    int status;
+
+    if (lines_ok(cli, &e) < 0 || script_number(cli, &e) < 0 || select_named(cli, &guests, &e) < 0)
+        return cli_fail(cli, &e);
+    if (json_array_size(guests) == 1)
+        return of_one(cli, json_str(json_array_get(guests, 0), "name", ""));
+    status = many_run(cli, guests, of_one, &e);
+    return status < 0 ? cli_fail(cli, &e) : status;
 }

@@ -202,7 +202,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     done
     run --separate-stderr vmctl stop --all db
     [ "$status" -eq 2 ]
-    run --separate-stderr vmctl logs 'd*'
+    run --separate-stderr vmctl console 'd*'
     [ "$status" -eq 2 ]
     says "matches 2 guests"
     ! grep -v "GET /v1/guests " "$D/requests"
@@ -634,14 +634,32 @@ PY
         has "'script': ['2']"; has "'lines': ['7']"
     done
     run --separate-stderr vmctl logs db 2
-    [ "$status" -eq 2 ]
-    run --separate-stderr vmctl logs db --install x
+    [ "$status" -eq 1 ]
+    says "no guest '2'"
+    run --separate-stderr vmctl logs db --install=x
     [ "$status" -eq 2 ]
     run --separate-stderr vmctl console db
     has "'source': ['console']"; has "é"
     harmless "$output"
     run --separate-stderr vmctl console -f db
     [ "$output" = $'one\ntwo' ]
+}
+
+@test "logs of several guests: each line behind its guest's name, harmless; the worst exit status" {
+    scenario no-journal
+    run --separate-stderr vmctl logs 'd*' -f
+    [ "$status" -eq 0 ]
+    for g in 'db ' dns; do
+        has "$g | one"; has "$g | two"
+    done
+    [ "$(wc -l <<<"$output")" -eq 4 ]
+    scenario hostile
+    run --separate-stderr vmctl logs -t core --install
+    harmless "$output"
+    run --separate-stderr vmctl logs db nobody
+    [ "$status" -eq 1 ]
+    run --separate-stderr vmctl logs
+    [ "$status" -eq 2 ]
 }
 
 @test "cp: files in both directions, byte for byte, with their mode" {
