@@ -17,7 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-GROUPS = ("microvm", "random", "syscalls", "hostile", "host", "steps", "world", "signals", "store", "limits")  # the longest first
+GROUPS = ("microvm", "random", "syscalls", "nth", "hostile", "host", "steps", "world", "signals", "store", "limits")  # the longest first
 CGROUPS = "/sys/fs/cgroup"
 IMAGES = os.environ.get("FAULT_IMAGES", "/var/tmp/vmsd-test/images")
 # Where systemd runs, it makes the guests' groups, by the pids that it sees: processes and groups are the host's own then, and
@@ -25,7 +25,7 @@ IMAGES = os.environ.get("FAULT_IMAGES", "/var/tmp/vmsd-test/images")
 SYSTEMD = os.path.isdir("/run/systemd/system")
 SKIPPED = 77
 KILLS = 200  # of vmsd, in a whole run, at least
-TOOLS = {"FAULT_KILLER": "fault_killer", "FAULT_HOSTILE": "fault_hostile_agent", "FAULT_CLOCK": "fault_clock.so"}
+TOOLS = {"FAULT_KILLER": "fault_killer", "FAULT_DENIER": "fault_denier", "FAULT_HOSTILE": "fault_hostile_agent", "FAULT_CLOCK": "fault_clock.so"}
 
 # Inside the new namespaces: /sys and the cgroups as they look from there. The shell is process 1 and reaps.
 INSIDE = """
