@@ -10,6 +10,7 @@
 #include <vmsd/own.h>
 
 #define HOSTNAME "/etc/hostname"
+#define CLOCK_MAX 253402300799 /* the end of the year 9999 */
 
 /* ---- names ---- */
 
@@ -62,7 +63,7 @@ static int setup_clock(const struct request *rq, struct vm_err *e)
 
     if (!text)
         return 0;
-    if (sscanf(text, "%lld.%9lld%n", &s, &ns, &end) != 2 || text[end] || s < 0 || ns < 0)
+    if (sscanf(text, "%lld.%9lld%n", &s, &ns, &end) != 2 || text[end] || s < 0 || s > CLOCK_MAX || ns < 0)
         return vm_fail(e, VM_E_INVALID, "clock=%.100s is not SECONDS.NANOSECONDS", text);
     clock_gettime(CLOCK_REALTIME, &now);
     long long off_ms = (s - now.tv_sec) * 1000 + (ns - now.tv_nsec) / 1000000;

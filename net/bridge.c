@@ -172,7 +172,8 @@ int bridge_prune(struct nl_sock *s, int bridge, struct vm_err *e)
     /* The neighbours first: a port that comes meanwhile writes its FDB entry before its neighbour. */
     if ((rc = entries_read(s, AF_UNSPEC, &neighbours)) < 0 || (rc = entries_read(s, AF_BRIDGE, &fdb)) < 0)
         return rc == -NLE_DUMP_INTR ? 0 : nl_fail(e, rc, "list neighbours"); /* changed under us: the next one prunes */
-    qsort(fdb.v, fdb.n, sizeof *fdb.v, entry_order);
+    if (fdb.n)
+        qsort(fdb.v, fdb.n, sizeof *fdb.v, entry_order);
     for (size_t i = 0; i < neighbours.n; i++) {
         const struct entry *it = &neighbours.v[i];
         if (fdb.n && bsearch(it, fdb.v, fdb.n, sizeof *fdb.v, entry_order))

@@ -45,6 +45,8 @@ static int forget_one(struct nl_msg *found, void *arg)
     struct listing *l = arg;
     struct nlmsghdr *h = nlmsg_hdr(found);
     const struct nfgenmsg *head = nlmsg_data(h);
+    if (!nlmsg_valid_hdr(h, sizeof *head))
+        return NL_OK;
     struct nl_msg *m = nl_message(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, head, sizeof *head);
     for (size_t i = 0; i < ARRAY_LEN(same) && m; i++) {
         struct nlattr *a = nlmsg_find_attr(h, sizeof *head, same[i]);

@@ -179,6 +179,9 @@ START_TEST(test_file)
     ck_assert_ptr_nonnull(strstr(e.text, "is no text of at most 64 KiB"));
     ck_assert(from_file("hostname", 8) < 0);
     ck_assert_ptr_nonnull(strstr(e.text, "does not hold lines of KEY=VALUE"));
+    static const char late[] = "clock=9223372035059581356.1\n"; /* no sum of it overflows */
+    ck_assert(from_file(late, sizeof(late) - 1) < 0);
+    ck_assert_ptr_nonnull(strstr(e.text, "is not SECONDS.NANOSECONDS"));
     static char large[FRAME_PAYLOAD_MAX + 1];
     memset(large, '\n', sizeof(large));
     ck_assert(from_file(large, sizeof(large)) < 0);

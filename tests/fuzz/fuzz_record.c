@@ -1,0 +1,21 @@
+/* A guest's record out of the store, damaged: an error, or a guest that is written and read again as the same. */
+#include "fuzz.h"
+
+#include <vmsd/json.h>
+#include <vmsd/spec.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    OWN(guest_spec) struct guest_spec *g = NULL, *again = NULL;
+    OWN(str) char *text = strndup((const char *)data, n), *first = NULL, *second = NULL;
+    struct vm_err e = { 0 };
+
+    MUST(text);
+    if (guest_spec_load(text, &g, &e) < 0) {
+        MUST(!g && e.text[0]);
+        return 0;
+    }
+    MUST((first = json_to_text(g->json)) && guest_spec_load(first, &again, &e) == 0);
+    MUST((second = json_to_text(again->json)) && strcmp(first, second) == 0);
+    return 0;
+}
