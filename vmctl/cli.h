@@ -17,7 +17,7 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
 #define CLI_OPTIONS(X) \
     X(HELP, 'h', "help", NULL, "show this help") \
     X(SOCKET, 0, "socket", "PATH", "socket; default: $VMSD_SOCKET or " CLIENT_SOCKET) \
-    X(HOST, 'H', "host", "URL", "vmsd of another host by ssh: ssh://[USER@]HOST[:PORT][/SOCKET]; default: $VMSD_HOST") \
+    X(HOST, 'H', "host", "URL", "another host's vmsd: ssh://[USER@]HOST[:PORT][/SOCKET], or $VMSD_HOST") \
     X(OUTPUT, 'o', "output", "FORMAT", "json: the API's documents; table: for people") \
     X(TAG, 't', "tag", "TAG", "guests with this tag; may repeat") \
     X(ALL, 0, "all", NULL, "every guest") \
