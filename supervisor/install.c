@@ -123,16 +123,42 @@ static void get_names(struct guest *g, void *arg)
     n->resolv = names_resolv(g->w, g);
 }
 
+/* They change while the guest runs, when its root can be written no more. */
+static int link_names(struct job *j, struct vm_err *e)
+{
+    OWN(strv) struct strv q = {0};
+    struct agent_exec x = {0};
+    struct agent_wait w = job_agent(j);
+    struct agent_result r = {0};
+
+    strv_add(&q, "op=exec");
+    strv_add(&q, "arg=ln");
+    strv_add(&q, "arg=-sf");
+    strv_add(&q, "arg=" NAMES_DIR "/hosts");
+    if (j->n_nics)
+        strv_add(&q, "arg=" NAMES_DIR "/resolv.conf");
+    strv_add(&q, "arg=/etc/");
+    if (q.failed)
+        return vm_no_memory(e);
+    x.request = q;
+    if (agent_exec_wait(&w, &x, deadline_in(PUT_MS), &r, e) < 0)
+        return -1;
+    return r.ok && !r.exit_code && !r.signal ? 0 : vm_fail(e, VM_E_BACKEND, "ln in the guest fails: no links in /etc to " NAMES_DIR);
+}
+
 static int put_names(struct job *j, struct vm_err *e)
 {
+    bool linked = j->open_root || j->spec->security.read_only_root;
     struct names n = {0};
-    int rc = 0;
+    int rc = j->open_root ? link_names(j, e) : 0;
 
+    if (rc < 0)
+        return -1;
     job_on_loop(j, get_names, &n);
     if (n.hosts)
-        rc = put(j, "/etc/hosts", 0644, NULL, n.hosts, strlen(n.hosts), e);
+        rc = put(j, linked ? NAMES_DIR "/hosts" : "/etc/hosts", 0644, NULL, n.hosts, strlen(n.hosts), e);
     if (rc == 0 && n.resolv && j->n_nics)
-        rc = put(j, "/etc/resolv.conf", 0644, NULL, n.resolv, strlen(n.resolv), e);
+        rc = put(j, linked ? NAMES_DIR "/resolv.conf" : "/etc/resolv.conf", 0644, NULL, n.resolv, strlen(n.resolv), e);
     free(n.hosts);
     free(n.resolv);
     return rc;
@@ -143,7 +169,7 @@ static int put_files(struct job *j, bool last, struct vm_err *e)
 {
     OWN(bundle) struct bundle *b = NULL;
 
-    if (!j->spec->n_files)
+    if (!j->spec->n_files || j->spec->security.read_only_root) /* written before it was made so */
         return 0;
     if (load_bundle(j, &b, e) < 0)
         return -1;
@@ -349,6 +375,11 @@ static int record(struct job *j, unsigned done, struct vm_err *e)
 static int one_script(struct job *j, struct vm_err *e)
 {
     return run_script(j, j->script_index, e);
+}
+
+bool job_installs(const struct job *j)
+{
+    return still_valid(j) < j->spec->n_install;
 }
 
 int job_install(struct job *j, struct vm_err *e)

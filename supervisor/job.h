@@ -50,6 +50,7 @@ struct job {
     struct net_nic *nics; size_t n_nics;
     struct network_spec **networks; /* one for each nic, own copies */
     bool running, rebuilding;
+    bool open_root;                /* it is to be read-only, and is not yet: see steps.c. The spec says so meanwhile */
     struct drv_proc proc;
     const struct vm_driver *driver;
 
@@ -83,6 +84,7 @@ void jobs_cut(struct guest *g);            /* and what brings the guest up: that
 int job_story(struct job *j, struct vm_err *e);
 int job_files(struct job *j, struct vm_err *e);
 int job_install(struct job *j, struct vm_err *e);
+bool job_installs(const struct job *j); /* is there a script that must run? */
 
 /* For the story: begun in the store unless a wish has done so; then step by step, recorded and told. */
 int job_begin(struct job *j, struct vm_err *e);

@@ -116,15 +116,16 @@ static void file_take(struct names_file *f, char *take_text)
 }
 
 /* Writes it into the guest, unless it is what was written last. */
-static void push_file(struct guest *g, const char *path, const struct names_file *f, char last[static HASH_HEX])
+static void push_file(struct guest *g, const char *name, const struct names_file *f, char last[static HASH_HEX])
 {
+    const char *dir = g->spec->security.read_only_root ? NAMES_DIR : "/etc";
     OWN(strv) struct strv q = {0};
     struct agent_stream *s = NULL;
 
     if (!f->text || !strcmp(f->sum, last))
         return;
     strv_add(&q, "op=put");
-    strv_addf(&q, "path=%s", path);
+    strv_addf(&q, "path=%s/%s", dir, name);
     strv_add(&q, "mode=644");
     if (q.failed || agent_request(g->agent, &q, (struct agent_stream_events){.end = pushed, .arg = g}, &s, NULL) < 0)
         return;
@@ -145,9 +146,9 @@ static void push_both(struct guest *g, const struct names_file *hosts)
 {
     struct names_file resolv = {0};
 
-    push_file(g, "/etc/hosts", hosts, g->hosts_sum);
+    push_file(g, "hosts", hosts, g->hosts_sum);
     file_take(&resolv, names_resolv(g->w, g));
-    push_file(g, "/etc/resolv.conf", &resolv, g->resolv_sum);
+    push_file(g, "resolv.conf", &resolv, g->resolv_sum);
     free(resolv.text);
 }
 

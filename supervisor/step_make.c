@@ -82,6 +82,9 @@ int step_volumes(struct job *j, struct vm_err *e)
     struct drv_guest view;
     bool grown;
 
+    free(j->mounts); /* a guest may start twice in one job */
+    free(j->mount_paths);
+    j->n_mounts = 0;
     j->mounts = calloc(s->n_volumes + s->n_binds + 1, sizeof *j->mounts);
     j->mount_paths = calloc(s->n_volumes + 1, sizeof *j->mount_paths);
     if (!j->mounts || !j->mount_paths)

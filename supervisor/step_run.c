@@ -12,6 +12,7 @@ enum { START_MS = 60000, KILL_MS = 10000, BOOT_LOOK_MS = 500, ASK_MS = 3000, NOT
 /* ---- what it runs by ---- */
 
 #define NOTE "spec"
+#define OPEN_ROOT "open-root"
 
 int run_note(struct job *j, struct vm_err *e)
 {
@@ -38,6 +39,22 @@ bool runs_otherwise(const struct job *j)
                                .resizes = j->driver && (j->driver->can & DRV_RESIZES)};
 
     return have.applied && plan_guest(&have, j->spec, &c, NULL) == 0 && c->class >= PLAN_RESTART;
+}
+
+static int note_open(struct job *j, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(j->run_dir, O_RDONLY | O_DIRECTORY, e);
+
+    if (dir < 0)
+        return -1;
+    return j->open_root ? path_write(dir, OPEN_ROOT, "", 0, 0600, e) : path_remove(dir, OPEN_ROOT, e);
+}
+
+bool runs_open(const struct job *j)
+{
+    OWN(fd) int dir = path_open_host(j->run_dir, O_RDONLY | O_DIRECTORY, NULL);
+
+    return dir >= 0 && path_exists(dir, OPEN_ROOT);
 }
 
 /* ---- the end ---- */
@@ -175,7 +192,7 @@ static int start(struct job *j, struct vm_err *e)
 
 int step_start(struct job *j, struct vm_err *e)
 {
-    if (make_dirs(j, e) < 0 || run_note(j, e) < 0 || manifest_write(j, false, e) < 0 || start(j, e) < 0)
+    if (make_dirs(j, e) < 0 || run_note(j, e) < 0 || note_open(j, e) < 0 || manifest_write(j, false, e) < 0 || start(j, e) < 0)
         return -1;
     job_on_loop(j, set_proc, j);
     if (attach_nics(j, e) == 0)

@@ -141,6 +141,31 @@ static int load_was(struct job *j, struct vm_err *e)
     return note ? guest_spec_load(note, &j->was, e) : 0;
 }
 
+/* ---- a read-only root ----
+ *
+ * Scripts and files need one that can be written. So where there is something to be put into it the guest starts twice:
+ * with a writable root for that, and then as it stays. */
+
+/* The spec is this job's own copy. */
+static void set_open(struct job *j, bool open)
+{
+    j->open_root = open;
+    j->spec->security.read_only_root = !open;
+}
+
+static bool must_open(const struct job *j)
+{
+    return !j->provisioned_at || !j->applied || strcmp(j->applied, j->text) || job_installs(j);
+}
+
+static int seal(struct job *j, struct vm_err *e)
+{
+    set_open(j, false);
+    if (job_step(j, "stop", step_stop, e) < 0 || bring_up(j, e) < 0)
+        return -1;
+    return job_step(j, "files", job_files, e);
+}
+
 static int converge(struct job *j, struct vm_err *e)
 {
     bool stop = false;
@@ -161,7 +186,10 @@ static int converge(struct job *j, struct vm_err *e)
         return 0;
     if (j->running && load_was(j, e) < 0)
         return -1;
-    if (bring_up(j, e) < 0 || job_step(j, "files", job_files, e) < 0 || job_install(j, e) < 0 || settle(j, e) < 0)
+    if (j->spec->security.read_only_root)
+        set_open(j, j->running ? runs_open(j) : must_open(j));
+    if (bring_up(j, e) < 0 || job_step(j, "files", job_files, e) < 0 || job_install(j, e) < 0 ||
+        (j->open_root && seal(j, e) < 0) || settle(j, e) < 0)
         return -1;
     return j->wait_health ? job_step(j, "health", step_health, e) : 0;
 }

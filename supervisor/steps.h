@@ -24,6 +24,7 @@ int step_stop(struct job *j, struct vm_err *e);
 int run_note(struct job *j, struct vm_err *e);
 char *run_noted(const struct job *j);     /* yours; NULL: not known */
 bool runs_otherwise(const struct job *j); /* than the spec says, in what only a restart changes */
+bool runs_open(const struct job *j);      /* started with open_root */
 
 /* step_live.c: what runs is changed */
 int step_live(struct job *j, struct vm_err *e);

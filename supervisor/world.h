@@ -167,6 +167,7 @@ void netsync_forget(struct world *w, const struct network_spec *n);
 /* For workers: asks and waits. */
 int netsync_wait(struct world *w, struct vm_err *e);
 /* names.c */
+#define NAMES_DIR "/run/vms" /* in a guest whose root is read-only: its hosts and resolv.conf, to which links lead */
 /* /etc/hosts of a guest: itself, its neighbours, their domains. Yours. */
 char *names_hosts(struct world *w, const struct guest *g);
 json_t *names_json(struct world *w);

@@ -247,7 +247,7 @@ TABLE(limits, "limits", .size = sizeof(struct spec_limits), NO_KIND);
 
 static const struct field security_rows[] = {
     {"read_only_root", .word = &word_bool, .otherwise = "false", MEMBER(spec_security, read_only_root),
-     .doc = "Whether the root file system is read-only once install scripts are done.", .example = "true"},
+     .doc = "Whether the root file system is read-only once install scripts are done and `files` written. For a change of those the guest is started twice: with a writable root, and without. Volumes, `/run` and `/tmp` stay writable.", .example = "true"},
     {"capabilities", LIST, .word = &word_capability, .kinds = K_CONTAINER | K_DEFAULTS, .items = 41, .choices = capability_names,
      MEMBER(spec_security, capabilities),
      .doc = "Capabilities beyond those that every guest has.", .example = "[CAP_NET_ADMIN]"},

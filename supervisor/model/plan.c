@@ -296,6 +296,18 @@ static void finish(struct plan_change *c)
     c->destroys_data = !c->network && (c->class == PLAN_REBUILD || c->class == PLAN_REMOVE);
 }
 
+/* What a script or a file changes in a root that is read-only: it is made writable by one start, and read-only by another. */
+static bool opens_root(const struct plan_change *c, const struct guest_spec *want)
+{
+    static const char *const of_files[] = {"files", "env"};
+    bool opens = c->class == PLAN_SCRIPTS;
+
+    for (size_t i = 0; i < c->n_fields && want->n_files; i++)
+        for (size_t k = 0; k < ARRAY_LEN(of_files); k++)
+            opens |= !strncmp(c->fields[i].field, of_files[k], strlen(of_files[k]));
+    return opens && want->security.read_only_root;
+}
+
 static int plan_scripts(struct plan_change *c, const struct plan_actual *have, json_t *had,
                         const struct guest_spec *want, struct vm_err *e)
 {
@@ -306,6 +318,8 @@ static int plan_scripts(struct plan_change *c, const struct plan_actual *have, j
         strv_add(&c->scripts, want->install[i].script);
     if (c->first_script < want->n_install && c->class < PLAN_SCRIPTS)
         c->class = PLAN_SCRIPTS;
+    if (c->class < PLAN_RESTART && opens_root(c, want))
+        c->class = PLAN_RESTART;
     return c->scripts.failed ? vm_no_memory(e) : 0;
 }
 

@@ -7,6 +7,8 @@
 
 #define HEAD "kind: container\nname: a\nimage: debian-12\n"
 #define VM "kind: microvm\nname: a\nimage: debian-12\n"
+#define RO "security: {read_only_root: true}\n"
+#define FILES "files: {source: files/site.conf, target: /f}\n"
 
 /* From what one text says, with so many scripts done (-1: all), to what another says. */
 static struct plan_change *plan(const char *from, int done, const char *to)
@@ -67,6 +69,9 @@ START_TEST(test_classes)
                "live: env.B \"2\" -> \"3\" (live); env.C - -> \"4\" (live);");
     check_plan(HEAD "security: {read_only_root: true}\n", -1, HEAD,
                "restart: security.read_only_root true -> false (restart);");
+    check_plan(HEAD RO, -1, HEAD RO "env: {A: 1}\n", "live: env.A - -> \"1\" (live);");
+    check_plan(HEAD RO "tags: [x]\n" FILES, -1, HEAD RO FILES, "live: tags [\"x\"] -> - (live);");
+    check_plan(HEAD RO FILES, -1, HEAD RO FILES "env: {A: 1}\n", "restart: env.A - -> \"1\" (live);");
     check_plan(HEAD, -1, "kind: container\nname: a\nimage: debian-13\n",
                "rebuild: image {\"recipe\":\"debian-12\"} -> {\"recipe\":\"debian-13\"} (rebuild);");
     check_plan(HEAD, -1, VM, "rebuild: kind \"container\" -> \"microvm\" (rebuild);");

@@ -182,6 +182,52 @@ EOS
     equal "$(get guests)" '{"guests":[]}'
 }
 
+@test "a read-only root: scripts and files get a writable one, then nobody does; a change starts it anew, a restart does not" {
+    network
+    spec motd <<<'hello ${COLOUR}'
+    script one.sh <<<$'#!/bin/sh\nset -e\necho >>/etc/ran; grep -q hello /etc/motd; systemctl -q enable systemd-networkd'
+    read_only() { guest one 'security: {read_only_root: true}' 'network: lan' "env: {COLOUR: $1}" 'install: [one.sh]' \
+        'files: [{source: motd, target: /etc/motd, template: true}]' 'volumes: [{name: ro-data, target: /srv/data, size: 64M}]' \
+        'health: [{units: true}]'; }
+    read_only blue
+    run -0 apply
+    is one .health healthy
+    run ! sh_in one 'echo >/etc/x || echo >/var/x || echo >/x'
+    run -0 sh_in one 'echo x >/srv/data/x && echo x >/tmp/x && echo x >/run/x && cat /etc/motd && wc -l </etc/ran'
+    equal "$output" $'hello blue\n1'
+    has "$(sh_in one 'cat /etc/hosts')" one.lan.internal
+    run -0 apply
+    has "$output" "nothing to do"
+
+    boot=$(boot_of one)
+    guest two 'network: lan'    # a name that comes later is known inside, too
+    run -0 apply
+    equal "$(boot_of one)" "$boot"
+    within 5 sh_in one 'grep -q two.lan.internal /etc/hosts'
+
+    started() { events_of one state | grep -c starting; }
+    starts=$(started)
+    vmctl restart one
+    equal $(($(started) - starts)) 1
+    run ! sh_in one 'echo >/etc/x'
+    has "$(sh_in one 'cat /etc/hosts')" two.lan.internal
+
+    read_only red
+    equal "$(plan_class one)" restart
+    run -0 apply
+    equal $(($(started) - starts)) 3
+    equal "$(sh_in one 'cat /etc/motd; wc -l </etc/ran; cat /srv/data/x')" $'hello red\n2\nx'
+    run ! sh_in one 'echo >/etc/x'
+
+    script one.sh <<<$'#!/bin/sh\necho >>/etc/ran; exit 3'
+    run -1 apply
+    sh_in one 'echo >/etc/mended'    # it stays as it is, to be looked at
+    script one.sh <<<$'#!/bin/sh\necho >>/etc/ran'
+    run -0 apply
+    run ! sh_in one 'echo >/etc/x'
+    is one .health healthy
+}
+
 @test "nothing is left (I4)" {
     audit
 }
