@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import time
+import urllib.parse
 
 import rig
 from rig import HERE, NOBODY, READ_GID
@@ -279,6 +280,35 @@ def test_B7_patterns():
     assert DAEMON.call("POST", "/v1/plan?select=aaa*", specs).json()["changes"]
 
 
+NASTY = ("%25n%25s%25n", "%22%5C%5C%22", "%7B%22error%22%3A1%7D", "%C3%28", "%ED%A0%80", "%F4%90%80%80", "%FF%FE", "%C2%9B",
+         "%E2%80%AE", "%1B%5D0%3Bx%07", "%0D%0AX%3A%20y", "a" * 2000, "%C3%A9" * 700, "a" + "%F0%9F%92%A9" * 400, "%EF%BF%BF")
+
+
+def test_P3_text_in_replies():
+    """Whatever is quoted in an answer: that is strict JSON (every Answer is checked), and says nothing else."""
+    routes = [p for p, ops in json.load(open(f"{rig.SOURCE}/docs/openapi.json"))["paths"].items() if "get" in ops]
+    asked = 0
+    for text in NASTY:
+        for route in routes:
+            where = route.replace("{name}", text).replace("{id}", text)
+            for target in {where, f"{where}?select={text}", f"{where}?since={text}", f"{where}?{text}=1"} - {route}:
+                if "follow" in target:
+                    continue
+                a = DAEMON.get(target)
+                asked += 1
+                assert a.status in (200, 400, 404, 414), (target, a)
+                assert a.status == 200 or set(a.json()) == {"error"}, (target, a)
+                assert not any(k.startswith("X") for k in a.headers), (target, a.headers)
+        raw = urllib.parse.unquote_to_bytes(text)
+        for spec in (b"kind: container\nname: " + raw, b"kind: container\nname: x\n" + raw + b": 1\n",
+                     b"kind: container\nname: x\nenv: {A: \"%n%s" + raw.replace(b'"', b"'") + b"\"}\n"):
+            for where in ("/v1/validate", "/v1/plan"):
+                a = DAEMON.call("POST", where, rig.tar({"a.yaml": spec}))
+                asked += 1
+                assert a.status in (200, 400), (where, spec, a)
+    return f"{asked} answers"
+
+
 def test_garbage_bundles():
     rng = random.Random(SEED)
     good = rig.tar({"a.yaml": rig.paper("one", "tags: [a]\n"), "b.yaml": rig.paper("two"),
@@ -419,7 +449,7 @@ def main():
     DAEMON.start()
     DAEMON.apply({"a.yaml": "---\n".join(rig.paper(f"g{i:02}") for i in range(GUESTS))})
     rig.run([test_A2_what_lies_at_the_socket, test_A8_umask, test_A10_hostile_start, test_G8_two_daemons,
-             test_B4_framing, test_B10_large_bodies, test_B10_deep_documents, test_B7_patterns,
+             test_B4_framing, test_B10_large_bodies, test_B10_deep_documents, test_B7_patterns, test_P3_text_in_replies,
              test_A5_one_user_takes_not_all, test_B8_parallel_lists, test_garbage_bundles, test_end], DAEMON)
 
 

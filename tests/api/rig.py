@@ -74,14 +74,15 @@ def kept_image(state):
 
 
 def tar(files):
-    """{path: text, or (text, mode)} as a tar, the same bytes each time."""
+    """{path: text or bytes, or (text, mode)} as a tar, the same bytes each time."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as t:
         for name, content in files.items():
             text, mode = content if isinstance(content, tuple) else (content, 0o644)
+            data = text if isinstance(text, bytes) else text.encode()
             info = tarfile.TarInfo(name)
-            info.size, info.mode = len(text.encode()), mode
-            t.addfile(info, io.BytesIO(text.encode()))
+            info.size, info.mode = len(data), mode
+            t.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 
@@ -102,16 +103,32 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+def once(pairs):
+    assert len(dict(pairs)) == len(pairs), f"a key twice in {pairs}"
+    return dict(pairs)
+
+
+def strict(text):
+    """JSON as RFC 8259 has it and nothing beyond (P3): UTF-8, each key once, no NaN or 1e400, no half of a character."""
+    value = json.loads(text.decode(), object_pairs_hook=once)
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return value
+
+
 class Answer:
+    """What is told as JSON has to be."""
+
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
         self.type = headers.get("Content-Type", "")
+        if body and "json" in self.type:
+            self.lines() if "ndjson" in self.type else self.json()
 
     def json(self):
-        return json.loads(self.body)
+        return strict(self.body)
 
     def lines(self):
-        return [json.loads(line) for line in self.body.splitlines()]
+        return [strict(line) for line in self.body.split(b"\n")[:-1]]
 
     def __repr__(self):
         return f"{self.status} {self.type} {self.body[:300]!r}"

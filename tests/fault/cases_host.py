@@ -1,18 +1,21 @@
 """What a host can do to vmsd: clocks that jump (J3), sleep (J4), a kernel without nftables (M4), a file system that hangs
-under a bind (M6), guests that end while vmsd cannot look (L5), processes that do not want to end (L7)."""
+under a bind (M6), paths that change while they are used (C1, C2, D15), nothing more to be had (L4), guests that end while
+vmsd cannot look (L5), processes that do not want to end (L7)."""
 
 import contextlib
 import ctypes
 import errno
+import multiprocessing
 import os
 import re
 import signal
 import struct
+import subprocess
 import threading
 import time
 
 from cases_steps import BYSTANDER, base, begin
-from harness import Skip, Wrong, procs, read, small, wait_for
+from harness import Skip, Wrong, procs, read, run, small, wait_for
 
 YEAR = 365 * 86400
 
@@ -222,6 +225,109 @@ def bind_hangs(host):
     return f"slowest answer {worst * 1e3:.0f} ms"
 
 
+# ---- paths that change while they are used ----
+
+def exchange(a, b):
+    """Both at once: neither is ever missing."""
+    libc = ctypes.CDLL(None)
+    while True:
+        libc.renameat2(-100, a.encode(), -100, b.encode(), 2)
+        time.sleep(0.0003)  # not for the test's sake, but for the disk's
+
+
+def starts_rightly(host, inode):
+    host.wish("two", "restart").all()
+    g = host.guests()["two"]
+    if g["state"] != "running":
+        if "link" not in g["error"] and "vmsd's own" not in g["error"]:
+            raise Wrong(f"it did not start, for another reason: {g['error']}")
+        return False
+    points = {line.split()[4] for line in read(f"/proc/{g['pid']}/mountinfo").splitlines()}
+    if os.stat(f"/proc/{g['pid']}/root/srv/x").st_ino != inode:
+        raise Wrong("C1: another directory was mounted than its source")
+    if any(p == "/etc" or p.startswith("/etc/") for p in points):
+        raise Wrong(f"C2: mounted at {sorted(points)}")
+    return True
+
+
+def swapped_at_start(host):
+    """C1, C2, D15: the source of a bind, and its target within another share, are now a directory, now a link to vmsd's
+    own or the host's. A start takes the directory or fails; it never mounts anything else or anywhere else."""
+    share, source, trap = (f"{host.dir}/{n}" for n in ("share", "source", "trap"))
+    for d in (f"{share}/in", source):
+        os.makedirs(d)
+    os.symlink("/etc", f"{share}/out")
+    os.symlink(host.state, trap)
+    mine = os.stat(source).st_ino
+    files = base(host) | {"two.yaml": small("two", more=(
+        f"restart: {{policy: no}}\nbinds:\n  - {{source: {share}, target: /srv/share}}\n"
+        f"  - {{source: {source}, target: /srv/x}}\n  - {{source: {host.dir}/bind, target: /srv/share/in}}\n"))}
+    host.start()
+    host.apply(files)
+    before, still, ups = sorted(os.listdir("/etc")), host.still(BYSTANDER), 0
+    rounds = 30 if host.long else 6
+    for a, b in ((f"{share}/in", f"{share}/out"), (source, trap)):
+        swapper = multiprocessing.Process(target=exchange, args=(a, b), daemon=True)
+        swapper.start()
+        try:
+            ups += sum(starts_rightly(host, mine) for _ in range(rounds))
+        finally:
+            swapper.kill()
+            swapper.join()
+        if os.path.islink(a):
+            os.rename(a, f"{a}.link"), os.rename(b, a)
+    rounds *= 2
+    if not 0 < ups < rounds:
+        raise Wrong(f"the test is none: {ups} of {rounds} starts came about")
+    if sorted(os.listdir("/etc")) != before:
+        raise Wrong("the host's /etc was changed")
+    host.wish("two", "restart").all()
+    host.audit(files, still=still)
+    return f"{ups} of {rounds} starts"
+
+
+# ---- a host that has no more ----
+
+def cannot_start(host, op, word):
+    """It says so in a line with that word, and leaves nothing."""
+    s = op.begin(host, op)
+    s.all()
+    if not s.result or s.result["ok"] or word not in str(s.lines):
+        raise Wrong(f"L4: expected a failure with '{word}': {s.lines[-3:]}")
+    if host.guests()["rich"]["pid"]:
+        raise Wrong("L4: it runs")
+
+
+def full_bridge(host):
+    """A bridge has 1,023 ports."""
+    op, still = begin(host, "create")
+
+    def batch(*lines):  # 511 pairs; the bystander has the port that is left
+        subprocess.run(["ip", "-batch", "-"], input="".join(f"{line.format(i)}\n" for i in range(511) for line in lines),
+                       text=True, check=True)
+    before = set(host.links())
+    batch("link add a{0} type veth peer name b{0}", "link set a{0} master vms-lab", "link set b{0} master vms-lab")
+    cannot_start(host, op, "port")
+    here = {n for n in host.links() if n[0] not in "ab"}
+    if here != before:
+        raise Wrong(f"L4: of a guest that could not start is left: {sorted(here - before)}")
+    batch("link del a{0}")
+    host.apply(op.after)
+    host.audit(op.after, volumes=op.volumes, still=still)
+
+
+def no_loop(host):
+    """Nothing to mount a disk with."""
+    op, still = begin(host, "create")
+    run("mount", "--bind", "/dev/null", "/dev/loop-control")
+    try:
+        cannot_start(host, op, "loop")
+    finally:
+        run("umount", "/dev/loop-control")
+    host.apply(op.after)
+    host.audit(op.after, volumes=op.volumes, still=still)
+
+
 # ---- ends ----
 
 def ends_while_busy(host):
@@ -269,4 +375,5 @@ def hidden_children(host):
 
 
 CASES = {"J3_clock_jumps": clock_jumps, "J4_host_slept": host_slept, "M4_no_nftables": no_nftables,
-         "M6_bind_hangs": bind_hangs, "L5_ends_while_busy": ends_while_busy, "L7_hidden_children": hidden_children}
+         "M6_bind_hangs": bind_hangs, "C1_C2_D15_swapped_at_start": swapped_at_start, "L4_full_bridge": full_bridge,
+         "L4_no_loop": no_loop, "L5_ends_while_busy": ends_while_busy, "L7_hidden_children": hidden_children}
