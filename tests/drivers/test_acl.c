@@ -147,7 +147,7 @@ START_TEST(test_absent)
 END_TEST
 
 /* The host went down under a guest of QEMU, and the runtime directory with it: what was open to it is closed again. */
-START_TEST(test_H2_host_went_down)
+START_TEST(test_host_went_down)
 {
     OWN(virt_note) struct virt_note n = {.uid = GUEST};
 
@@ -181,7 +181,7 @@ int main(void)
     tcase_add_test(c, test_open_already);
     tcase_add_test(c, test_full);
     tcase_add_test(c, test_absent);
-    tcase_add_test(c, test_H2_host_went_down);
+    tcase_add_test(c, test_host_went_down);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
