@@ -464,10 +464,13 @@ static bool empty_below(int dir)
 
 static int tree_remove(const char *path, struct vm_err *e)
 {
-    OWN(fd) int dir = path_open_host(path, O_RDONLY | O_DIRECTORY, NULL);
+    struct vm_err why = {0};
+    OWN(fd) int dir = path_open_host(path, O_RDONLY | O_DIRECTORY, &why);
 
-    if (dir < 0)
+    if (dir < 0 && why.sys == ENOENT)
         return 0;
+    if (dir < 0)
+        return vm_fail(e, why.code, "%s", why.text);
     empty_below(dir);
     if (rmdir(path) < 0 && errno != ENOENT)
         return errno == EBUSY ? vm_fail(e, VM_E_CONFLICT, "%s still has processes", path)
