@@ -103,7 +103,7 @@ START_TEST(test_failed_start)
     subject_init(s, 20 + (unsigned)_i);
     if (boots_kernel() || !spoilt[_i].kernel) {
         spoilt[_i].spoil();
-        ck_assert_int_eq(subject_start(s, deadline_in(30000)), -1);
+        ck_assert_int_eq(subject_start(s, deadline_in(START_MS)), -1);
         ck_assert_msg(strstr(t->e.text, spoilt[_i].named) && !strchr(t->e.text, '\n'), "%s", t->e.text);
         assert_absent();
     }
@@ -127,7 +127,7 @@ END_TEST
 START_TEST(test_start)
 {
     subject_init(s, SHARED);
-    OK(subject_start(s, deadline_in(30000)));
+    OK(subject_start(s, deadline_in(START_MS)));
     ck_assert_int_ge(t->p.phase, DRV_STARTED);
     ck_assert_int_gt(t->p.leader, 1);
     ck_assert_int_eq(t->drv->wait_booted(&t->g, &t->p, deadline_in(1), &t->e), -1);
@@ -462,7 +462,7 @@ END_TEST
 START_TEST(test_N5_killed)
 {
     neighbour_init(40 + (unsigned)_i);
-    OK(subject_start(s, deadline_in(30000)));
+    OK(subject_start(s, deadline_in(START_MS)));
     pid_t victim = _i ? t->p.leader : t->p.keeper.pid;
     ck_assert(kill(victim, SIGKILL) == 0);
     trial_wait_end(t);
@@ -479,7 +479,7 @@ static const struct { const char *what; int64_t grace_ms; } stops[] = {{"at once
 START_TEST(test_N9_stop_in_boot)
 {
     neighbour_init(50 + (unsigned)_i);
-    OK(subject_start(s, deadline_in(30000)));
+    OK(subject_start(s, deadline_in(START_MS)));
     int64_t before = now_ms();
     OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(stops[_i].grace_ms), &t->e));
     ck_assert_int_lt(now_ms() - before, stops[_i].grace_ms + 10000);
@@ -507,7 +507,7 @@ START_TEST(test_ends_in_boot)
     neighbour_init(60 + (unsigned)_i);
     if (bad_boots[_i].kernel == boots_kernel()) {
         bad_boots[_i].spoil();
-        OK(subject_start(s, deadline_in(30000)));
+        OK(subject_start(s, deadline_in(START_MS)));
         ck_assert_int_eq(t->drv->wait_booted(&t->g, &t->p, deadline_in(BOOT_MS), &t->e), -1);
         ck_assert_msg(t->e.code == VM_E_BACKEND && strstr(t->e.text, bad_boots[_i].says) && !strchr(t->e.text, '\n'), "%s",
                       t->e.text);

@@ -12,7 +12,7 @@
 #include <vmsd/image.h>
 #include <vmsd/proto.h>
 
-enum { SUBJECT_MOUNTS = 3, BOOT_MS = 180000 /* emulated, beside other work */ };
+enum { SUBJECT_MOUNTS = 3, START_MS = 120000, BOOT_MS = 180000 /* emulated, beside other work */ };
 
 #define SUBJECT_MAC "02:00:00:00:00:01"
 #define SUBJECT_HOST "10.66.0.1"

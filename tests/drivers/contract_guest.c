@@ -245,7 +245,7 @@ void subject_boot(struct subject *s)
 {
     struct trial *t = &s->t;
 
-    OK(subject_start(s, deadline_in(30000)));
+    OK(subject_start(s, deadline_in(START_MS)));
     OK(t->drv->wait_booted(&t->g, &t->p, deadline_in(BOOT_MS), &t->e));
     ck_assert_int_eq(t->p.phase, DRV_BOOTED);
 }
