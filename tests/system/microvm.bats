@@ -234,6 +234,18 @@ links() { inside ip -o link | cut -d: -f2 | tr -d ' ' | sort; }
     done
 }
 
+@test "a read-only root: a script and a file are in it, and then it takes no more" {
+    script mark.sh <<<$'#!/bin/sh\necho marked >>/etc/ran'
+    microvm fixed 'security: {read_only_root: true}' 'network: lan' 'disk: 64M' 'install: [mark.sh]' \
+        'files: [{source: conf, target: /etc/conf}]'
+    run -0 apply fixed
+    equal "$(sh_in fixed 'cat /etc/ran /etc/conf; grep -c fixed.lan.internal /etc/hosts')" $'marked\nfirst\n1'
+    run ! sh_in fixed 'echo >/etc/x || echo >/x'
+    sh_in fixed 'echo >/tmp/x && echo >/run/x && systemctl is-system-running'
+    vmctl rm fixed
+    rm "$W/specs/fixed.yaml"
+}
+
 @test "C15, N7: what this host cannot run is refused in one line with the cause, before anything happens" {
     [ ! -w /dev/kvm ] || ! grep -qE 'svm|vmx' /proc/cpuinfo || skip "this host has KVM"
     sed -i 's/^hypervisor: .*/hypervisor: cloud-hypervisor/' "$W/specs/two.yaml"
