@@ -487,5 +487,6 @@ volumes:
             raise Wrong(f"A9: {field} of /etc/shadow changed")
 
 
-CASES = {"A5_B4_B8_flood": flood, "D1_D6_hostile_agent": hostile_agent, "E1_E4_hostile_tarballs": hostile_tarballs,
-         "C8_hostile_specs": hostile_specs, "E9_settings_files": settings_files, "A9_links_in_a_share": links_in_a_share}
+CASES = {"A5_B4_B8_B9_B10_flood": flood, "D1_D2_D3_D4_D6_P1_P2_hostile_agent": hostile_agent,
+         "E1_E2_E3_E4_E6_P1_hostile_tarballs": hostile_tarballs, "C4_C8_P1_hostile_specs": hostile_specs,
+         "E9_settings_files": settings_files, "A9_links_in_a_share": links_in_a_share}

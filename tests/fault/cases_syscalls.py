@@ -143,4 +143,4 @@ def walk(name, points):
 
 
 CASES = {f"G2_{name.replace('-', '_')}": walk(name, points) for name, points in {
-    "create": 28, "rebuild": 10, "purge": 16, "stop": 8, "start": 8, "live": 4, "restart": 4}.items()}
+    "create": 20, "rebuild": 8, "purge": 10, "stop": 5, "start": 5, "live": 3, "restart": 3}.items()}
