@@ -69,6 +69,7 @@ enum {
     X(validate, "validate", "[DIR]", OPTS_DATA, 0, 1, "check the specs of a directory (vms.d); needs no daemon") \
     X(ls, "ls", "[NAME…]", OPTS_SELECT, 0, MANY, "list guests") \
     X(show, "show", "NAME…", OPTS_SELECT, 0, MANY, "everything about a guest, and why it is not healthy") \
+    X(top, "top", "", 0, 0, 0, "guests and what they use, live: sort, filter, open one") \
     X(start, "start", "NAME…", OPTS_SELECT | OPT(ALL), 0, MANY, "start guests and wait until they are healthy") \
     X(stop, "stop", "NAME…", OPTS_SELECT | OPT(ALL), 0, MANY, "stop guests; they stay stopped until started by hand") \
     X(restart, "restart", "NAME…", OPTS_SELECT | OPT(ALL), 0, MANY, "stop guests and start them again") \

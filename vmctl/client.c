@@ -164,6 +164,7 @@ static void settle(struct client *c, CURL *curl, CURLcode code)
 
     curl_easy_getinfo(curl, CURLINFO_PRIVATE, &t);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    t->cut = false;
     if (t->failed)
         return; /* the sink's own error came first */
     if (code == CURLE_OK && status >= 200 && status < 300)
@@ -239,15 +240,20 @@ int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void
     return rc;
 }
 
-int client_stream(struct client *c, struct transfer *t, struct vm_err *e)
+static int one(struct client *c, struct transfer *t, bool (*tick)(void *arg), void *arg, struct vm_err *e)
 {
-    if (client_run(c, t, 1, NULL, NULL, e) < 0)
+    if (client_run(c, t, 1, tick, arg, e) < 0)
         return -1;
     if (!t->failed)
         return 0;
     if (e)
         *e = t->err;
     return -1;
+}
+
+int client_stream(struct client *c, struct transfer *t, struct vm_err *e)
+{
+    return one(c, t, NULL, NULL, e);
 }
 
 static int keep(const char *p, size_t n, void *arg, struct vm_err *e)
@@ -260,7 +266,7 @@ static int keep(const char *p, size_t n, void *arg, struct vm_err *e)
     return answer->failed ? vm_no_memory(e) : 0;
 }
 
-static int document(struct client *c, struct transfer *t, json_t **out, struct vm_err *e)
+static int document(struct client *c, struct transfer *t, bool (*tick)(void *arg), void *arg, json_t **out, struct vm_err *e)
 {
     OWN(text) struct text answer = {0};
     struct vm_err why = {0};
@@ -269,9 +275,9 @@ static int document(struct client *c, struct transfer *t, json_t **out, struct v
     t->sink = keep;
     t->arg = &answer;
     t->limit_s = CLIENT_ANSWER_S;
-    if (client_stream(c, t, e) < 0)
+    if (one(c, t, tick, arg, e) < 0)
         return -1;
-    if (!out)
+    if (!out || t->cut)
         return 0;
     if (!(doc = json_from_text(answer.s ? answer.s : "", answer.len, &why)))
         return vm_fail(e, VM_E_BACKEND, "vmsd's answer to %s: %s", t->path, why.text);
@@ -279,16 +285,23 @@ static int document(struct client *c, struct transfer *t, json_t **out, struct v
     return 0;
 }
 
+int client_watch(struct client *c, const char *path, bool (*tick)(void *arg), void *arg, json_t **out, struct vm_err *e)
+{
+    struct transfer t = {.method = "GET", .path = path, .cut = true};
+
+    return document(c, &t, tick, arg, out, e);
+}
+
 int client_json(struct client *c, const char *method, const char *path, json_t **out, struct vm_err *e)
 {
     struct transfer t = {.method = method, .path = path};
 
-    return document(c, &t, out, e);
+    return document(c, &t, NULL, NULL, out, e);
 }
 
 int client_post(struct client *c, const char *path, const void *body, size_t n, json_t **out, struct vm_err *e)
 {
     struct transfer t = {.method = "POST", .path = path, .body = body, .n = n};
 
-    return document(c, &t, out, e);
+    return document(c, &t, NULL, NULL, out, e);
 }

@@ -29,6 +29,7 @@ struct transfer {
     void *arg;
     long limit_s;                   /* 0: none */
     /* afterwards: */
+    bool cut; /* set before, and unset by its end: a tick ended it */
     bool failed;
     struct vm_err err;
     struct text error_body;         /* private */
@@ -41,6 +42,8 @@ int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void
 /* One request; its answer as a document. out may be NULL. */
 int client_json(struct client *c, const char *method, const char *path, json_t **out, struct vm_err *e);
 int client_post(struct client *c, const char *path, const void *body, size_t n, json_t **out, struct vm_err *e);
+/* GET, with a tick as client_run has it: when that ends it, *out stays as it was and 0 is returned. */
+int client_watch(struct client *c, const char *path, bool (*tick)(void *arg), void *arg, json_t **out, struct vm_err *e);
 /* One request; its answer goes to a sink. */
 int client_stream(struct client *c, struct transfer *t, struct vm_err *e);
 

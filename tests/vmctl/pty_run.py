@@ -2,8 +2,9 @@
 """Runs a command on a terminal of its own, and shows what came of it.
 
 pty_run.py [--size COLSxROWS] [--screen] [--do SECONDS:ACTION]... -- COMMAND...
-ACTION: type:TEXT, resize:COLSxROWS, signal:NUMBER. Prints the bytes that the command wrote; with --screen what a reader
-finds on the terminal in the end, what scrolled away first. Ends with the command's status; "MODE raw" is printed when
+ACTION: type:TEXT, resize:COLSxROWS, signal:NUMBER, shot:NAME. Prints the bytes that the command wrote; with --screen what a reader
+finds on the terminal in the end, what scrolled away first; with shots, what the whole screen showed at those moments
+(that needs pyte). Ends with the command's status; "MODE raw" is printed when
 the terminal was left other than it was found.
 """
 import argparse
@@ -80,7 +81,7 @@ if pid == 0:
     os.environ["TERM"] = os.environ.get("PTY_TERM", "xterm")
     os.execvp(args.command[0], args.command)
 
-out, begun, status = b"", time.time(), None
+out, begun, status, shots = b"", time.time(), None, []
 while status is None or select.select([master], [], [], 0)[0]:
     if select.select([master], [], [], 0.02)[0]:
         try:
@@ -93,6 +94,8 @@ while status is None or select.select([master], [], [], 0)[0]:
             os.write(master, value.encode())
         elif what == "resize":
             set_size(master, value)
+        elif what == "shot":
+            shots.append((value, len(out)))
         else:
             os.kill(pid, int(value))
     if status is None:
@@ -105,6 +108,13 @@ if args.screen:
     screen = Screen(args.size)
     screen.feed(text)
     text = "\n".join(screen.lines) + "\n"
+if shots:
+    import pyte
+    text = ""
+    for name, n in shots:
+        screen = pyte.Screen(*map(int, args.size.split("x")))
+        pyte.ByteStream(screen).feed(out[:n])
+        text += f"== {name}\n" + "\n".join(line.rstrip() for line in screen.display) + "\n"
 sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
 if termios.tcgetattr(slave) != before:
     print("MODE raw")
