@@ -48,6 +48,8 @@ const char *cmdline_init(char *cmdline);
 /* ---- modules.c ---- */
 
 void modules_load(const char *dir); /* in lexical order; absent: none */
+/* Loads one that did not come with us, and what it needs, as far as the disk of modules is there and has it. */
+void module_find(const char *name);
 
 /* ---- disks.c ---- */
 

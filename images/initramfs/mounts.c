@@ -38,10 +38,20 @@ static int fail_mount(int fs, const char *what, struct vm_err *e)
     return -1;
 }
 
+/* Of the many types that a disk of the user's may be few are worth their module in every initramfs. */
+static int fs_open(const char *type)
+{
+    int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
+    if (fs >= 0 || errno != ENODEV)
+        return fs;
+    module_find(type);
+    return (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
+}
+
 int mount_make(const char *type, const struct mount_option *options, unsigned attributes, const char *what,
                struct vm_err *e)
 {
-    OWN(fd) int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
+    OWN(fd) int fs = fs_open(type);
     if (fs < 0)
         return vm_fail_sys(e, "mount %s: this kernel has no %s", what, type);
     for (; options->key; options++) {

@@ -130,8 +130,13 @@ def image():
 
 
 def modules_disk():
-    directory = glob.glob(f"{kernel()}/lib/modules/*")[0]
-    return erofs(os.path.dirname(directory), f"modules-{os.path.basename(directory)}")
+    where = kernel()
+    directory = glob.glob(f"{where}/lib/modules/*")[0]
+    version = os.path.basename(directory)
+    with Lock(f"{CACHE}/kernel/lock"):
+        if not os.path.exists(f"{directory}/modules.dep"):
+            run("depmod", "-b", where, version)
+    return erofs(os.path.dirname(directory), f"modules-dep-{version}")
 
 
 def ext4(path, mib, content=None):

@@ -3,6 +3,7 @@
 why. Names of tests begin with an id of docs/threats where one applies."""
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -352,6 +353,28 @@ class Others(unittest.TestCase):
             f.truncate((18 + len(system) // mib) * mib)
         m = self.machine(f"token={rig.TOKEN}\n", {"image": (path, "ro"), "root": fresh("root", 128)})
         self.assertEqual(m.agent().sh("echo well").out, b"well\n")
+
+    def test_module_for_a_whole_disk(self):
+        """A file system that the initramfs has no module for: that comes, with what it needs, from the kernel's own disk."""
+        if not shutil.which("mkfs.btrfs"):
+            self.skipTest("no mkfs.btrfs")
+        tree, path = tempfile.mkdtemp(dir=work.name), f"{work.name}/btrfs"
+        for d in ("bin", "sbin"):
+            os.mkdir(f"{tree}/{d}")
+        shutil.copy(shutil.which("busybox"), f"{tree}/bin/busybox")
+        with open(f"{tree}/sbin/init", "w") as f:
+            f.write("#!/bin/busybox sh\necho well\n/bin/busybox poweroff -f\n")
+        os.chmod(f"{tree}/sbin/init", 0o755)
+        open(path, "w").close()
+        rig.run("mkfs.btrfs", "-q", "--rootdir", tree, path)
+        disks = {"image": (path, "ro"), "root": fresh("root", 64), "modules": (rig.modules_disk(), "ro")}
+        m = self.machine("", disks)
+        m.wait()
+        self.assertIn("well\n", m.console().replace("\r", ""))
+        del disks["modules"]
+        m = self.machine("", disks)
+        m.wait()
+        self.assertIn("vms-init: cannot mount the image: this kernel has no btrfs: No such device", m.console())
 
     def test_init_of_the_command_line(self):
         m = self.machine("", {"image": (rig.image(), "ro"), "root": fresh("root", 128)}, cmdline="init=/bin/hostname")
