@@ -14,7 +14,7 @@ OWN_DEFINE(slot, sd_bus_slot *, sd_bus_slot_unref)
 struct scope_job { char path[128]; char result[32]; };
 
 /* From a guest's own time limit to the kill of what is left of it. */
-enum { STOP_SLACK_MS = 5000 };
+enum { STOP_SLACK_MS = 5000, STATE_ASK_US = 1000000 };
 
 bool scope_wanted(void)
 {
@@ -33,8 +33,8 @@ static int job_removed(sd_bus_message *m, void *arg, sd_bus_error *error)
     return 0;
 }
 
-/* When the host goes down: vmsd first, so that it takes no guest's end for one that is to be mended; then the guests, each
- * with the time that it may take; then networks and firewall. */
+/* When the host goes down: vmsd first, which stops the guests in their order; then whom it could not, each with the time
+ * that it may take; then networks and firewall. */
 static int add_end(sd_bus_message *call, int64_t stop_ms)
 {
     return sd_bus_message_append(call, "(sv)(sv)(sv)(sv)", "KillSignal", "i", (int32_t)KEEPER_SIG_HOST_DOWN, "TimeoutStopUSec",
@@ -110,4 +110,16 @@ int scope_start(uint32_t id, pid_t pid, int64_t stop_ms, struct deadline d, stru
     if (strcmp(job.result, "done"))
         return vm_fail(e, VM_E_BACKEND, "%s: systemd says '%s'", unit, job.result);
     return 0;
+}
+
+bool drv_host_ends(void)
+{
+    OWN(bus) sd_bus *bus = NULL;
+    OWN(str) char *state = NULL;
+
+    if (!scope_wanted() || sd_bus_open_system(&bus) < 0 || sd_bus_set_method_call_timeout(bus, STATE_ASK_US) < 0 ||
+        sd_bus_get_property_string(bus, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                                   "org.freedesktop.systemd1.Manager", "SystemState", NULL, &state) < 0)
+        return false;
+    return !strcmp(state, "stopping");
 }

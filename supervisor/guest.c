@@ -60,7 +60,7 @@ static void schedule_restart(struct guest *g, int64_t ran_ms)
     char shown[TEXT_HUMAN];
     int64_t wait;
 
-    if (!g->up || g->resting || g->removing || g->next || g->w->stopping) /* next: it brings it up, or shall not */
+    if (!g->up || g->resting || g->removing || g->next || g->w->stopping || g->w->leaving) /* next: it brings it up, or shall not */
         return;
     if (!life_restarts(&g->spec->restart, false))
         return; /* a start that failed; an end that the policy leaves at rest does not come this far */
@@ -139,8 +139,10 @@ static void ending_run(void *arg)
     struct ending *x = arg;
     struct vm_err e;
 
-    if (x->driver->reap(x->id, x->run_dir, &x->how, NULL) < 0)
+    if (x->driver->reap(x->id, x->run_dir, &x->how, &e) < 0) {
         x->how.kind = EXIT_UNKNOWN;
+        log_warn(NULL, "%s: %s, continuing; its next start clears up", x->run_dir, e.text);
+    }
     for (size_t i = 0; i < x->links.n; i++)
         if (net_link_remove(x->links.v[i], &e) < 0)
             log_warn(NULL, "remove '%s': %s, continuing", x->links.v[i], e.text);

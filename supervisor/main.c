@@ -1,4 +1,5 @@
 /* vmsd: reads its options, opens its parts from the ground up, and turns. */
+#include "leave.h"
 #include "world.h"
 
 #include <errno.h>
@@ -150,8 +151,10 @@ static void on_signal(int sig, void *arg)
 {
     struct world *w = arg;
 
-    log_info(NULL, "signal %d: ending; guests go on", sig);
     sd_notify(0, "STOPPING=1");
+    if (!w->leaving && drv_host_ends() && leave(w))
+        return;
+    log_info(NULL, "signal %d: ending; guests go on", sig);
     w->stopping = true;
     loop_quit(w->loop);
 }
@@ -224,6 +227,7 @@ static void close_parts(struct world *w, struct loop *l)
     }
     loop_drain(l);
     loop_timer_free(w->watchdog);
+    loop_timer_free(w->leaving);
     netsync_close(w);
     net_relay_close(w->relay);
     usage_close(w);

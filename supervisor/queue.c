@@ -321,7 +321,7 @@ static void poke(void *arg)
             struct guest *g = w->guests[i];
             enum ready r;
 
-            if (!g->next || g->job)
+            if (!g->next || g->job || (w->leaving && g->next->verb != JOB_STOP))
                 continue;
             r = ready(g);
             if (r == BLOCKED) {

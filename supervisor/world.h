@@ -91,6 +91,7 @@ struct world {
     struct network_spec **networks; size_t n_networks; /* by name */
     unsigned running_jobs;
     bool poked;                  /* the queue will be looked at */
+    struct loop_timer *leaving;  /* the host goes down, and no guest is to come up again; or NULL */
     int64_t started_at;          /* wall */
     struct loop_timer *watchdog; int64_t watchdog_ms; /* systemd's, or NULL */
     atomic_bool stopping;        /* jobs on workers look at it too */

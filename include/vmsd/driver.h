@@ -125,5 +125,6 @@ const struct vm_driver *driver_by_name(const char *name); /* or NULL */
 /* What the host offers to every driver, for doctor: plain facts. */
 struct drv_host { bool systemd, cgroup2; char cgroup_root[256]; bool cgroup_memory, cgroup_cpu, cgroup_pids, cgroup_io; bool idmap, overlay, loop, kvm; char kvm_why[160]; };
 void drv_host_probe(struct drv_host *out);
+bool drv_host_ends(void); /* systemd is taking it down; asks it for at most a second */
 
 #endif
