@@ -1,6 +1,6 @@
-"""What a host can do to vmsd: clocks that jump (J3), sleep (J4), a kernel without nftables (M4), a file system that hangs
-under a bind (M6), paths that change while they are used (C1, C2, D15), nothing more to be had (L4), guests that end while
-vmsd cannot look (L5), processes that do not want to end (L7)."""
+"""What a host can do to vmsd: clocks that jump (J3), sleep (J4), a kernel without nftables (M4) or one that tells more than
+vmsd can hear (M2), a file system that hangs under a bind (M6), paths that change while they are used (C1, C2, D15), nothing
+more to be had (L4), guests that end while vmsd cannot look (L5), processes that do not want to end (L7)."""
 
 import contextlib
 import ctypes
@@ -163,6 +163,29 @@ def no_nftables(host):
     host.apply(files)
     host.audit(files)
     return said[0][:160]
+
+
+def netlink_drops():
+    return sum(int(line.split()[8]) for line in read("/proc/net/netlink").splitlines()[1:])
+
+
+def lost_messages(host):
+    """M2: more changes than vmsd can be told of, and among them that its rules are gone."""
+    op, still = begin(host, "live")
+    host.audit(op.before, volumes=op.volumes, still=still)
+    before, drops = run("nft", "-s", "list", "ruleset"), netlink_drops()
+    host.pause()
+    subprocess.run(["nft", "-f", "-"], input="".join(f"add table ip x{i}\n" for i in range(3000)), text=True, check=True)
+    run("nft", "flush", "ruleset")
+    if netlink_drops() == drops:
+        raise Wrong("the test is none: no message was lost")
+    began = time.monotonic()
+    host.resume()
+    # within less time than from one look at the rules to the next, which nobody has to tell of
+    wait_for("the same rules as before", lambda: run("nft", "-s", "list", "ruleset") == before, 4)
+    took = time.monotonic() - began
+    host.audit(op.before, volumes=op.volumes, still=still)
+    return f"back after {took:.1f} s"
 
 
 # ---- a bind source that hangs ----
@@ -376,4 +399,4 @@ def hidden_children(host):
 
 CASES = {"J3_clock_jumps": clock_jumps, "J4_host_slept": host_slept, "M4_no_nftables": no_nftables,
          "M6_bind_hangs": bind_hangs, "C1_C2_D15_swapped_at_start": swapped_at_start, "L4_full_bridge": full_bridge,
-         "L4_no_loop": no_loop, "L5_ends_while_busy": ends_while_busy, "L7_hidden_children": hidden_children}
+         "L4_no_loop": no_loop, "M2_lost_messages": lost_messages, "L5_ends_while_busy": ends_while_busy, "L7_hidden_children": hidden_children}
