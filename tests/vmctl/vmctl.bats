@@ -610,6 +610,24 @@ PY
     lacks "MODE raw"
 }
 
+# --- events ---
+
+@test "events: of guests, of types; followed over an end of vmsd, from the last one on" {
+    run --separate-stderr vmctl events --type health db
+    [ "$(wc -l <<<"$output")" -eq 1 ]
+    run --separate-stderr vmctl events -t data --type 'he*' --type nothing -o json
+    [ "$(wc -l <<<"$output")" -eq 1 ]
+    run --separate-stderr vmctl events --type nothing
+    [ "$status" -eq 0 ]
+    [ -z "$output" ]
+    run --separate-stderr timeout 3 "$VMCTL" events -f --type health
+    [ "$status" -eq 124 ]
+    asked "/v1/events?since=2&follow=1"
+    [ "$(grep -c "looking for it" <<<"$stderr")" -ge 1 ]
+    run --separate-stderr vmctl --socket /nowhere events -f
+    [ "$status" -eq 3 ]
+}
+
 # --- logs and cp ---
 
 @test "logs: the guest's journal, harmless; else its console" {
