@@ -268,6 +268,7 @@ static int libvirt_stop(uint32_t id, const char *run_dir, const struct drv_proc 
     struct proc_id found;
     struct vm_err why;
     OWN(fd) int qemu = proc_id_open(&p->keeper, &why);
+    OWN(fd) int group = qemu < 0 ? -1 : virt_group_open(id, p->keeper.pid);
 
     if (qemu < 0 && why.code != VM_E_ABSENT) {
         if (e)
@@ -279,6 +280,8 @@ static int libvirt_stop(uint32_t id, const char *run_dir, const struct drv_proc 
         if (virt_qemu_kill(&p->keeper, e) < 0)
             return vm_context(e, "stop");
     }
+    if (group >= 0)
+        (void)!write(group, "1", 1); /* what QEMU left behind, though it may start nothing; mostly the group is gone with it */
     /* One that a start cut off brought up, and nobody has heard of yet. */
     if (virt_qemu_find(id, run_dir, &found, NULL) == 0 && virt_qemu_kill(&found, e) < 0)
         return vm_context(e, "stop");

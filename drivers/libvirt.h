@@ -9,6 +9,7 @@
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <vmsd/driver.h>
 #include <vmsd/text.h>
@@ -127,6 +128,11 @@ int virt_start(const struct drv_guest *g, struct deadline d, struct drv_proc *ou
 /* QEMU of that guest by libvirt's pid file, if libvirtd says that it is of this run_dir. ABSENT: none. UNAVAILABLE: there is
  * one, but libvirtd cannot be asked. */
 int virt_qemu_find(uint32_t id, const char *run_dir, struct proc_id *out, struct vm_err *e);
+/* The control group that libvirt made for that guest's domain, by a QEMU's /proc/PID/cgroup: its path below the mount of
+ * cgroup v2. False: there is none of its own, as where v1 has the controllers. */
+bool virt_group_of(const char *text, uint32_t id, char out[static PATH_MAX]);
+/* An fd that ends all in it when "1" is written; -1: none. To be opened while QEMU runs. */
+int virt_group_open(uint32_t id, pid_t qemu);
 /* Ends QEMU and what belongs to it, whatever libvirtd does: asked kindly first, and then by SIGKILL. */
 int virt_qemu_kill(const struct proc_id *qemu, struct vm_err *e);
 /* Has libvirtd forget a domain of this run_dir whose QEMU has ended, as far as it answers soon. */

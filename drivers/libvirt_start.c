@@ -20,7 +20,7 @@
 /* Below it each QEMU has a directory with its secrets, its own; but only libvirt's user for QEMU may pass through here. */
 #define QEMU_LIB "/var/lib/libvirt/qemu"
 
-enum { ASK_MS = 2000, CLEAR_MS = 5000, TERM_MS = 3000, KILL_MS = 10000, CMDLINE_MAX = 256 << 10 };
+enum { ASK_MS = 2000, CLEAR_MS = 5000, TERM_MS = 3000, KILL_MS = 10000, CMDLINE_MAX = 256 << 10, GROUP_TEXT_MAX = 16 << 10 };
 
 /* ---- QEMU, as the kernel knows it ---- */
 
@@ -92,6 +92,53 @@ int virt_qemu_find(uint32_t id, const char *run_dir, struct proc_id *out, struct
         return vm_fail(e, why.code == VM_E_ABSENT ? VM_E_ABSENT : VM_E_UNAVAILABLE, "whose QEMU %d is: %s", (int)p.pid, why.text);
     *out = p;
     return 0;
+}
+
+/* "machine-qemu\x2d1\x2dvmsd\x2d7.scope" of systemd, or "qemu-1-vmsd-7.libvirt-qemu". */
+static bool is_group(const char *name, size_t n, uint32_t id)
+{
+    static const struct { const char *begins, *dash, *ends; } forms[] = {
+        {"machine-qemu\\x2d", "\\x2d", ".scope"}, {"qemu-", "-", ".libvirt-qemu"}};
+    char end[64];
+
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        const char *dash = forms[i].dash;
+        size_t first = strlen(forms[i].begins);
+        size_t last = (size_t)snprintf(end, sizeof end, "%svmsd%s%u%s", dash, dash, id, forms[i].ends);
+
+        if (n > first + last && !memcmp(name, forms[i].begins, first) && !memcmp(name + n - last, end, last))
+            return true;
+    }
+    return false;
+}
+
+bool virt_group_of(const char *text, uint32_t id, char out[static PATH_MAX])
+{
+    const char *path = strncmp(text, "0::", 3) ? strstr(text, "\n0::") : text;
+
+    path = path ? strchr(path, '/') : NULL;
+    for (const char *at = path; at && *at == '/';) {
+        const char *name = at + 1;
+
+        at = name + strcspn(name, "/\n");
+        if (is_group(name, (size_t)(at - name), id))
+            return snprintf(out, PATH_MAX, "%.*s", (int)(at - path), path) < PATH_MAX;
+    }
+    return false;
+}
+
+int virt_group_open(uint32_t id, pid_t qemu)
+{
+    OWN(str) char *text = NULL;
+    OWN(fd) int proc = -1;
+    char path[PATH_MAX], group[PATH_MAX];
+
+    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)qemu);
+    if ((proc = path_open_host(path, O_RDONLY, NULL)) < 0 || path_read_fd(proc, path, GROUP_TEXT_MAX, &text, NULL, NULL) < 0 ||
+        !virt_group_of(text, id, group) ||
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cgroup.kill", group) >= (int)sizeof path)
+        return -1;
+    return path_open_host(path, O_WRONLY, NULL);
 }
 
 int virt_qemu_kill(const struct proc_id *qemu, struct vm_err *e)

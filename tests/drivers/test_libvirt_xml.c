@@ -232,6 +232,30 @@ START_TEST(test_P1_last_words)
 }
 END_TEST
 
+START_TEST(test_group)
+{
+    static const struct { const char *text, *group; } cases[] = {
+        {"0::/machine.slice/machine-qemu\\x2d1\\x2dvmsd\\x2d7.scope/libvirt/emulator\n",
+         "/machine.slice/machine-qemu\\x2d1\\x2dvmsd\\x2d7.scope"},
+        {"0::/machine/qemu-12-vmsd-7.libvirt-qemu/emulator\n", "/machine/qemu-12-vmsd-7.libvirt-qemu"},
+        {"2:cpu:/machine/qemu-1-vmsd-7.libvirt-qemu\n0::/machine/qemu-1-vmsd-7.libvirt-qemu\n", "/machine/qemu-1-vmsd-7.libvirt-qemu"},
+        {"2:cpu:/machine/qemu-1-vmsd-7.libvirt-qemu\n0::/\n", NULL},
+        {"0::/machine/qemu-1-vmsd-77.libvirt-qemu\n", NULL},
+        {"0::/machine/qemu-1-vmsd-7.libvirt-qemu-not\n", NULL},
+        {"0::/machine/qemu-1-othervmsd-7.libvirt-qemu\n", NULL},
+        {"0::/machine.slice/machine-qemu\\x2d1\\x2dvmsd\\x2d17.scope\n", NULL},
+        {"0::/system.slice/libvirtd.service\n", NULL}, {"0::/vmsd/7/guest\n", NULL}, {"0::\n", NULL}, {"", NULL},
+    };
+    char group[PATH_MAX];
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        ck_assert_msg(virt_group_of(cases[i].text, 7, group) == (cases[i].group != NULL), "%s", cases[i].text);
+        if (cases[i].group)
+            ck_assert_str_eq(group, cases[i].group);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("libvirt_xml");
@@ -244,6 +268,7 @@ int main(void)
     tcase_add_test(c, test_disk_names);
     tcase_add_test(c, test_connected);
     tcase_add_test(c, test_note);
+    tcase_add_test(c, test_group);
     tcase_add_loop_test(c, test_P1_last_words, 0, ARRAY_LEN(words));
     tcase_set_timeout(c, 30);
     suite_add_tcase(s, c);
