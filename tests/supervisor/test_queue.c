@@ -1,5 +1,6 @@
 /* Which job runs when: guests go down before what they depend on, and come up after it. Jobs are of this test's making:
  * they take a moment, and write down what they do. */
+#include "../../supervisor/leave.h"
 #include "stubs.h"
 
 #include <check.h>
@@ -298,6 +299,31 @@ START_TEST(test_ending)
 }
 END_TEST
 
+static size_t place(const char *mark)
+{
+    const char *at = strstr(told.s, mark);
+
+    ck_assert_msg(at, "no %s in %s", mark, told.s);
+    return (size_t)(at - told.s);
+}
+
+/* The host goes down: all stop in order, the loop ends, and whoever would start one is not heard any more. */
+START_TEST(test_leave)
+{
+    want(3, JOB_CONVERGE, true);
+    ck_assert(leave(&world));
+    ck_assert_int_eq(loop_run(world.loop, NULL), 0);
+    ck_assert(place("-c") < place("-b") && place("-b") < place("-a"));
+    place("-d");
+    want(0, JOB_CONVERGE, false);
+    for (int i = 0; i < 20; i++)
+        loop_post(world.loop, (void (*)(void *))loop_quit, world.loop), loop_run(world.loop, NULL), sleep_ms(1);
+    ck_assert_uint_eq(strlen(told.s), 8);
+    loop_timer_free(world.leaving);
+    world.leaving = NULL;
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("queue");
@@ -315,6 +341,7 @@ int main(void)
     tcase_add_test(c, test_circle);
     tcase_add_test(c, test_comes_back);
     tcase_add_test(c, test_ending);
+    tcase_add_test(c, test_leave);
     suite_add_tcase(s, c);
     r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
