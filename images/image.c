@@ -10,7 +10,7 @@
 #include <vmsd/json.h>
 #include <vmsd/path.h>
 
-enum { LOCK_POLL_MS = 50, NOTE_BYTES_MAX = 64 << 10, LIST_PATH = IMAGE_ID + 64 };
+enum { LOCK_POLL_MS = 50, LIST_PATH = IMAGE_ID + 64 };
 
 bool image_is_id(const char *s)
 {
@@ -113,29 +113,31 @@ static int add_file(const char *name, void *arg, struct vm_err *e)
 static int list_add(const char *id, void *arg, struct vm_err *e)
 {
     struct listing *l = arg;
-    OWN(str) char *text = NULL;
     OWN(json) json_t *note = NULL;
     uint64_t bytes = 0;
-    size_t n = 0;
 
     OWN(fd) int dir = !image_is_id(id) ? -1 : path_open(l->s->images, id, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, NULL);
-    if (dir < 0 || path_read(dir, IMAGE_NOTE, NOTE_BYTES_MAX, &text, &n, NULL) < 0 ||
-        !(note = json_from_text(text, n, NULL)))
-        return 0; /* being removed, or not made by us */
+    if (dir < 0)
+        return 0; /* being removed */
+    if (store_note(dir, IMAGE_NOTE, &note, e) < 0)
+        return vm_context(e, "image %s", id);
+    if (!note)
+        return 0; /* not made by us */
     if (store_each(dir, false, add_file, &(struct sum){dir, &bytes}, e) < 0)
         return -1;
     json_put_int(note, "bytes", json_int(note, "bytes", 0) + (int64_t)bytes);
-    return json_array_append(l->rows, note) < 0 ? vm_no_memory(e) : 0;
+    json_array_append(l->rows, note);
+    return 0;
 }
 
 int image_list(struct image_store *s, json_t **out, struct vm_err *e)
 {
     OWN(json) json_t *rows = json_array();
 
-    if (!rows)
-        return vm_no_memory(e);
     if (store_each(s->images, false, list_add, &(struct listing){.s = s, .rows = rows}, e) < 0)
         return -1;
+    if (json_lost())
+        return vm_no_memory(e);
     *out = TAKE(rows);
     return 0;
 }

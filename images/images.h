@@ -140,6 +140,8 @@ VM_PRINTF(2) void progress_tell(struct image_progress p, const char *fmt, ...);
 /* "STATE/KIND/NAME/FILE" into out; file may be NULL. */
 int store_path(const struct image_store *s, const char *kind, const char *name, const char *file,
                char out[static IMAGE_PATH], struct vm_err *e);
+/* The JSON in dir/name; NULL where there is none, or it is none of ours. */
+int store_note(int dir, const char *name, json_t **out, struct vm_err *e);
 /* Calls each(name, arg) for every entry of dir until it returns -1. hidden: those beginning with "." or the others. */
 int store_each(int dir, bool hidden, int (*each)(const char *name, void *arg, struct vm_err *e), void *arg,
                struct vm_err *e);

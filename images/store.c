@@ -7,17 +7,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <vmsd/json.h>
 #include <vmsd/path.h>
+
+enum { NOTE_BYTES_MAX = 64 << 10 };
 
 int image_store_open(const char *state, const struct strv *recipes, struct image_store **out, struct vm_err *e)
 {
     struct image_store *s = calloc(1, sizeof *s);
     OWN(fd) int top = -1;
-    const struct { const char *name; int *fd; } rooms[] = {
-        {"images", &s->images}, {"guests", &s->guests}, {"volumes", &s->volumes}, {"templates", &s->templates}};
 
     if (!s)
         return vm_no_memory(e);
+
+    const struct { const char *name; int *fd; } rooms[] = {
+        {"images", &s->images}, {"guests", &s->guests}, {"volumes", &s->volumes}, {"templates", &s->templates}};
+
     s->images = s->guests = s->volumes = s->templates = -1;
     s->builder = "mmdebstrap";
     s->mkfs = "mkfs.erofs";
@@ -95,6 +100,21 @@ int store_path(const struct image_store *s, const char *kind, const char *name, 
         return vm_fail(e, VM_E_TOO_LARGE, "state directory '%.200s' has too long a name; choose a shorter one",
                        s->state);
     memcpy(out, path, (size_t)n + 1);
+    return 0;
+}
+
+int store_note(int dir, const char *name, json_t **out, struct vm_err *e)
+{
+    OWN(str) char *text = NULL;
+    struct vm_err why = {0};
+    json_t *note = NULL;
+    size_t n = 0;
+
+    if (path_read(dir, name, NOTE_BYTES_MAX, &text, &n, &why) == 0)
+        note = json_from_text(text, n, &why);
+    if (!note && why.code == VM_E_SYSTEM && why.sys != ENOENT)
+        return vm_fail(e, why.code, "%s", why.text);
+    *out = note;
     return 0;
 }
 

@@ -14,8 +14,6 @@
 #define TREE_DRAFT ".tree"
 #define NOTE_FILE "volume.json"
 
-enum { NOTE_BYTES_MAX = 64 << 10 };
-
 static int volume_check_name(const char *name, struct vm_err *e)
 {
     if (!name || !text_is_label(name, SPEC_NAME_MAX))
@@ -24,29 +22,23 @@ static int volume_check_name(const char *name, struct vm_err *e)
     return 0;
 }
 
-static json_t *note_read(int dir)
-{
-    OWN(str) char *text = NULL;
-    size_t n = 0;
-
-    return path_read(dir, NOTE_FILE, NOTE_BYTES_MAX, &text, &n, NULL) < 0 ? NULL : json_from_text(text, n, NULL);
-}
-
 /* Written only when it says something new, so that an unchanged volume costs no write. */
 static int note_write(int dir, const struct spec_volume *v, const char *guest, struct vm_err *e)
 {
-    OWN(json) json_t *was = note_read(dir);
+    OWN(json) json_t *was = NULL;
     OWN(json) json_t *note = json_object();
     OWN(str) char *text = NULL;
     char now[CLOCK_TEXT];
 
+    if (store_note(dir, NOTE_FILE, &was, e) < 0)
+        return -1;
     json_put_str(note, "name", v->name);
     json_put_str(note, "type", v->directory ? "directory" : "disk");
     json_put(note, "size", v->directory ? NULL : json_integer((json_int_t)v->size));
     json_put_str(note, "guest", guest);
     json_put_str(note, "created_at", json_str(was, "created_at", wall_text(wall_ms(), now)));
     if (was && json_equal(was, note))
-        return 0;
+        return json_lost() ? vm_no_memory(e) : 0;
     if (!(text = json_to_text(note)))
         return vm_no_memory(e);
     return path_write(dir, NOTE_FILE, text, strlen(text), 0600, e);
@@ -108,7 +100,8 @@ static int list_add(const char *name, void *arg, struct vm_err *e)
 
     if (dir < 0)
         return 0; /* gone meanwhile, or not made by us */
-    note = note_read(dir);
+    if (store_note(dir, NOTE_FILE, &note, e) < 0)
+        return vm_context(e, "volume '%s'", name);
     bool disk = disk_usage(dir, DISK_FILE, &bytes) == 0;
     if (!disk && tree_usage(dir, TREE_DIR, &bytes, NULL) < 0)
         return 0; /* being made, or being removed */
@@ -118,17 +111,18 @@ static int list_add(const char *name, void *arg, struct vm_err *e)
     json_put(row, "size", sized ? json_integer((json_int_t)st.st_size) : NULL);
     json_put_int(row, "bytes", (int64_t)bytes);
     json_put_str(row, "guest", json_str(note, "guest", NULL));
-    return json_array_append(l->rows, row) < 0 ? vm_no_memory(e) : 0;
+    json_array_append(l->rows, row);
+    return 0;
 }
 
 int volume_list(struct image_store *s, json_t **out, struct vm_err *e)
 {
     OWN(json) json_t *rows = json_array();
 
-    if (!rows)
-        return vm_no_memory(e);
     if (store_each(s->volumes, false, list_add, &(struct listing){.s = s, .rows = rows}, e) < 0)
         return -1;
+    if (json_lost())
+        return vm_no_memory(e);
     *out = TAKE(rows);
     return 0;
 }

@@ -412,6 +412,12 @@ static int plan_networks(struct applying *a, struct vm_err *e)
     return 0;
 }
 
+/* Then it is an orphan as before: applied again, it goes. */
+static bool removal_failed(const struct guest *g)
+{
+    return g->removing && !g->job && !g->next;
+}
+
 int apply_plan(struct applying *a)
 {
     struct taken t = {0};
@@ -431,7 +437,7 @@ int apply_plan(struct applying *a)
     for (size_t i = 0; rc == 0 && i < a->w->n_guests; i++) {
         struct guest *g = a->w->guests[i];
 
-        if (!g->removing && !wanted(a, g->name) && selected(a, g->name, &g->spec->tags))
+        if ((!g->removing || removal_failed(g)) && !wanted(a, g->name) && selected(a, g->name, &g->spec->tags))
             rc = plan_orphan(a, g, &a->err);
     }
     free(t.v);

@@ -99,6 +99,7 @@ int step_stop(struct job *j, struct vm_err *e)
 {
     struct deadline d = deadline_in(j->spec->stop_timeout_ms);
     struct drv_exit how;
+    int rc;
 
     if (j->running) { /* before the life of the guest goes on: with that its session is over */
         job_on_loop(j, expect_end, NULL);
@@ -113,12 +114,12 @@ int step_stop(struct job *j, struct vm_err *e)
     }
     if (end_it(j, d, e) < 0)
         return -1;
-    j->driver->reap(j->guest_id, j->run_dir, &how, NULL);
+    rc = j->driver->reap(j->guest_id, j->run_dir, &how, e);
     if (j->verb == JOB_STOP)
         manifest_write(j, j->applied && !strcmp(j->applied, j->text), NULL);
     j->running = false;
     job_on_loop(j, set_down, NULL);
-    return 0;
+    return rc;
 }
 
 /* ---- what runs though nobody knew ---- */

@@ -43,12 +43,14 @@ static int settle(struct job *j, struct vm_err *e)
 
     if (fresh || !j->applied || strcmp(j->applied, j->text))
         j->applied_at = wall_ms(); /* a mere restart applies nothing */
-    if (store_put_applied(j->w->store, j->guest_id, j->text, j->applied_at, fresh, e) < 0)
-        return -1;
     if (fresh)
         j->provisioned_at = j->applied_at;
+    /* The store last: what it holds is applied is not done again. */
+    if (manifest_write(j, true, e) < 0 ||
+        store_put_applied(j->w->store, j->guest_id, j->text, j->applied_at, fresh, e) < 0)
+        return -1;
     job_on_loop(j, set_applied, j);
-    return manifest_write(j, true, e);
+    return 0;
 }
 
 static void follow_health(struct guest *g, void *arg)

@@ -15,6 +15,8 @@ static atomic_long left;
 static atomic_ulong seen;
 static atomic_bool counting, failed;
 
+void __sanitizer_print_stack_trace(void) __attribute__((weak));
+
 bool nth_fails(void)
 {
     if (!atomic_load(&counting))
@@ -23,6 +25,8 @@ bool nth_fails(void)
     if (atomic_load(&left) < 1 || atomic_fetch_sub(&left, 1) != 1)
         return false;
     atomic_store(&failed, true);
+    if (__sanitizer_print_stack_trace && getenv("NTH_TRACE"))
+        __sanitizer_print_stack_trace();
     errno = ENOMEM;
     return true;
 }
