@@ -24,22 +24,24 @@ const struct entry *entry_find(struct entries list, const char *name)
     return lo < list.n && !strcmp(entry_name(&list.v[lo]), name) ? &list.v[lo] : NULL;
 }
 
+/* "PATH: what", at the node of that path. */
+__attribute__((format(printf, 5, 0))) static void say(struct issues *is, const struct entry *at, const char *path, bool warning,
+                                                      const char *fmt, va_list ap)
+{
+    const struct node *node = node_at(at->root, path);
+    char what[640];
+
+    vsnprintf(what, sizeof what, fmt, ap);
+    issue_add(is, node->doc->file, node->line, node->column, warning, "%s: %s", path, what);
+}
+
 void entry_bad(struct issues *is, const struct entry *at, const char *path, const char *fmt, ...)
 {
-    char what[640];
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
+    say(is, at, path, false, fmt, ap);
     va_end(ap);
-    issue_at(is, node_at(at->root, path), "%s: %s", path, what);
-}
-
-static void entry_warn(struct issues *is, const struct entry *at, const char *path, const char *what)
-{
-    const struct node *node = node_at(at->root, path);
-
-    issue_add(is, node->doc->file, node->line, node->column, true, "%s: %s", path, what);
 }
 
 void claim_add(struct claims *c, const char *what, const struct entry *by, const char *path, ...)
@@ -92,6 +94,11 @@ void claims_check(struct claims *c, const char *noun, struct issues *is)
     }
     c->n = 0;
 }
+
+struct spec_look {
+    struct issues *issues;
+    const struct entry *entry;
+};
 
 struct cross {
     struct entries guests, networks;
@@ -264,7 +271,7 @@ static void check_guest(struct cross *x, const struct entry *at)
         if (g->health[i].kind != CHECK_TCP && g->health[i].kind != CHECK_HTTP)
             continue;
         snprintf(path, sizeof path, "health[%zu]", i);
-        entry_warn(x->issues, at, path, "asks a port of a guest without network; expected exec or units, or a network");
+        spec_warn(&(struct spec_look){x->issues, at}, path, "asks a port of a guest without network; expected exec or units, or a network");
     }
 }
 
@@ -374,31 +381,22 @@ static void check_memory(struct cross *x, const struct spec_host *host)
                   text_human_size(sum, sum_text), text_human_size(host->memory, host_text));
 }
 
-struct spec_look {
-    struct issues *issues;
-    const struct entry *entry;
-};
-
 void spec_complain(struct spec_look *at, const char *path, const char *fmt, ...)
 {
-    char what[640];
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
+    say(at->issues, at->entry, path, false, fmt, ap);
     va_end(ap);
-    entry_bad(at->issues, at->entry, path, "%s", what);
 }
 
 void spec_warn(struct spec_look *at, const char *path, const char *fmt, ...)
 {
-    char what[640];
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
+    say(at->issues, at->entry, path, true, fmt, ap);
     va_end(ap);
-    entry_warn(at->issues, at->entry, path, what);
 }
 
 static void ask_host(struct cross *x, const struct spec_host *host)

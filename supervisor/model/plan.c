@@ -1,5 +1,6 @@
 /* The difference between two canonical specs, and what it costs. */
 #include "fields.h"
+#include "trail.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -17,32 +18,10 @@ struct diff {
     struct plan_change *change;
     unsigned kind;
     bool resizes;     /* see plan_actual */
-    char path[256];
-    size_t length;
+    struct trail at;
     bool script_told; /* that a script before changed is what changes the digests of all behind it */
     bool no_memory;
 };
-
-VM_PRINTF(2) static size_t push(struct diff *d, const char *fmt, ...);
-
-static size_t push(struct diff *d, const char *fmt, ...)
-{
-    size_t was = d->length, room = sizeof d->path - was;
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(d->path + was, room, fmt, ap);
-    va_end(ap);
-    d->length = n < 0 ? was : (size_t)n < room ? was + (size_t)n : sizeof d->path - 1;
-    return was;
-}
-
-static void pop(struct diff *d, size_t was)
-{
-    d->length = was;
-    d->path[was] = '\0';
-}
 
 /* What is there, or what its absence means. */
 static json_t *value_of(struct diff *d, const struct field *f, json_t *v)
@@ -67,7 +46,7 @@ static void add(struct diff *d, const struct field *f, json_t *from, json_t *to,
 
     if (grown)
         c->fields = grown;
-    field.field = grown ? strdup(d->path) : NULL;
+    field.field = grown ? strdup(d->at.text) : NULL;
     field.from = was ? json_to_text(was) : NULL;
     field.to = is ? json_to_text(is) : NULL;
     if (!field.field || (was && !field.from) || (is && !field.to)) {
@@ -95,7 +74,7 @@ static void impossible(struct diff *d, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    text_addf(&t, "%s: %s", d->path, what);
+    text_addf(&t, "%s: %s", d->at.text, what);
     d->no_memory |= !(d->change->error = text_take(&t));
 }
 
@@ -150,21 +129,21 @@ static void diff_list_by_id(struct diff *d, const struct table *t, json_t *from,
     json_array_foreach(from, i, v) {
         const char *id = json_str(v, t->id, "");
 
-        was = push(d, "[%s]", id);
+        was = trail_push(&d->at, "[%s]", id);
         if ((other = item_by_id(to, t->id, id)))
             diff_table(d, t, v, other, class);
         else
             diff_whole(d, t, v, NULL, class);
-        pop(d, was);
+        trail_pop(&d->at, was);
     }
     json_array_foreach(to, i, v) {
         const char *id = json_str(v, t->id, "");
 
         if (item_by_id(from, t->id, id))
             continue;
-        was = push(d, "[%s]", id);
+        was = trail_push(&d->at, "[%s]", id);
         diff_whole(d, t, NULL, v, class);
-        pop(d, was);
+        trail_pop(&d->at, was);
     }
 }
 
@@ -177,13 +156,13 @@ static void diff_list(struct diff *d, const struct table *t, json_t *from, json_
         return;
     }
     for (size_t i = 0; i < a || i < b; i++) {
-        size_t was = push(d, "[%zu]", i);
+        size_t was = trail_push(&d->at, "[%zu]", i);
 
         if (i < a && i < b)
             diff_table(d, t, json_array_get(from, i), json_array_get(to, i), class);
         else
             diff_whole(d, t, json_array_get(from, i), json_array_get(to, i), class);
-        pop(d, was);
+        trail_pop(&d->at, was);
     }
 }
 
@@ -196,16 +175,16 @@ static void diff_env(struct diff *d, json_t *from, json_t *to, enum plan_class c
     json_object_foreach(from, key, v) {
         json_t *other = json_object_get(to, key);
 
-        was = push(d, ".%s", key);
+        was = trail_push(&d->at, ".%s", key);
         if (!other || !json_equal(v, other))
             add(d, NULL, v, other, class);
-        pop(d, was);
+        trail_pop(&d->at, was);
     }
     json_object_foreach(to, key, v) {
-        was = push(d, ".%s", key);
+        was = trail_push(&d->at, ".%s", key);
         if (!json_object_get(from, key))
             add(d, NULL, NULL, v, class);
-        pop(d, was);
+        trail_pop(&d->at, was);
     }
 }
 
@@ -236,9 +215,9 @@ static void diff_table(struct diff *d, const struct table *t, json_t *from, json
 
         if (!field_has(f, d->kind))
             continue;
-        was = push(d, "%s%s", d->length ? "." : "", f->key);
+        was = trail_push_key(&d->at, f->key);
         diff_field(d, f, json_object_get(from, f->key), json_object_get(to, f->key), class_of(d, f, class));
-        pop(d, was);
+        trail_pop(&d->at, was);
     }
 }
 
@@ -323,22 +302,37 @@ static int plan_scripts(struct plan_change *c, const struct plan_actual *have, j
     return c->scripts.failed ? vm_no_memory(e) : 0;
 }
 
-int plan_guest(const struct plan_actual *have, const struct guest_spec *want, struct plan_change **out,
-               struct vm_err *e)
+/* The spec that is wanted, of either sort; name NULL: none is. */
+struct wanted { const struct table *table; unsigned kind; const char *name; json_t *json; };
+
+/* *had: what was applied, where that differs. */
+static int change_of(const struct plan_actual *have, const struct wanted *want, struct plan_change **out, json_t **had,
+                     struct vm_err *e)
 {
-    OWN(plan_change) struct plan_change *c = change_new(have, want ? want->name : NULL, false);
-    OWN(json) json_t *had = NULL;
+    OWN(plan_change) struct plan_change *c = change_new(have, want->name, want->table == &network_table);
 
     if (!c)
         return vm_no_memory(e);
-    if (!want)
+    if (!want->name)
         c->class = PLAN_REMOVE;
     else if (!have->applied)
         c->class = PLAN_CREATE;
-    else if (compare(c, &guest_table, want->kind == KIND_MICROVM ? K_MICROVM : K_CONTAINER, have, want->json,
-                     &had, e) < 0)
+    else if (compare(c, want->table, want->kind, have, want->json, had, e) < 0)
         return -1;
-    if (want && plan_scripts(c, have, had, want, e) < 0)
+    *out = TAKE(c);
+    return 0;
+}
+
+int plan_guest(const struct plan_actual *have, const struct guest_spec *want, struct plan_change **out,
+               struct vm_err *e)
+{
+    struct wanted w = {.table = &guest_table};
+    OWN(plan_change) struct plan_change *c = NULL;
+    OWN(json) json_t *had = NULL;
+
+    if (want)
+        w = (struct wanted){&guest_table, want->kind == KIND_MICROVM ? K_MICROVM : K_CONTAINER, want->name, want->json};
+    if (change_of(have, &w, &c, &had, e) < 0 || (want && plan_scripts(c, have, had, want, e) < 0))
         return -1;
     finish(c);
     *out = TAKE(c);
@@ -348,19 +342,12 @@ int plan_guest(const struct plan_actual *have, const struct guest_spec *want, st
 int plan_network(const struct plan_actual *have, const struct network_spec *want, struct plan_change **out,
                  struct vm_err *e)
 {
-    OWN(plan_change) struct plan_change *c = change_new(have, want ? want->name : NULL, true);
+    struct wanted w = {&network_table, K_NETWORK, want ? want->name : NULL, want ? want->json : NULL};
     OWN(json) json_t *had = NULL;
 
-    if (!c)
-        return vm_no_memory(e);
-    if (!want)
-        c->class = PLAN_REMOVE;
-    else if (!have->applied)
-        c->class = PLAN_CREATE;
-    else if (compare(c, &network_table, K_NETWORK, have, want->json, &had, e) < 0)
+    if (change_of(have, &w, out, &had, e) < 0)
         return -1;
-    finish(c);
-    *out = TAKE(c);
+    finish(*out);
     return 0;
 }
 

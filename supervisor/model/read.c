@@ -16,34 +16,7 @@ static void complain(struct reader *r, const struct node *at, const char *fmt, .
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    issue_at(r->issues, at, "%s%s%s", r->path, r->length ? ": " : "", what);
-}
-
-/* The path grows and shrinks with the descent: size_t was = push(…); …; pop(r, was); */
-VM_PRINTF(2) static size_t push(struct reader *r, const char *fmt, ...);
-
-static size_t push(struct reader *r, const char *fmt, ...)
-{
-    size_t was = r->length, room = sizeof r->path - was;
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(r->path + was, room, fmt, ap);
-    va_end(ap);
-    r->length = n < 0 ? was : (size_t)n < room ? was + (size_t)n : sizeof r->path - 1;
-    return was;
-}
-
-static size_t push_key(struct reader *r, const char *key)
-{
-    return push(r, "%s%s", r->length ? "." : "", key);
-}
-
-static void pop(struct reader *r, size_t was)
-{
-    r->length = was;
-    r->path[was] = '\0';
+    issue_at(r->issues, at, "%s%s%s", r->at.text, r->at.n ? ": " : "", what);
 }
 
 /* "one of always, on-failure or no" */
@@ -135,20 +108,20 @@ static json_t *read_list(struct reader *r, const struct field *f, const struct n
         return NULL;
     }
     if (at->kind != NODE_LIST) { /* a list of one */
-        size_t was = f->sub ? push(r, "[0]") : r->length;
+        size_t was = f->sub ? trail_push(&r->at, "[0]") : r->at.n;
 
         append(r, list, read_item(r, f, at));
-        pop(r, was);
+        trail_pop(&r->at, was);
         return TAKE(list);
     }
     for (size_t i = 0; i < at->n; i++) {
-        size_t was = push(r, "[%zu]", i);
+        size_t was = trail_push(&r->at, "[%zu]", i);
         json_t *v = read_item(r, f, at->items[i]);
 
         if (!v && f->sub) /* keeps the places of those behind it */
             v = json_object();
         append(r, list, v);
-        pop(r, was);
+        trail_pop(&r->at, was);
     }
     return TAKE(list);
 }
@@ -172,7 +145,7 @@ static json_t *read_env(struct reader *r, const struct field *f, const struct no
     }
     for (size_t i = 0; env && i < at->n; i++) {
         const struct node *key = at->items[2 * i];
-        size_t was = push_key(r, key->text);
+        size_t was = trail_push_key(&r->at, key->text);
         json_t *v = NULL;
 
         if (env_key(key->text))
@@ -181,7 +154,7 @@ static json_t *read_env(struct reader *r, const struct field *f, const struct no
             complain(r, key, "\"%.60s\" is not the name of a variable; expected %s", key->text, word_env_name.expected);
         if (v && json_object_set_new(env, key->text, v) < 0)
             r->no_memory = true;
-        pop(r, was);
+        trail_pop(&r->at, was);
     }
     if (!env)
         r->no_memory = true;
@@ -311,9 +284,9 @@ json_t *read_table(struct reader *r, const struct table *t, const struct node *a
             complain_key(r, t, key);
             continue;
         }
-        was = push_key(r, f->key);
+        was = trail_push_key(&r->at, f->key);
         put(r, obj, f->key, read_field(r, f, at->items[2 * i + 1]));
-        pop(r, was);
+        trail_pop(&r->at, was);
     }
     check_whole(r, t, at, obj);
     return TAKE(obj);

@@ -3,14 +3,14 @@
 #define VMSD_MODEL_READ_H
 
 #include "fields.h"
+#include "trail.h"
 
 struct reader {
     struct issues *issues;
     const char *base;        /* the bundle's */
     unsigned kind;           /* of the document */
     const struct doc *own;   /* what stands in another document was complained about there */
-    char path[256];
-    size_t length;
+    struct trail at;
     bool loud, no_memory;
 };
 
