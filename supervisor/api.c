@@ -394,10 +394,20 @@ static void guests_post(struct http_request *r, void *arg)
 
 static void metrics_get(struct http_request *r, void *arg)
 {
-    OWN(str) char *s = metrics_text(arg);
-    struct text t = {.s = s, .len = s ? strlen(s) : 0, .failed = !s};
+    const char *format = http_query(r, "format");
+    bool old = format && !strcmp(format, "text");
+    OWN(str) char *s = NULL;
+    struct text t;
+    struct vm_err e;
 
-    reply_text(r, "application/openmetrics-text; version=1.0.0; charset=utf-8", &t);
+    if (format && !old && strcmp(format, "openmetrics")) {
+        vm_fail(&e, VM_E_INVALID, "format: expected openmetrics or text");
+        http_reply_error(r, &e);
+        return;
+    }
+    s = metrics_text(arg, !old);
+    t = (struct text){.s = s, .len = s ? strlen(s) : 0, .failed = !s};
+    reply_text(r, old ? "text/plain; version=0.0.4; charset=utf-8" : "application/openmetrics-text; version=1.0.0; charset=utf-8", &t);
 }
 
 enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 64 << 20, SMALL = 64 << 10, WISHES = 1 << 20 };
@@ -433,7 +443,7 @@ static const struct http_route routes[] = {
     {"GET", "/v1/volumes", ROLE_READ, 0, volumes_list, ""},
     {"DELETE", "/v1/volumes/{name}", ROLE_WRITE, 0, volumes_remove, ""},
     {"GET", "/v1/names", ROLE_READ, 0, names_get, "format"},
-    {"GET", "/v1/metrics", ROLE_READ, 0, metrics_get, NULL},
+    {"GET", "/v1/metrics", ROLE_READ, 0, metrics_get, "format"},
     {"GET", "/v1/openapi.json", ROLE_READ, 0, openapi_get, NULL},
 };
 

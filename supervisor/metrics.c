@@ -1,4 +1,4 @@
-/* What guests use and how they are, as OpenMetrics text: one table of families. */
+/* What guests use and how they are, as OpenMetrics text, or as the older text of Prometheus: one table of families. */
 #include "usage.h"
 
 #include <math.h>
@@ -82,6 +82,12 @@ static void add_family(struct text *t, const char *name, const char *type, const
     text_addf(t, "# TYPE %s %s\n# HELP %s %s\n", name, type, name, help);
 }
 
+/* What a counter's series is called; in the older text its family is called so, too. */
+static const char *total(const struct series *s)
+{
+    return s->type[0] == 'c' ? "_total" : "";
+}
+
 /* Names of guests are DNS labels: nothing in them needs an escape. The daemon's numeric locale is always "C". */
 static void add_guest(struct text *t, const struct series *s, const struct guest *g)
 {
@@ -89,16 +95,16 @@ static void add_guest(struct text *t, const struct series *s, const struct guest
 
     if (isnan(v))
         return;
-    text_addf(t, "vmsd_guest_%s%s{guest=\"%s\"", s->family, s->type[0] == 'c' ? "_total" : "", g->name);
+    text_addf(t, "vmsd_guest_%s%s{guest=\"%s\"", s->family, total(s), g->name);
     if (s->label)
         text_addf(t, ",%s=\"%s\"", s->label, s->value);
     text_addf(t, "} %.15g\n", v);
 }
 
-static void add_guests(struct text *t, const struct world *w)
+static void add_guests(struct text *t, const struct world *w, bool openmetrics)
 {
     for (const struct series *s = guest_series; s < guest_series + ARRAY_LEN(guest_series); s++) {
-        OWN(str) char *name = text_format("vmsd_guest_%s", s->family);
+        OWN(str) char *name = text_format("vmsd_guest_%s%s", s->family, openmetrics ? "" : total(s));
 
         if (s->help)
             add_family(t, name ? name : "", s->type, s->help);
@@ -124,12 +130,13 @@ static void add_host(struct text *t, const struct world *w)
         text_addf(t, "vmsd_guests{state=\"%s\"} %zu\n", life_state_name((enum life_state)i), by_state[i]);
 }
 
-char *metrics_text(struct world *w)
+char *metrics_text(struct world *w, bool openmetrics)
 {
     OWN(text) struct text t = {0};
 
     add_host(&t, w);
-    add_guests(&t, w);
-    text_add(&t, "# EOF\n");
+    add_guests(&t, w, openmetrics);
+    if (openmetrics)
+        text_add(&t, "# EOF\n");
     return text_take(&t);
 }

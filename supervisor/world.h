@@ -197,7 +197,7 @@ void usage_drop(struct guest *g);          /* the guest goes */
 json_t *usage_json(const struct guest *g); /* the usage object; yours */
 
 /* metrics.c */
-char *metrics_text(struct world *w);       /* OpenMetrics; yours */
+char *metrics_text(struct world *w, bool openmetrics); /* else as Prometheus had it before; yours */
 
 /* recover.c */
 int recover(struct world *w, struct vm_err *e); /* once, before the loop turns */

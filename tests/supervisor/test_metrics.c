@@ -37,7 +37,7 @@ static void set_up(void)
 
     sample = (struct usage_sample){.disk = 1ull << 40, .stats = {.cpu_seconds = 12.25, .memory = 4096, .pressure_io = 50},
                                    .net = {.rx_bytes = 9007199254740993}};
-    text = metrics_text(&w);
+    text = metrics_text(&w, true);
     ck_assert_ptr_nonnull(text);
 }
 
