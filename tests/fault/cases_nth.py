@@ -100,5 +100,5 @@ def walk(name, points):
     return case
 
 
-CASES = {f"L2_{name}": walk(name, points) for name, points in
+CASES = {f"L2_M1_{name}": walk(name, points) for name, points in
          {"create": 10, "rebuild": 6, "stop": 6, "purge": 8, "start": 6}.items()}
