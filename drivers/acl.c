@@ -51,6 +51,14 @@ static struct entry *find(const struct acl *a, unsigned tag, uint32_t id)
     return NULL;
 }
 
+/* Of one of the three entries that every list has. */
+static unsigned base_perm(const struct acl *a, unsigned tag)
+{
+    const struct entry *found = find(a, tag, 0);
+
+    return found ? found->perm : 0;
+}
+
 static int acl_read(int fd, const char *path, struct acl *out, struct vm_err *e)
 {
     OWN(acl) struct acl a = {0};
@@ -122,7 +130,7 @@ static void delete(struct acl *a, struct entry *old)
 
 static void allow(struct acl *a, uid_t uid, unsigned perm)
 {
-    struct entry *mask = find(a, TAG_MASK, 0), *user = find(a, TAG_USER, uid);
+    struct entry *mask, *user = find(a, TAG_USER, uid);
 
     if (user)
         user->perm |= perm;
@@ -131,7 +139,7 @@ static void allow(struct acl *a, uid_t uid, unsigned perm)
     if ((mask = find(a, TAG_MASK, 0)))
         mask->perm |= perm;
     else
-        insert(a, (struct entry){TAG_MASK, find(a, TAG_GROUP_OBJ, 0)->perm | perm, ACL_UNDEFINED_ID});
+        insert(a, (struct entry){TAG_MASK, base_perm(a, TAG_GROUP_OBJ) | perm, ACL_UNDEFINED_ID});
 }
 
 /* Without a user or group of its own, a list says no more than the mode does, and the kernel keeps none. */
@@ -152,10 +160,10 @@ static bool allows(const struct acl *a, uid_t uid, uid_t owner, unsigned perm)
     struct entry *user = find(a, TAG_USER, uid), *mask = find(a, TAG_MASK, 0);
 
     if (uid == owner)
-        return (find(a, TAG_USER_OBJ, 0)->perm & perm) == perm;
+        return (base_perm(a, TAG_USER_OBJ) & perm) == perm;
     if (user)
         return (user->perm & (mask ? mask->perm : perm) & perm) == perm;
-    return (find(a, TAG_OTHER, 0)->perm & perm) == perm;
+    return (base_perm(a, TAG_OTHER) & perm) == perm;
 }
 
 static int open_place(const char *path, struct stat *st, struct vm_err *e)

@@ -37,10 +37,10 @@ void host_probe_cgroups(struct drv_host *out)
     out->cgroup2 = fs.f_type == CGROUP2_SUPER_MAGIC;
     if (out->cgroup2 && path_read(dir, "cgroup.controllers", 4096, &list, NULL, NULL) < 0)
         return;
-    out->cgroup_memory = out->cgroup2 ? word_in(list, "memory") : path_exists(dir, "memory");
-    out->cgroup_cpu = out->cgroup2 ? word_in(list, "cpu") : path_exists(dir, "cpu");
-    out->cgroup_pids = out->cgroup2 ? word_in(list, "pids") : path_exists(dir, "pids");
-    out->cgroup_io = out->cgroup2 ? word_in(list, "io") : path_exists(dir, "blkio");
+    out->cgroup_memory = list ? word_in(list, "memory") : path_exists(dir, "memory");
+    out->cgroup_cpu = list ? word_in(list, "cpu") : path_exists(dir, "cpu");
+    out->cgroup_pids = list ? word_in(list, "pids") : path_exists(dir, "pids");
+    out->cgroup_io = list ? word_in(list, "io") : path_exists(dir, "blkio");
 }
 
 static bool has_fs(const char *type)

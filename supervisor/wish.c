@@ -246,7 +246,7 @@ void wish_serve(struct http_request *r, struct guest *g, enum wish_verb verb)
     } else {
         vm_no_memory(&e);
     }
-    if (e.code == VM_E_OK) {
+    if (x && e.code == VM_E_OK) {
         wish_go(x);
         return;
     }

@@ -77,7 +77,7 @@ static int inside(struct copy *c, const char *const *argv, int in, int out, int 
 static int inside_is_directory(struct copy *c, const char *path, bool *yes, struct vm_err *e)
 {
     const char *argv[] = {"test", "-d", path, NULL};
-    int status;
+    int status = 0;
 
     if (inside(c, argv, -1, -1, &status, e) < 0)
         return -1;

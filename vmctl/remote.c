@@ -45,13 +45,13 @@ static bool plain(const char *s)
 /* "HOST", "HOST:PORT", "[v6]", "[v6]:PORT"; the port is cut off. -1: neither. */
 static int split_port(char *host, char **port)
 {
-    char *end = host[0] == '[' ? strchr(host, ']') : NULL, *colon;
+    char *end = host, *colon;
     uint64_t n;
 
-    if (host[0] == '[' && !end)
+    if (host[0] == '[' && !(end = strchr(host, ']')))
         return -1;
-    colon = strchr(end ? end : host, ':');
-    if (end && end[1] && end + 1 != colon)
+    colon = strchr(end, ':');
+    if (end != host && end[1] && end + 1 != colon)
         return -1;
     if (colon) {
         *colon = '\0';
@@ -59,7 +59,7 @@ static int split_port(char *host, char **port)
         if (!text_to_u64(*port, &n) || n < 1 || n > 65535)
             return -1;
     }
-    if (end) {
+    if (end != host) {
         *end = '\0';
         memmove(host, host + 1, strlen(host));
     }

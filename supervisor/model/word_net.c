@@ -306,7 +306,7 @@ const struct word word_host_port = {"port of the host", "a port, or ADDRESS:PORT
 static json_t *parse_mac(const struct field *f, const char *text, struct word_cx *cx)
 {
     static const char form[] = "xx:xx:xx:xx:xx:xx", hex[] = "0123456789abcdef";
-    char mac[sizeof form];
+    char mac[sizeof form] = "";
 
     (void)f;
     if (strlen(text) != sizeof form - 1)

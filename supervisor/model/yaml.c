@@ -415,7 +415,7 @@ static void run(struct builder *b, struct fy_parser *parser, struct fy_diag *dia
 
 int yaml_read(const char *file, const char *data, size_t n, struct arena *a, struct docs *out, struct issues *is)
 {
-    struct builder b = {.file = file, .arena = a, .issues = is, .out = out};
+    struct builder b = {.file = file, .arena = a, .issues = is, .out = out, .open = {0}};
     struct fy_diag_cfg quiet;
     struct fy_parse_cfg cfg = {.search_path = "", .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_JSON_NONE};
     struct fy_parser *parser = NULL;

@@ -127,7 +127,8 @@ static void conn_notify(void *arg, struct MHD_Connection *mhd, void **context, e
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
         struct conn *c = conn_of_fd(s, info->connect_fd);
-        c->mhd = mhd;
+        if (c)
+            c->mhd = mhd;
         *context = c;
     } else if (*context) {
         conn_free(*context);

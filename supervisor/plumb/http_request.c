@@ -60,12 +60,17 @@ static struct MHD_Response *response_of_json(json_t *body)
     return response_of_bytes(text_take(&t), n, "application/json");
 }
 
-void request_answer(struct http_request *r, int status, struct MHD_Response *response)
+static void settle(struct http_request *r, int status, struct MHD_Response *response)
 {
     r->held = false;
     r->response = response;
     r->status = status;
     r->state = REQUEST_ANSWERED;
+}
+
+void request_answer(struct http_request *r, int status, struct MHD_Response *response)
+{
+    settle(r, status, response);
     if (r->conn)
         conn_resume(r->conn);
     else
@@ -90,7 +95,7 @@ void *request_first_line(void *server, const char *uri, struct MHD_Connection *m
 {
     struct http_server *s = server;
     struct conn *c = conn_of(mhd);
-    struct http_request *r = calloc(1, sizeof *r);
+    struct http_request *r = c ? calloc(1, sizeof *r) : NULL;
 
     if (!r)
         return NULL;
@@ -223,7 +228,7 @@ static enum MHD_Result request_begin(struct http_request *r, struct MHD_Connecti
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, methods.s);
     if (response && status == 400) /* who spells one request wrong may have meant another end of it */
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-    request_answer(r, status, response);
+    settle(r, status, response);
     /* After an answer before the body libmicrohttpd closes. Where there is no body the next call will do. */
     bool no_body = !framing.encodings && (!framing.lengths || (framing.lengths == 1 && framing.length == 0));
     return no_body ? MHD_YES : request_send(r, mhd);
