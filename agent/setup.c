@@ -134,7 +134,7 @@ static size_t lines_to_pairs(char *text, size_t n)
 {
     size_t to = 0;
     for (size_t i = 0; i < n; i++) {
-        char c = text[i] == '\n' ? '\0' : text[i];
+        char c = (char)(text[i] == '\n' ? '\0' : text[i]);
         if (c || (to && text[to - 1])) /* no empty ones */
             text[to++] = c;
     }

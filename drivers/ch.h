@@ -69,6 +69,6 @@ int ch_disk_limits(const struct drv_guest *g, const struct ch_host *h, const str
 
 /* ---- ch_agent.c: the agent behind the VMM's vsock ---- */
 /* A connection to the guest's port, once; ABSENT: nobody listens there yet; BACKEND: the VMM ended. */
-int ch_agent_connect(const struct drv_proc *p, struct deadline d, int *fd, struct vm_err *e);
+int ch_agent_connect(const struct drv_proc *p, struct deadline d, int *out, struct vm_err *e);
 
 #endif

@@ -25,7 +25,7 @@ static struct {
 /* In the child, init of the new pid namespace: becomes nspawn when the mounts are ready. */
 __attribute__((noreturn)) static void nspawn_exec(struct child_io io)
 {
-    static char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "NOTIFY_SOCKET=" KEEPER_NOTIFY,
+    static char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", ("NOTIFY_SOCKET=" KEEPER_NOTIFY),
                                 "SYSTEMD_LOG_TARGET=console", NULL};
     int null;
 

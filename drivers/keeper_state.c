@@ -25,7 +25,7 @@ void state_text(char *out, size_t size, const char *line, size_t n)
     if (n > size - 1)
         n = size - 1;
     for (size_t i = 0; i < n; i++)
-        out[i] = line[i] < ' ' || line[i] > '~' ? '?' : line[i];
+        out[i] = (char)(line[i] < ' ' || line[i] > '~' ? '?' : line[i]);
     out[n] = '\0';
 }
 

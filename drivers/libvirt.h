@@ -147,6 +147,6 @@ int virt_settle(const char *log_dir, struct vm_err *e);
 int virt_stats(uint32_t id, const char *run_dir, const struct drv_proc *p, struct drv_stats *out, struct vm_err *e);
 int virt_limits(const struct drv_guest *g, const struct drv_proc *p, struct vm_err *e);
 int virt_grow(const struct drv_guest *g, const struct drv_proc *p, const char *source, struct vm_err *e);
-int virt_agent(const struct drv_guest *g, const struct drv_proc *p, struct deadline d, int *fd, struct vm_err *e);
+int virt_agent(const struct drv_guest *g, const struct drv_proc *p, struct deadline d, int *out, struct vm_err *e);
 
 #endif

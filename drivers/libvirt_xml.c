@@ -142,8 +142,8 @@ static void add_devices(struct text *t, const struct drv_guest *g, const struct 
     add_disks(t, g, d);
     add_shares(t, g);
     add_nics(t, g);
-    ADD(t, "  <channel type='unix'>\n   <source mode='bind' path='", g->run_dir, "/" VIRT_AGENT_SOCKET "'/>\n"
-           "   <target type='virtio' name='", DRV_AGENT_CHANNEL, "'/>\n  </channel>\n");
+    ADD(t, "  <channel type='unix'>\n   <source mode='bind' path='", g->run_dir, ("/" VIRT_AGENT_SOCKET "'/>\n"
+           "   <target type='virtio' name='"), DRV_AGENT_CHANNEL, "'/>\n  </channel>\n");
     ADD(t, "  <serial type='unix'>\n   <source mode='bind' path='", g->run_dir, "/" VIRT_CONSOLE_SOCKET "'/>\n"
            "   <target port='0'/>\n  </serial>\n");
     text_add(t, "  <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\n");

@@ -16,7 +16,7 @@ static int capability_add(const char *word, struct strv *out, struct vm_err *e)
 int nspawn_args(const struct drv_guest *g, struct strv *out, struct vm_err *e)
 {
     static const char *const fixed[] = {
-        "-q", "-D", KEEPER_ROOT, "-b",
+        "-q", "-D", (KEEPER_ROOT), "-b",
         "--settings=no",                  /* E9: no .nspawn file of the image or the host has a say */
         "--register=no", "--keep-unit",   /* needs no bus; and a reboot ends nspawn, with 133 */
         "--notify-ready=yes",

@@ -88,7 +88,7 @@ static int template_format(int draft, char *path, enum disk_kind kind, uint64_t 
     /* prezeroed: the kernel would otherwise write zeros over all inode tables, and fill every hole that they are in. */
     snprintf(extended, sizeof extended,
              "resize=%llu,nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,root_owner=0:0",
-             (unsigned long long)(size / BLOCK * GROW_TIMES));
+             (unsigned long long)size / BLOCK * GROW_TIMES);
     char *const mkfs[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", journal, "-E", extended,
                           path, NULL};
     char *const debugfs[] = {"debugfs", "-w", path, NULL};

@@ -30,7 +30,7 @@ void api_work(struct http_request *r, struct api_work x);
 
 /* access.c */
 int access_open(struct world *w, struct vm_err *e); /* before the API is */
-enum http_role access_role(const struct http_peer *p, const gid_t *groups, size_t n, void *world);
+enum http_role access_role(const struct http_peer *p, const gid_t *groups, size_t n, void *arg);
 /* A spec as this peer may see it: whoever only reads is told the names of variables, not their values. Yours. */
 json_t *access_spec(const struct http_request *r, json_t *spec);
 /* Into the audit log, soon: for what is not a wish, an apply, or api_work. verb is static. */

@@ -28,7 +28,7 @@ struct doctor_facts {
 };
 
 /* doctor_facts.c; on a worker. A fact that cannot be had is no failure; -1: no memory. */
-int doctor_look(struct world *w, struct doctor_facts *out, struct vm_err *e);
+int doctor_look(struct world *w, struct doctor_facts *f, struct vm_err *e);
 void doctor_facts_done(struct doctor_facts *f);
 /* Pure: adds such chains of `nft -j list chains`. */
 void doctor_dropping(const char *nft_json, size_t n, struct strv *out);

@@ -6,5 +6,5 @@
 void openapi_get(struct http_request *r, void *arg)
 {
     (void)arg;
-    http_reply_text(r, 200, "application/json", openapi_json, openapi_json_len);
+    http_reply_text(r, 200, "application/json", (const char *)openapi_json, openapi_json_len);
 }

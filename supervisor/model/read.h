@@ -23,8 +23,8 @@ struct node *read_merge(struct arena *a, const struct table *t, unsigned kind, c
 /* Takes out of canonical JSON what is equal to the defaults. false: no memory. */
 bool view_prune(const struct table *t, unsigned kind, json_t *v);
 /* The struct that canonical JSON stands for; json is taken. With lenient, what is missing stays NULL. */
-int view_guest(json_t *take, bool lenient, struct guest_spec **out, struct vm_err *e);
-int view_network(json_t *take, bool lenient, struct network_spec **out, struct vm_err *e);
+int view_guest(json_t *json, bool lenient, struct guest_spec **out, struct vm_err *e);
+int view_network(json_t *json, bool lenient, struct network_spec **out, struct vm_err *e);
 
 /* One document that became a guest or a network. */
 struct entry {

@@ -42,7 +42,7 @@ bool subnet_parse(const char *s, struct subnet *out, bool *clean)
         return false;
     memcpy(address, s, (size_t)(slash - s));
     address[slash - s] = '\0';
-    if (!address_parse(address, &n.first) || !text_to_u64(slash + 1, &bits) || bits > n.first.size * 8)
+    if (!address_parse(address, &n.first) || !text_to_u64(slash + 1, &bits) || bits > (uint64_t)n.first.size * 8)
         return false;
     n.bits = (unsigned)bits;
     n.last = n.first;
@@ -312,7 +312,7 @@ static json_t *parse_mac(const struct field *f, const char *text, struct word_cx
     if (strlen(text) != sizeof form - 1)
         return word_wrong(cx, "\"%.40s\" is not a MAC address", text);
     for (size_t i = 0; i < sizeof form; i++) {
-        mac[i] = text[i] >= 'A' && text[i] <= 'F' ? (char)(text[i] + 32) : text[i];
+        mac[i] = (char)(text[i] >= 'A' && text[i] <= 'F' ? text[i] + 32 : text[i]);
         if (form[i] == 'x' ? !mac[i] || !strchr(hex, mac[i]) : mac[i] != form[i])
             return word_wrong(cx, "\"%.40s\" is not a MAC address", text);
     }

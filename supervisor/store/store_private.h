@@ -91,7 +91,7 @@ void store_fill_reserve(struct store *s);
 
 /* Locks, binds by fmt and returns the statement ready to step: 'i' int64_t, 's' const char * or NULL, 'd' double or
  * NAN. Every store_bind is followed by one store_done. */
-sqlite3_stmt *store_bind(struct store *s, enum store_query q, const char *fmt, ...);
+sqlite3_stmt *store_bind(struct store *s, enum store_query id, const char *fmt, ...);
 int store_step(struct store *s, sqlite3_stmt *q); /* sqlite3_step; or what store_bind had no memory for */
 /* Was there no memory for a text of this row, which looks like NULL then? Sets *rc to say so. */
 bool store_lost(struct store *s, int *rc);
