@@ -268,16 +268,22 @@ static int tell_end(struct job *j, struct vm_err *e)
     return x.up ? -1 : vm_fail(e, VM_E_BACKEND, "%s", x.why);
 }
 
-/* A microVM that is killed loses what its kernel had not written yet, so that goes to its disk before the script counts as
- * done. A container's is written by the host. */
-static void sync_disk(struct job *j)
+/* What the guest wrote goes to its disks before it counts as done: a microVM that is killed, or a host that loses its power,
+ * loses what a kernel had not written yet. A container's plain sync would be the whole host's. */
+static void sync_disks(struct job *j)
 {
     OWN(strv) struct strv q = {0};
     struct vm_err e;
 
     strv_add(&q, "op=exec");
     strv_add(&q, "arg=sync");
-    if (job_boots(j) && job_ask(j, &q, NULL, 0, SYNC_MS, &e) < 0)
+    if (!job_boots(j)) {
+        strv_add(&q, "arg=-f");
+        strv_add(&q, "arg=/");
+        for (size_t i = 0; i < j->spec->n_volumes; i++)
+            strv_addf(&q, "arg=%s", j->spec->volumes[i].target);
+    }
+    if (job_ask(j, &q, NULL, 0, SYNC_MS, &e) < 0)
         log_debug(j->name, "sync: %s", e.text);
 }
 
@@ -314,7 +320,7 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     } else
         rc = judge(&r, s, last, e);
     if (rc == 0)
-        sync_disk(j);
+        sync_disks(j);
     row.state = rc < 0 ? "failed" : "done";
     row.exit_code = r.exit_code;
     row.signal = r.signal;
