@@ -81,7 +81,7 @@ class Lane:
 
     def __init__(self, a, name):
         self.name, self.began = name, time.monotonic()
-        self.work = tempfile.mkdtemp(prefix="vmsd-fault-", dir="/var/tmp")
+        self.work = tempfile.mkdtemp(prefix="vmsd-fault-", dir=os.environ.get("FAULT_WORK", "/var/tmp"))
         self.v2, self.groups = cgroup_dirs(os.path.basename(self.work))
         self.out = open(f"{self.work}/out", "w+")
         for g in self.groups:
