@@ -16,13 +16,13 @@
 enum { NONCE = 7, FIRST_PID = 1000, CHILDREN = 4096 };
 static const char token[] = "0123456789abcdef0123456789ABCDEF";
 
-static int host = -1;                  /* the other end of the line */
+static struct { int fd; const uint8_t *p; size_t n; } host; /* the other end of the line, and what it will still say */
 static int64_t clock_ms;
 
 /* ---- children ---- */
 
 enum { DIES_AT_ONCE, DIES_OF_TERM, DIES_OF_KILL, DIES_NEVER };
-static struct { int alive; int dies; bool running, reaped; } children[CHILDREN]; /* alive: eventfd that says it ended */
+static struct { int alive /* eventfd that says it ended */, in, dies; bool running, reaped; } children[CHILDREN];
 static size_t n_children;
 
 static int never_run(const struct request *rq, struct vm_err *e)
@@ -46,10 +46,11 @@ static void die(size_t i)
         children[i].running = false;
         MUST(eventfd_write(children[i].alive, 1) == 0);
         close(children[i].alive);
+        close(children[i].in);
     }
 }
 
-/* Its output is the request; how it ends says arg=. */
+/* Its output is the request; how it ends says arg=. Of its input it reads nothing. */
 int child_start(const struct op *op, const struct request *rq, struct child *out, struct vm_err *e)
 {
     const char *how = request_get(rq, "arg");
@@ -65,7 +66,7 @@ int child_start(const struct op *op, const struct request *rq, struct child *out
     children[n_children].reaped = false;
     children[n_children].dies = how ? (uint8_t)*how % (DIES_NEVER + 1) : DIES_AT_ONCE;
     MUST((children[n_children].alive = dup(out->pidfd)) >= 0);
-    close(in[0]);
+    children[n_children].in = in[0];
     (void)!write(pair[1], rq->p, rq->n);
     (void)!write(report[1], rq->p, rq->n);
     close(pair[1]);
@@ -133,13 +134,25 @@ int fake_clock_gettime(clockid_t id, struct timespec *t)
     return 0;
 }
 
-int fake_poll(struct pollfd *fds, nfds_t n, int timeout);
-int fake_poll(struct pollfd *fds, nfds_t n, int timeout)
+static void host_turn(void)
 {
     char heard[65536];
 
-    while (recv(host, heard, sizeof heard, MSG_DONTWAIT) > 0)
+    while (recv(host.fd, heard, sizeof heard, MSG_DONTWAIT) > 0)
         ;
+    ssize_t said = send(host.fd, host.p, host.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (said > 0) {
+        host.p += said;
+        host.n -= (size_t)said;
+    }
+    if (host.n == 0)
+        shutdown(host.fd, SHUT_WR);
+}
+
+int fake_poll(struct pollfd *fds, nfds_t n, int timeout);
+int fake_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    host_turn();
     int ready = poll(fds, n, 0);
     MUST(ready != 0 || timeout >= 0); /* or it waits for ever */
     clock_ms += ready == 0 ? timeout : 0;
@@ -150,8 +163,8 @@ int fake_poll(struct pollfd *fds, nfds_t n, int timeout)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    OWN(mem) uint8_t *wire = NULL;
-    int ends[2], room = 4 << 20;
+    const uint8_t *wire;
+    int ends[2];
     uint8_t how = next_byte(&data, &n);
     size_t len = frames_of(data, n, NONCE, &wire);
 
@@ -159,10 +172,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     n_children = 0;
     clock_ms = 1; /* 0 is no time */
     MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
-    host = ends[1];
-    setsockopt(host, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-    (void)!send(host, wire, len, MSG_NOSIGNAL);
-    shutdown(host, SHUT_WR);
+    host.fd = ends[1];
+    host.p = wire;
+    host.n = len;
     session_serve(ends[0], how & 1, how & 2 ? token : NULL);
     for (size_t i = 0; i < n_children; i++) {
         MUST(children[i].reaped || children[i].dies == DIES_NEVER);

@@ -2,6 +2,7 @@
  * shown of it acts on no terminal. The input's first byte says what the host does meanwhile. */
 #include "frames.h"
 
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vmsd/agent.h>
@@ -12,6 +13,7 @@ enum { CLOSES_IN_UP = 1, CLOSES_IN_DATA = 2, CLOSES_IN_END = 4, CANCELS = 8, PAU
 
 static struct loop *loop;
 static struct agent *agent;
+static struct { struct loop_watch *watch; const uint8_t *p; size_t n; } guest; /* what it will still say */
 static unsigned acts, asked, ended;
 static struct request { struct agent_stream *stream; } requests[REQUESTS];
 
@@ -98,9 +100,27 @@ static void on_down(void *arg, const char *why)
     hang_up();
 }
 
+static void guest_turn(int fd, uint32_t revents, void *arg)
+{
+    char heard[65536];
+
+    (void)revents, (void)arg;
+    while (recv(fd, heard, sizeof heard, MSG_DONTWAIT) > 0)
+        ;
+    ssize_t said = send(fd, guest.p, guest.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (said > 0) {
+        guest.p += said;
+        guest.n -= (size_t)said;
+    }
+    if (guest.n == 0) {
+        shutdown(fd, SHUT_WR);
+        loop_watch_set(guest.watch, EPOLLIN);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    OWN(mem) uint8_t *wire = NULL;
+    const uint8_t *wire;
     int ends[2];
 
     if (!loop && loop_open(1, &loop, NULL) < 0)
@@ -111,10 +131,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
     struct agent_events ev = { .up = on_up, .down = on_down };
     MUST(agent_open(loop, ends[0], ev, &agent, NULL) == 0);
-    (void)!send(ends[1], wire, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    shutdown(ends[1], SHUT_WR);
+    guest.p = wire;
+    guest.n = len;
+    MUST(loop_watch_new(loop, ends[1], EPOLLIN | EPOLLOUT, guest_turn, NULL, &guest.watch, NULL) == 0);
     MUST(loop_run(loop, NULL) == 0);
     MUST(asked == ended);
+    loop_watch_free(guest.watch);
     close(ends[1]);
     return 0;
 }

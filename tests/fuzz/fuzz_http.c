@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     (void)!send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     shutdown(fd, SHUT_WR);
-    loop_timer_set(patience, 20, 0);
+    loop_timer_set(patience, 5, 0);
     if (loop_run(loop, NULL) < 0)
         abort();
     loop_watch_free(watch);
