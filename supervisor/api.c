@@ -1,6 +1,7 @@
 #include "api.h"
 #include "apply.h"
 #include "job.h"
+#include "profile.h"
 #include "wish.h"
 
 #include <errno.h>
@@ -371,6 +372,18 @@ static void host_get(struct http_request *r, void *arg)
     http_reply_json(r, 200, host_json(arg));
 }
 
+static int profile_run(struct api_work *x, json_t **body, struct vm_err *e)
+{
+    (void)x;
+    *body = profile_json();
+    return *body ? 0 : vm_no_memory(e);
+}
+
+static void profile_get(struct http_request *r, void *arg)
+{
+    api_work(r, (struct api_work){.w = arg, .run = profile_run});
+}
+
 static int doctor_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
     json_t *findings = doctor_findings(x->w);
@@ -414,6 +427,7 @@ enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 6
 
 static const struct http_route routes[] = {
     {"GET", "/v1/host", ROLE_READ, 0, host_get, ""},
+    {"GET", "/v1/host/profile", ROLE_READ, 0, profile_get, ""},
     {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get, ""},
     {"GET", "/v1/guests", ROLE_READ, 0, guests_get, ""},
     {"POST", "/v1/guests", ROLE_WRITE, WISHES, guests_post, ""},

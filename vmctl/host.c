@@ -5,34 +5,33 @@
 #include "table.h"
 #include "term.h"
 
-int cmd_host(struct cli *cli)
+/* ---- host ---- */
+
+static void say_machine(const json_t *h, const json_t *p)
+{
+    const json_t *cpu = json_object_get(p, "cpu"), *memory = json_object_get(p, "memory");
+    OWN(str) char *load = human_list(json_object_get(cpu, "load")), *cgroup = human_value(json_object_get(h, "cgroup"));
+    char a[HUMAN_MAX], b[HUMAN_MAX];
+
+    term_say("%s: %s, Linux %s on %s, up %s, vmsd %s", json_str(h, "hostname", "-"), json_str(json_object_get(p, "os"), "name", "-"),
+             json_str(h, "kernel", "-"), json_str(p, "machine", "-"), human_seconds(json_object_get(h, "uptime"), a),
+             json_str(h, "version", "-"));
+    term_say("%s processors, %s; load %s", human_int(json_object_get(h, "cpus"), a), json_str(cpu, "model", "-"), load ? load : "-");
+    term_say("%s of %s memory available; %s, cgroup %s, time zone %s", human_size(json_object_get(memory, "available_bytes"), a),
+             human_size(json_object_get(memory, "total_bytes"), b), json_flag(h, "systemd", false) ? "systemd" : "no systemd",
+             cgroup ? cgroup : "-", json_str(p, "time_zone", "-"));
+}
+
+static int print_drivers(const json_t *h)
 {
     static const struct table_column columns[] = {
         {"DRIVER", .least = 6},  {"KIND", .least = 5}, {"USABLE", .coloured = false},
         {"VERSION", .least = 6}, {"REMARK", .least = 10},
     };
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
-    OWN(json) json_t *h = NULL;
-    OWN(str) char *cgroup = NULL;
-    struct vm_err e = {0};
-    char a[HUMAN_MAX], b[HUMAN_MAX], c[HUMAN_MAX];
-    const json_t *counts;
     json_t *driver;
     size_t i;
 
-    if (client_json(&cli->client, "GET", "/v1/host", &h, &e) < 0)
-        return cli_fail(cli, &e);
-    if (cli->json)
-        return cli_written(cli_print_json(h));
-    counts = json_object_get(h, "counts");
-    cgroup = human_value(json_object_get(h, "cgroup"));
-    term_say("%s: vmsd %s, Linux %s, up %s", json_str(h, "hostname", "-"), json_str(h, "version", "-"),
-             json_str(h, "kernel", "-"), human_seconds(json_object_get(h, "uptime"), a));
-    term_say("%s processors, %s memory, %s, cgroup %s", human_int(json_object_get(h, "cpus"), a),
-             human_size(json_object_get(h, "memory_bytes"), b), json_flag(h, "systemd", false) ? "systemd" : "no systemd", cgroup ? cgroup : "-");
-    term_say("%s guests, %s running, %s healthy", human_int(json_object_get(counts, "guests"), a),
-             human_int(json_object_get(counts, "running"), b), human_int(json_object_get(counts, "healthy"), c));
-    putchar('\n');
     json_array_foreach(json_object_get(h, "drivers"), i, driver) {
         table_add(&t, json_str(driver, "name", NULL));
         table_add(&t, json_str(driver, "kind", NULL));
@@ -40,8 +39,77 @@ int cmd_host(struct cli *cli)
         table_add(&t, json_str(driver, "version", NULL));
         table_add(&t, json_str(driver, "why", json_str(driver, "warning", NULL)));
     }
-    return cli_written(table_print(&t));
+    return table_print(&t);
 }
+
+static int print_file_systems(const json_t *p)
+{
+    static const struct table_column columns[] = {
+        {"MOUNTED", .least = 8}, {"TYPE", .least = 4}, {"SIZE", .right = true}, {"USED", .right = true}, {"FREE", .right = true},
+        {"SOURCE", .least = 8},
+    };
+    OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
+    char a[HUMAN_MAX];
+    json_t *fs;
+    size_t i;
+
+    json_array_foreach(json_object_get(p, "file_systems"), i, fs) {
+        table_add(&t, json_str(fs, "target", NULL));
+        table_add(&t, json_str(fs, "type", NULL));
+        table_add(&t, human_size(json_object_get(fs, "size_bytes"), a));
+        table_add(&t, human_size(json_object_get(fs, "used_bytes"), a));
+        table_add(&t, human_size(json_object_get(fs, "available_bytes"), a));
+        table_add(&t, json_str(fs, "source", NULL));
+    }
+    return table_print(&t);
+}
+
+/* Only what there is: a host without arrays needs no line about them. */
+static void say_arrays(const json_t *p)
+{
+    static const struct { const char *list, *name; } kinds[] = {{"md", "name"}, {"btrfs", "uuid"}, {"zfs", "name"}};
+    json_t *row;
+    size_t i;
+
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
+        json_array_foreach(json_object_get(p, kinds[k].list), i, row)
+            term_say("%s %s: %s%s", kinds[k].list, json_str(row, kinds[k].name, "-"), json_str(row, "state", "in use"),
+                     json_flag(row, "degraded", false) ? " DEGRADED" : "");
+    json_array_foreach(json_object_get(p, "smart"), i, row) {
+        const json_t *healthy = json_object_get(row, "healthy");
+
+        term_say("drive %s %s: %s", json_str(row, "device", "-"), json_str(row, "model", "-"),
+                 json_is_true(healthy) ? "well" : json_is_false(healthy) ? "FAILING" : json_str(row, "why", "-"));
+    }
+}
+
+int cmd_host(struct cli *cli)
+{
+    OWN(json) json_t *h = NULL, *p = NULL;
+    struct vm_err e = {0};
+    char a[HUMAN_MAX], b[HUMAN_MAX], c[HUMAN_MAX];
+    const json_t *counts;
+
+    if (client_json(&cli->client, "GET", "/v1/host", &h, &e) < 0 ||
+        client_json(&cli->client, "GET", "/v1/host/profile", &p, &e) < 0)
+        return cli_fail(cli, &e);
+    if (cli->json) {
+        json_put(h, "profile", json_incref(p));
+        return cli_written(cli_print_json(h));
+    }
+    counts = json_object_get(h, "counts");
+    say_machine(h, p);
+    term_say("%s guests, %s running, %s healthy", human_int(json_object_get(counts, "guests"), a),
+             human_int(json_object_get(counts, "running"), b), human_int(json_object_get(counts, "healthy"), c));
+    say_arrays(p);
+    putchar('\n');
+    if (print_file_systems(p) < 0)
+        return cli_written(-1);
+    putchar('\n');
+    return cli_written(print_drivers(h));
+}
+
+/* ---- doctor ---- */
 
 enum { LEVEL = 9 }; /* cells before what a finding says */
 

@@ -73,6 +73,21 @@ def guests():
     return all_of_them
 
 
+def profile():
+    size = {"size_bytes": 4 << 30, "used_bytes": 1 << 30, "available_bytes": 3 << 30}
+    return {"hostname": "h", "os": {"id": "debian", "name": "Debian GNU/Linux 12", "version": "12"}, "kernel": "6.1",
+            "machine": "x86_64", "uptime": 90000, "time_zone": "Europe/Zurich",
+            "cpu": {"model": "A Processor", "count": 2, "load": [0.5, 1, None]},
+            "memory": {"total_bytes": 8 << 30, "available_bytes": 5 << 30, "swap_total_bytes": 0, "swap_free_bytes": 0},
+            "pressure": {"cpu": 0, "memory": None, "io": 1.5}, "addresses": [], "packages": {"changed_at": None, "lists_at": None},
+            "file_systems": [{"source": "/dev/md0", "target": "/srv", "type": "ext4", **size}],
+            "md": [{"name": "md0", "state": "active", "level": "raid1", "disks": 2, "working": 1, "degraded": True}],
+            "btrfs": None, "btrfs_why": "the kernel has no btrfs",
+            "zfs": [{"name": "tank", "state": "ONLINE", "degraded": False}],
+            "smart": [{"device": "/dev/sda", "model": EVIL, "healthy": False, "celsius": 31, "hours": 1, "why": None},
+                      {"device": "/dev/vda", "model": None, "healthy": None, "why": "it does not say how it is"}]}
+
+
 def details(name):
     text = EVIL if scenario() == "hostile" else "connection refused on 127.0.0.1:53"
     return {"guest": next(g for g in guests() if g["name"] == name),
@@ -415,6 +430,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.stream(list(self.wish(json.loads(body))))
         if parts[0] == "guests" and len(parts) > 1:
             return self.guest(urllib.parse.unquote(parts[1]), parts[2:], query, body)
+        if parts == ["host", "profile"]:
+            return self.reply(200, profile())
         simple = {
             "guests": lambda: {"guests": guests()},
             "host": lambda: {"version": "9.9", "hostname": "h", "kernel": "6.1", "cpus": 2,

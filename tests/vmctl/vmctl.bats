@@ -239,6 +239,12 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
 
 @test "tables of all the rest" {
     run --separate-stderr vmctl host
+    has "h: Debian GNU/Linux 12, Linux 6.1 on x86_64"
+    has "5.0G of 8.0G memory available"
+    has "md md0: active DEGRADED"; has "zfs tank: ONLINE"; lacks btrfs
+    has "FAILING"; has "drive /dev/vda -: it does not say how it is"
+    has "/srv     ext4  4.0G"
+    harmless "$output"
     has "no /dev/kvm"; has "1 healthy"
     run --separate-stderr vmctl doctor
     [ "$status" -eq 0 ]
