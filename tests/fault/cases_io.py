@@ -194,5 +194,5 @@ def stuck_volume(host):
     return said
 
 
-CASES = {"H3_power_create": power("create", 4), "H3_power_purge": power("purge", 2), "H3_power_stop": power("stop", 2),
+CASES = {"H3_power_create": power("create", 3), "H3_power_purge": power("purge", 1), "H3_power_stop": power("stop", 1),
          "H4_no_sync": no_sync, "H4_stuck_volume": stuck_volume, "H6_read_only": read_only}

@@ -163,7 +163,7 @@ bool nth_walk(const struct nth_case *c)
     return good;
 }
 
-int nth_main(int argc, char **argv, const struct nth_case *v, size_t n)
+int test_J1_each_allocation_fails(int argc, char **argv, const struct nth_case *v, size_t n)
 {
     unsigned bad = 0, ran = 0;
 

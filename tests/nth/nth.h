@@ -24,6 +24,6 @@ VM_PRINTF(1) void nth_say(const char *fmt, ...);
 /* Walks one operation; prints what is wrong. true: all is well. */
 bool nth_walk(const struct nth_case *c);
 /* main of a test program: all its rows, or those that are named. */
-int nth_main(int argc, char **argv, const struct nth_case *v, size_t n);
+int test_J1_each_allocation_fails(int argc, char **argv, const struct nth_case *v, size_t n);
 
 #endif

@@ -198,7 +198,7 @@ int main(int argc, char **argv)
     strv_addf(&recipes, "%s/recipes", room_path);
     if (make_sources() == 0 && image_store_open(state, &recipes, &store, &e) == 0 &&
         image_store_set_unpacker(store, VMS_UNPACK, &e) == 0)
-        rc = nth_main(argc, argv, cases, ARRAY_LEN(cases));
+        rc = test_J1_each_allocation_fails(argc, argv, cases, ARRAY_LEN(cases));
     else
         fprintf(stderr, "not ready: %s\n", e.text);
     image_store_close(store);

@@ -312,7 +312,7 @@ int main(int argc, char **argv)
     int rc;
 
     prepare();
-    rc = nth_main(argc, argv, cases, ARRAY_LEN(cases));
+    rc = test_J1_each_allocation_fails(argc, argv, cases, ARRAY_LEN(cases));
     spec_set_free(set);
     help_bundle_free(good);
     help_bundle_free(bad);

@@ -136,5 +136,5 @@ int main(int argc, char **argv)
 
     if (!alone)
         puts("skipped: bridge, veth: not root");
-    return nth_main(argc, argv, cases, alone ? ARRAY_LEN(cases) : ARRAY_LEN(cases) - 2);
+    return test_J1_each_allocation_fails(argc, argv, cases, alone ? ARRAY_LEN(cases) : ARRAY_LEN(cases) - 2);
 }

@@ -352,7 +352,7 @@ int main(int argc, char **argv)
 
     if (!mkdtemp(dir) || (dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return 1;
-    rc = nth_main(argc, argv, cases, ARRAY_LEN(cases));
+    rc = test_J1_each_allocation_fails(argc, argv, cases, ARRAY_LEN(cases));
     path_remove(dir_fd, "x", NULL);
     close(dir_fd);
     rmdir(dir);

@@ -265,7 +265,7 @@ int main(int argc, char **argv)
     if ((dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return 1;
     snprintf(state, sizeof state, "%s/state", dir);
-    rc = nth_main(argc, argv, cases, ARRAY_LEN(cases));
+    rc = test_J1_each_allocation_fails(argc, argv, cases, ARRAY_LEN(cases));
     path_remove(dir_fd, "state", NULL);
     close(dir_fd);
     umount2(dir, MNT_DETACH);
