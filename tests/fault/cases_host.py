@@ -377,8 +377,8 @@ def ends_while_busy(host):
 
 def hidden_children(host):
     """L7: what has left its session, process group and parent, and takes no signal, ends with its guest all the same."""
-    hide = "#!/bin/sh\nfor i in 1 2 3 4 5; do setsid sh -c \"trap '' TERM HUP INT QUIT; (while :; do sleep 98765; done) &\" " \
-        "</dev/null >/dev/null 2>&1; done\n"
+    forever = "trap '' TERM HUP INT QUIT; (while :; do sleep 98765; done) &"
+    hide = f"#!/bin/sh\nfor i in 1 2 3 4 5; do setsid sh -c \"{forever}\" </dev/null >/dev/null 2>&1; done\n"
     files = base(host) | {"two.yaml": small("two", more="stop_timeout: 3s\ninstall: [scripts/hide.sh]\n"),
                           "scripts/hide.sh": hide}
     host.start()
@@ -398,5 +398,6 @@ def hidden_children(host):
 
 
 CASES = {"J3_clock_jumps": clock_jumps, "J4_host_slept": host_slept, "M4_no_nftables": no_nftables,
-         "M6_bind_hangs": bind_hangs, "C1_C2_D15_swapped_at_start": swapped_at_start, "L4_full_bridge": full_bridge,
-         "L4_no_loop": no_loop, "M2_lost_messages": lost_messages, "L5_ends_while_busy": ends_while_busy, "L7_hidden_children": hidden_children}
+         "M2_lost_messages": lost_messages, "M6_bind_hangs": bind_hangs, "C1_C2_D15_swapped_at_start": swapped_at_start,
+         "L4_full_bridge": full_bridge, "L4_no_loop": no_loop, "L5_ends_while_busy": ends_while_busy,
+         "L7_hidden_children": hidden_children}

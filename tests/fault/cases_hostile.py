@@ -219,7 +219,8 @@ def play_many(s, r, held):
 
 def play_deaf(s, r, held):
     """Asks for all there is, and reads nothing."""
-    s.sendall(b"GET /v1/events?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+    get = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+    s.sendall(get % b"/v1/events?follow=1" + get % b"/v1/openapi.json" * 50)
     held.append(s)
     if len(held) > 30:
         time.sleep(1)
@@ -291,7 +292,8 @@ def flood(host):
         raise Wrong(f"an honest client waits {watch.told()}; idle {idle.told()}")
     host.audit(files, still=still)
     wait_for("no descriptor is left over", lambda: len(os.listdir(f"/proc/{host.vmsd.pid}/fd")) < 80, 15)
-    return f"{sum(n.value for n in heard)} attacks; idle {idle.told()}; flooded {watch.told()}; work {work:.1f} of {before:.1f} a second"
+    return f"{sum(n.value for n in heard)} attacks; idle {idle.told()}; flooded {watch.told()}; " \
+           f"work {work:.1f} of {before:.1f} a second"
 
 
 # ---- images and specs ----
