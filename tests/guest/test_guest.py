@@ -452,6 +452,9 @@ if __name__ == "__main__":
     if os.geteuid() != 0:
         print("skipped: needs root")
         sys.exit(77)
+    if not shutil.which("qemu-system-x86_64"):
+        print("skipped: no QEMU; install qemu-system-x86")
+        sys.exit(77)
     try:
         rig.base_initramfs()
         rig.image()
