@@ -418,13 +418,13 @@ def settings_files(host):
         if p.comm == "systemd-nspawn" and "--settings=no" not in words:
             raise Wrong("nspawn runs without --settings=no")
     (tree,) = glob.glob(f"{host.state}/images/*/tree")[:1]
-    places = ["/etc/systemd/nspawn", "/run/systemd/nspawn"]
-    run("mount", "-t", "tmpfs", "tmpfs", "/etc/systemd")
-    os.makedirs("/run/systemd", exist_ok=True)
-    run("mount", "-t", "tmpfs", "tmpfs", "/run/systemd")
+    over = ["/etc/systemd", "/run/systemd/nspawn" if os.path.isdir("/run/systemd/system") else "/run/systemd"]
+    for d in over:
+        os.makedirs(d, exist_ok=True)
+        run("mount", "-t", "tmpfs", "tmpfs", d)
     host.mounts = host.mount_list()
-    for d in places:
-        os.makedirs(d)
+    for d in ("/etc/systemd/nspawn", "/run/systemd/nspawn"):
+        os.makedirs(d, exist_ok=True)
         for m in machines | {os.path.basename(tree), "root", "rich", BYSTANDER}:
             with open(f"{d}/{m}.nspawn", "w") as f:
                 f.write(text)
