@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
 # The example host as a new user meets it: brought up by one command, used from outside, taken away by one command.
+# needs: [ "$(id -u)" = 0 ]: root
+# needs: [ ! -e /var/lib/vmsd ]: a host without a vmsd of its own, but here is /var/lib/vmsd
 
 setup_file() {
-  [ ! -e /var/lib/vmsd ] || skip "this host has a vmsd of its own in /var/lib/vmsd"
   ROOM=$(mktemp -d /var/tmp/vmsd-example-XXXXXX)
   export ROOM PATH="$ROOM/repo/build:$PATH"
   git clone -q "$SOURCE" "$ROOM/repo"

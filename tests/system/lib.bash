@@ -7,6 +7,9 @@
 #   VMSD_BUILD   build directory with vmsd and its helpers (default: build/ of the source)
 #   VMSD_CACHE   state directory whose image is used (default: /var/tmp/vmsd-test)
 
+# needs: [ "$(id -u)" = 0 ]: root
+# needs: command -v systemd-nspawn: systemd-nspawn (Debian: systemd-container)
+
 bats_require_minimum_version 1.5.0
 SOURCE=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 : "${VMSD_BUILD:=$SOURCE/build}" "${VMSD_CACHE:=/var/tmp/vmsd-test}"
@@ -26,8 +29,6 @@ own_cgroups() { for root in $(cgroup_roots); do echo "$root/${W##*/}"; done; }
 inside() { nsenter -t "$WORLD_PID" -n -m -C -- "$@"; }
 
 world_open() {
-    [ "$(id -u)" = 0 ] || skip "needs root"
-    command -v systemd-nspawn >/dev/null || skip "needs systemd-nspawn"
     image_cached || return 1
     export W
     W=$(mktemp -d /var/tmp/vmsd-sys.XXXXXX)
@@ -49,7 +50,6 @@ world_open() {
 
 # A world with a libvirtd of its own, and with the whole cache of images: kernels of microVMs are kept there as well.
 world_with_microvms() {
-    command -v libvirtd >/dev/null && command -v qemu-system-x86_64 >/dev/null || skip "needs libvirtd and QEMU"
     WORLD_IMAGES=all world_open && rig up
 }
 rig() { in_cgroups inside "$SOURCE/tests/libvirt-rig" "$1" >>"$W/log" 2>&1 3>&-; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # MicroVMs in a real daemon: QEMU through a libvirtd of this test's own, emulated. A boot takes seconds, so the tests share
 # three guests: `vm`, a microVM with something of everything; `two`, another one; `box`, a container between them.
+# needs: command -v libvirtd && command -v qemu-system-x86_64: libvirtd and QEMU
 load lib
 
 setup_file() { world_with_microvms && vmsd_start && lay_out; }
