@@ -61,8 +61,13 @@ static bool field_parse(struct virt_note *n, const char *key, const char *value)
         return proc_parse(value, &n->qemu);
     if (!strcmp(key, "console"))
         return proc_parse(value, &n->console);
-    if (!strcmp(key, "log_dir"))
-        return !n->log_dir && (n->log_dir = strdup(value));
+    if (!strcmp(key, "log_dir")) {
+        if (n->log_dir)
+            return false;
+        n->log_dir = strdup(value);
+        n->opened.failed |= !n->log_dir;
+        return n->log_dir;
+    }
     if (!strcmp(key, "opened")) {
         strv_add(&n->opened, value);
         return !n->opened.failed;
@@ -118,7 +123,8 @@ int virt_note_read(const char *run_dir, struct virt_note *out, struct vm_err *e)
         return vm_context(e, "%s", run_dir);
     }
     if (!note_parse(text, &n))
-        return vm_fail(e, VM_E_SYSTEM, "%s/" NOTE_FILE " is not as vmsd writes it", run_dir);
+        return n.opened.failed ? vm_no_memory(e)
+                               : vm_fail(e, VM_E_SYSTEM, "%s/" NOTE_FILE " is not as vmsd writes it", run_dir);
     *out = n;
     n = (struct virt_note){0};
     return 0;
