@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # vmctl -H: the real ssh, an SSH server (sshd.py) on the loopback, and behind it the stand-in for vmsd (double.py).
+# needs: /usr/bin/python3 -c 'import asyncssh': python3-asyncssh
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-    /usr/bin/python3 -c 'import asyncssh' 2>/dev/null || skip "needs python3-asyncssh"
     export D="$BATS_FILE_TMPDIR/d" HERE="$BATS_TEST_DIRNAME"
     mkdir -p "$D/root" "$D/bin" "$D/run"
     python3 "$HERE/double.py" "$D" "$VMCTL_FRAME_SUM" 3>&- &

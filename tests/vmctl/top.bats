@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # vmctl top on a terminal (pyte), against the stand-in for vmsd (double.py).
+# needs: /usr/bin/python3 -c 'import pyte': python3-pyte
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-    /usr/bin/python3 -c 'import pyte' 2>/dev/null || skip "needs python3-pyte"
     export D="$BATS_FILE_TMPDIR/d" HERE="$BATS_TEST_DIRNAME"
     mkdir -p "$D/root"
     python3 "$HERE/double.py" "$D" "$VMCTL_FRAME_SUM" 3>&- &
