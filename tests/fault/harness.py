@@ -22,7 +22,7 @@ import time
 V1 = ("cpu", "cpuacct", "memory", "devices", "freezer", "blkio", "pids", "systemd")
 CGROUPS = "/sys/fs/cgroup"
 CANARY = "canary-6b1f4e"
-SETTLE = 45  # seconds in which everything has to be well again
+SETTLE = int(os.environ.get("FAULT_SETTLE", 45))  # seconds in which everything has to be well again
 
 
 class Wrong(Exception):
@@ -161,7 +161,7 @@ class Stream:
 
 class Host:
     def __init__(self, build, work, seed):
-        self.build, self.dir = build, work
+        self.build, self.dir, self.program = build, work, f"{build}/vmsd"
         self.rng = random.Random(seed)
         self.state, self.run_dir = f"{work}/state", f"{work}/run"
         self.socket, self.log = f"{self.run_dir}/vmsd.sock", f"{work}/log"
@@ -200,7 +200,7 @@ class Host:
             f.write(text)
 
     def start(self, wait=True, wrap=(), **popen):
-        argv = [*wrap, f"{self.build}/vmsd", "--socket", self.socket, "--state", self.state, "--images",
+        argv = [*wrap, self.program, "--socket", self.socket, "--state", self.state, "--images",
                 f"{self.dir}/recipes"]
         with open(self.log, "a") as log:
             self.vmsd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **popen)
@@ -600,7 +600,7 @@ def network(name="lab", subnet="10.99.0.0/24"):
 
 
 def small(name, net="lab", more=""):
-    return f"kind: container\nname: {name}\nimage: debian-12\nmemory: 128M\ndisk: 256M\n" + \
+    return f"kind: container\nname: {name}\nimage: debian-12\nmemory: 128M\ndisk: 256M\nboot_timeout: 5m\n" + \
         (f"network: {net}\n" if net else "") + "health: [{exec: [\"true\"], every: 1s}]\n" + more
 
 
@@ -620,6 +620,7 @@ name: rich
 image: {image}
 memory: {memory}
 disk: 256M
+boot_timeout: 5m
 network: {net}
 volumes:
   - {{name: data, target: /var/lib/data, size: 64M}}
