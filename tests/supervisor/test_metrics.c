@@ -122,7 +122,7 @@ START_TEST(test_promtool)
     FILE *p;
 
     if (system("command -v promtool >/dev/null") != 0) {
-        printf("test_promtool: skipped, promtool is not installed (apt-get install prometheus)\n");
+        printf("skipped: test_promtool: promtool is not installed (Debian: prometheus)\n");
         return;
     }
     p = popen("sed -E 's/^# TYPE ([^ ]+) counter/# TYPE \\1_total counter/; "
