@@ -18,7 +18,7 @@ enum { PATIENCE_MS = 2000 };
 
 static char dir[] = "/tmp/fuzz_ch.XXXXXX";
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
-static struct { const uint8_t *p; size_t n; sem_t done; } answer;
+static struct { const uint8_t *p; size_t n; sem_t asked, done; } answer;
 
 static void remove_dir(void)
 {
@@ -30,6 +30,7 @@ static void answer_one(int fd)
 {
     char request[8192];
 
+    sem_wait(&answer.asked);
     (void)!recv(fd, request, sizeof request, 0);
     (void)!send(fd, answer.p, answer.n, MSG_NOSIGNAL);
     shutdown(fd, SHUT_WR);
@@ -53,7 +54,7 @@ static void start_vmm(void)
     static int listener;
     pthread_t thread;
 
-    MUST(mkdtemp(dir) && sem_init(&answer.done, 0, 0) == 0);
+    MUST(mkdtemp(dir) && sem_init(&answer.asked, 0, 0) == 0 && sem_init(&answer.done, 0, 0) == 0);
     snprintf(address.sun_path, sizeof address.sun_path, "%s/" KEEPER_API, dir);
     listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     MUST(bind(listener, (const struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 16) == 0);
@@ -65,8 +66,8 @@ static void start_vmm(void)
 int fake_ch_call(const struct ch_call *c, struct deadline d, json_t **out, struct vm_err *e);
 int fake_ch_call(const struct ch_call *c, struct deadline d, json_t **out, struct vm_err *e)
 {
+    sem_post(&answer.asked);
     int rc = ch_call(c, d, out, e);
-
     sem_wait(&answer.done);
     return rc;
 }

@@ -1,8 +1,22 @@
-/* A guest's record out of the store, damaged: an error, or a guest that is written and read again as the same. */
+/* A record out of the store, damaged: an error, or a guest or network that is written and read again as the same. */
 #include "fuzz.h"
 
 #include <vmsd/json.h>
 #include <vmsd/spec.h>
+
+static void network(const char *text)
+{
+    OWN(network_spec) struct network_spec *w = NULL, *again = NULL;
+    OWN(str) char *first = NULL, *second = NULL;
+    struct vm_err e = { 0 };
+
+    if (network_spec_load(text, &w, &e) < 0) {
+        MUST(!w && e.text[0]);
+        return;
+    }
+    MUST((first = json_to_text(w->json)) && network_spec_load(first, &again, &e) == 0);
+    MUST((second = json_to_text(again->json)) && strcmp(first, second) == 0);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -13,6 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     MUST(text);
     if (guest_spec_load(text, &g, &e) < 0) {
         MUST(!g && e.text[0]);
+        network(text);
         return 0;
     }
     MUST((first = json_to_text(g->json)) && guest_spec_load(first, &again, &e) == 0);
