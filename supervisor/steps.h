@@ -5,7 +5,7 @@
 #include "boot.h"
 
 bool job_boots(const struct job *j); /* its driver boots a kernel: the guest is told what it is, not configured */
-void job_output(const char *text, void *job); /* a line of the running step's output */
+void job_output(const char *text, void *arg); /* a line of the running step's output */
 
 /* step_make.c: what a guest is made of */
 int step_image(struct job *j, struct vm_err *e);

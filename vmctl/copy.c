@@ -93,10 +93,9 @@ static int inside_target(struct copy *c, char **out, struct vm_err *e)
 
     if (!slash && inside_is_directory(c, c->inside, &directory, e) < 0)
         return -1;
-    if (!directory)
+    /* What has no name of its own gives its content. */
+    if (!directory || !*name || !strcmp(name, ".") || !strcmp(name, ".."))
         *out = strdup(c->inside);
-    else if (!*name || !strcmp(name, ".") || !strcmp(name, ".."))
-        *out = strdup(c->inside); /* the content of a directory without a name of its own */
     else
         *out = text_format("%s%s%s", c->inside, slash ? "" : "/", name);
     return *out ? 0 : vm_no_memory(e);

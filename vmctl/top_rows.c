@@ -120,7 +120,8 @@ static int by_order(const void *a, const void *b, void *top)
         return isnan(x->order) ? 1 : -1;
     if (x->order > y->order || x->order < y->order)
         return x->order > y->order ? -sign : sign;
-    return strcmp(name_of(x->guest), name_of(y->guest)) * (t->sort == TOP_NAME ? sign : 1);
+    int by_name = strcmp(name_of(x->guest), name_of(y->guest));
+    return t->sort == TOP_NAME && t->reverse ? -by_name : by_name;
 }
 
 static bool wanted(const struct top *t, const json_t *guest)
