@@ -2,11 +2,14 @@
 #include "api.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
+#include <vmsd/path.h>
 
 enum { GROUPS_FRESH_MS = 5000, GROUP_BYTES = 64 << 10 };
 
@@ -119,9 +122,29 @@ json_t *access_spec(const struct http_request *r, json_t *spec)
     return shown;
 }
 
+/* The kernel keeps it over su and sudo; 4294967295 where nobody logged in. */
+static int64_t login_of(pid_t pid)
+{
+    OWN(str) char *path = text_format("/proc/%d/loginuid", (int)pid);
+    OWN(fd) int fd = path ? path_open_host(path, O_RDONLY, NULL) : -1;
+    char text[16] = "";
+    uint64_t uid;
+
+    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 || !text_to_u64(text, &uid) || uid == UINT32_MAX)
+        return -1;
+    return (int64_t)uid;
+}
+
+struct store_actor access_actor(const struct http_request *r)
+{
+    const struct http_peer *p = http_peer(r);
+
+    return (struct store_actor){.uid = p->uid, .login = login_of(p->pid), .pid = p->pid};
+}
+
 struct record {
     struct store *store;
-    int64_t uid, pid;
+    struct store_actor by;
     const char *verb;
     char *what;
     struct vm_err err;
@@ -131,8 +154,8 @@ static void record_run(void *arg)
 {
     struct record *x = arg;
 
-    if (store_audit(x->store, x->uid, x->pid, x->verb, x->what, NULL, &x->err) < 0)
-        log_warn(NULL, "audit of '%s %s' by uid %lld: %s, continuing", x->verb, x->what, (long long)x->uid, x->err.text);
+    if (store_audit(x->store, &x->by, &(struct store_deed){.verb = x->verb, .what = x->what}, &x->err) < 0)
+        log_warn(NULL, "audit of '%s %s' by uid %lld: %s, continuing", x->verb, x->what, (long long)x->by.uid, x->err.text);
 }
 
 static void record_done(void *arg, bool cancelled)
@@ -151,7 +174,7 @@ void access_record(struct world *w, const struct http_request *r, const char *ve
 
     if (!x)
         return;
-    *x = (struct record){.store = w->store, .uid = http_peer(r)->uid, .pid = http_peer(r)->pid, .verb = verb};
+    *x = (struct record){.store = w->store, .by = access_actor(r), .verb = verb};
     guest_set_text(&x->what, what);
     if (loop_work(w->loop, (struct loop_job){record_run, record_done, x}, NULL) < 0)
         record_done(x, true);

@@ -55,8 +55,9 @@ static void work_run(void *arg)
     struct vm_err e = {0};
 
     x->rc = x->run(x, &x->body, &x->err);
-    if (x->verb && store_audit(x->w->store, x->uid, x->pid, x->verb, x->text ? x->text : "", x->rc < 0 ? x->err.text : NULL,
-                               &e) < 0)
+    struct store_deed deed = {.verb = x->verb, .what = x->text ? x->text : "", .result = x->rc < 0 ? x->err.text : NULL};
+
+    if (x->verb && store_audit(x->w->store, &x->by, &deed, &e) < 0)
         log_warn(NULL, "audit of '%s': %s, continuing", x->verb, e.text);
 }
 
@@ -95,8 +96,8 @@ void api_work(struct http_request *r, struct api_work x)
     }
     *own = x;
     own->request = r;
-    own->uid = http_peer(r)->uid;
-    own->pid = http_peer(r)->pid;
+    if (x.verb)
+        own->by = access_actor(r);
     http_on_abort(r, work_abort, own);
     if (loop_work(x.w->loop, (struct loop_job){work_run, work_done, own}, &own->err) < 0)
         work_done(own, true);
@@ -428,6 +429,7 @@ enum { TAR_MAX = (int)(BUNDLE_BYTES_MAX + (BUNDLE_BYTES_MAX >> 2)), FILE_MAX = 6
 static const struct http_route routes[] = {
     {"GET", "/v1/host", ROLE_READ, 0, host_get, ""},
     {"GET", "/v1/host/profile", ROLE_READ, 0, profile_get, ""},
+    {"GET", "/v1/audit", ROLE_WRITE, 0, audit_get, "since limit"},
     {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get, ""},
     {"GET", "/v1/guests", ROLE_READ, 0, guests_get, ""},
     {"POST", "/v1/guests", ROLE_WRITE, WISHES, guests_post, ""},
@@ -446,7 +448,7 @@ static const struct http_route routes[] = {
     {"DELETE", "/v1/guests/{name}", ROLE_WRITE, 0, guest_delete, "wait purge"},
     {"POST", "/v1/validate", ROLE_WRITE, TAR_MAX, validate_post, "base"},
     {"POST", "/v1/plan", ROLE_WRITE, TAR_MAX, plan_post, "base select prune purge"},
-    {"POST", "/v1/apply", ROLE_WRITE, TAR_MAX, apply_post, "base select prune purge"},
+    {"POST", "/v1/apply", ROLE_WRITE, TAR_MAX, apply_post, "base select prune purge commit"},
     {"GET", "/v1/jobs", ROLE_READ, 0, jobs_get, ""},
     {"GET", "/v1/jobs/{id}", ROLE_READ, 0, job_get, ""},
     {"GET", "/v1/events", ROLE_READ, 0, events_get, "since follow guest"},

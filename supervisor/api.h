@@ -22,7 +22,7 @@ struct api_work {
     int64_t number;
     json_t *extra;                /* taken from the loop's state for run, freed with it; may be NULL */
     json_t *body;
-    int64_t uid, pid;             /* whose request it is */
+    struct store_actor by;        /* whose request it is */
     int rc;
     struct vm_err err;
 };
@@ -33,6 +33,8 @@ int access_open(struct world *w, struct vm_err *e); /* before the API is */
 enum http_role access_role(const struct http_peer *p, const gid_t *groups, size_t n, void *arg);
 /* A spec as this peer may see it: whoever only reads is told the names of variables, not their values. Yours. */
 json_t *access_spec(const struct http_request *r, json_t *spec);
+/* Who asks. */
+struct store_actor access_actor(const struct http_request *r);
 /* Into the audit log, soon: for what is not a wish, an apply, or api_work. verb is static. */
 void access_record(struct world *w, const struct http_request *r, const char *verb, const char *what);
 
@@ -51,6 +53,8 @@ void images_remove(struct http_request *r, void *arg);
 void images_gc(struct http_request *r, void *arg);
 void volumes_list(struct http_request *r, void *arg);
 void volumes_remove(struct http_request *r, void *arg);
+/* audit.c */
+void audit_get(struct http_request *r, void *arg);
 /* openapi.c */
 void openapi_get(struct http_request *r, void *arg);
 

@@ -11,6 +11,8 @@
 #include <vmsd/log.h>
 #include <vmsd/path.h>
 
+enum { COMMIT_MAX = 80 };
+
 static void query_list(const struct http_request *r, const char *name, struct strv *out)
 {
     const char *s;
@@ -36,6 +38,7 @@ static void applying_free(struct applying *a)
     free(a->planned);
     spec_set_free(a->set);
     bundle_free(a->bundle);
+    free(a->commit);
     strv_done(a->select);
     strv_done(a->purge);
     strv_done(a->networks);
@@ -305,6 +308,33 @@ static void aborted(void *arg)
     ((struct applying *)arg)->request = NULL;
 }
 
+/* What git archive writes first: a header of type g, and in it "52 comment=COMMIT". */
+static bool tar_commit(const char *tar, size_t n, char out[static COMMIT_MAX + 1])
+{
+    enum { BLOCK = 512, TYPE = 156 };
+    char head[128] = "";
+
+    if (n < 2 * BLOCK || tar[TYPE] != 'g')
+        return false;
+    memcpy(head, tar + BLOCK, sizeof head - 1);
+    return sscanf(head, "%*d comment=%64[0-9a-f]", out) == 1;
+}
+
+/* It is a note for people, and proves nothing. */
+static int take_commit(struct applying *a, const char *said, struct vm_err *e)
+{
+    char found[COMMIT_MAX + 1];
+    size_t n = said ? strspn(said, "0123456789abcdefghijklmnopqrstuvwxyz-+.") : 0;
+
+    if (said && (!n || said[n] || n > COMMIT_MAX))
+        return vm_fail(e, VM_E_INVALID, "commit: expected a commit of git, with -dirty behind it if its files were changed");
+    if (!said && tar_commit(a->tar, a->n_tar, found))
+        said = found;
+    if (said)
+        guest_set_text(&a->commit, said);
+    return 0;
+}
+
 void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb)
 {
     struct applying *a = calloc(1, sizeof *a);
@@ -325,14 +355,14 @@ void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb)
     a->verb = verb;
     a->request = r;
     a->prune = api_flag(r, "prune");
-    a->uid = http_peer(r)->uid;
-    a->pid = http_peer(r)->pid;
+    a->by = access_actor(r);
     query_list(r, "select", &a->select);
     query_list(r, "purge", &a->purge);
     if (base && base[0] == '/')
         guest_set_text(&a->base, base);
     http_on_abort(r, aborted, a);
-    if (loop_work(w->loop, (struct loop_job){read_run, read_done, a}, &e) < 0) {
+    if (take_commit(a, http_query(r, "commit"), &e) < 0 ||
+        loop_work(w->loop, (struct loop_job){read_run, read_done, a}, &e) < 0) {
         http_reply_error(r, &e);
         applying_free(a);
     }

@@ -14,7 +14,8 @@ struct applying {
     bool prune;
     struct strv select, purge;
     char *base;
-    int64_t uid, pid;
+    struct store_actor by;
+    char *commit;                 /* of git, that the specs are of, as the client or the tar says; or NULL */
     char *tar; size_t n_tar;
 
     struct bundle *bundle;

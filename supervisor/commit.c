@@ -47,6 +47,26 @@ static int commit_guest(struct store *s, const struct applying *a, struct planne
     return commit_nics(s, p, e);
 }
 
+/* {commit, changes: [{guest, class}]}; fields and values are in the bundle, which may hold what is nobody's business. */
+static int record(struct store *s, const struct applying *a, struct vm_err *e)
+{
+    OWN(json) json_t *detail = json_object();
+    OWN(str) char *text = NULL;
+    json_t *changes = json_array();
+
+    for (size_t i = 0; i < a->n_planned; i++) {
+        const struct planned *p = &a->planned[i];
+
+        if (p->change && p->change->class != PLAN_NONE && !(p->text && skipped(p)))
+            json_array_append_new(changes, json_pack("{ssss}", "guest", p->name, "class", plan_class_name(p->change->class)));
+    }
+    json_put(detail, "changes", changes);
+    json_put_str(detail, "commit", a->commit);
+    if (!(text = json_to_text(detail)))
+        return vm_no_memory(e);
+    return store_audit(s, &a->by, &(struct store_deed){.verb = "apply", .what = a->bundle->sha256, .detail = text}, e);
+}
+
 static int commit(struct store *s, void *arg, struct vm_err *e)
 {
     struct applying *a = arg;
@@ -67,7 +87,7 @@ static int commit(struct store *s, void *arg, struct vm_err *e)
     for (size_t i = 0; i < a->n_planned; i++)
         if (commit_guest(s, a, &a->planned[i], e) < 0)
             return vm_context(e, "%s", a->planned[i].name);
-    return store_audit(s, a->uid, a->pid, "apply", a->bundle->sha256, NULL, e);
+    return record(s, a, e);
 }
 
 /* The files are there before a row names them. One apply commits at a time, so nothing that is just kept is swept up. */

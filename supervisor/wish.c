@@ -20,7 +20,7 @@ struct wish {
     struct http_request *request; /* NULL: the client went away */
     enum wish_verb verb;
     bool alone, wait;             /* alone: of one guest, whose refusal is the request's; else it waits always */
-    int64_t uid, pid;
+    struct store_actor by;
     int rc;
     struct vm_err err;
     size_t n;
@@ -46,7 +46,7 @@ static int write_one(struct store *s, const struct wish *x, struct wanted *g, st
         return -1;
     if (store_job_begin(s, g->id, g->name, verb_names[x->verb], &g->job, e) < 0)
         return -1;
-    return store_audit(s, x->uid, x->pid, verb_names[x->verb], g->name, NULL, e);
+    return store_audit(s, &x->by, &(struct store_deed){.verb = verb_names[x->verb], .what = g->name}, e);
 }
 
 static int write_all(struct store *s, void *arg, struct vm_err *e)
@@ -210,7 +210,7 @@ static struct wish *wish_new(struct http_request *r, struct world *w, enum wish_
     struct wish *x = calloc(1, sizeof *x + n * sizeof x->list[0]);
 
     if (x)
-        *x = (struct wish){.w = w, .request = r, .verb = verb, .n = n, .uid = http_peer(r)->uid, .pid = http_peer(r)->pid};
+        *x = (struct wish){.w = w, .request = r, .verb = verb, .n = n, .by = access_actor(r)};
     return x;
 }
 

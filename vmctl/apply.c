@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <unistd.h>
 #include "cli.h"
+#include "git.h"
 #include "plan.h"
 #include "progress.h"
 #include "source.h"
@@ -44,6 +45,7 @@ int cmd_apply(struct cli *cli)
 {
     OWN(source) struct source s = {0};
     OWN(text) struct text path = {0};
+    OWN(str) char *commit = NULL;
     OWN(progress) struct progress *p = NULL;
     struct vm_err e = {0};
     bool go;
@@ -58,6 +60,8 @@ int cmd_apply(struct cli *cli)
     if (cli_has(cli, OPT_PRUNE))
         client_query(&path, "prune", "1");
     client_query_list(&path, "purge", &cli->values[OPT_PURGE_VOLUME]);
+    if ((commit = s.base ? git_commit(s.base) : NULL))
+        client_query(&path, "commit", commit);
     if (path.failed)
         vm_no_memory(&e);
     if (path.failed || progress_open(cli, &p, &e) < 0 || progress_post(cli, path.s, s.tar, s.n, p, &e) < 0) {

@@ -27,8 +27,8 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
     X(YES, 'y', "yes", NULL, "do not ask before a root or a volume is thrown away") \
     X(FOLLOW, 'f', "follow", NULL, "go on with what comes; ends with Ctrl-C") \
     X(INSTALL, 0, "install", "[NN]", "output of the install scripts, or of script NN only") \
-    X(LINES, 'n', "lines", "N", "only the last N lines") \
-    X(SINCE, 0, "since", "ID", "only events after this one") \
+    X(LINES, 'n', "lines", "N", "only the last N") \
+    X(SINCE, 0, "since", "ID", "only what came after this one") \
     X(TYPE, 0, "type", "TYPE", "only events of this type, or of such ('limit', 'restart-*'); may repeat") \
     X(STDIN, 'i', "interactive", NULL, "forward standard input even if it is a terminal") \
     X(TTY, 't', "tty", NULL, "give the command a terminal") \
@@ -85,6 +85,7 @@ enum {
       "journals of guests, or the output of their install scripts") \
     X(cp, "cp", "SRC DST", 0, 2, 2, "copy a file or a directory into a guest or out of it (NAME:/PATH)") \
     X(events, "events", "[NAME…]", OPTS_SELECT | OPT(FOLLOW) | OPT(SINCE) | OPT(TYPE), 0, MANY, "what happened") \
+    X(audit, "audit", "", OPTS_DATA | OPT(SINCE) | OPT(LINES), 0, 0, "who did what, and when") \
     X(image_ls, "image ls", "", OPTS_DATA, 0, 0, "list built images") \
     X(image_build, "image build", "NAME", OPTS_DATA, 1, 1, "build an image from its recipe") \
     X(image_rm, "image rm", "ID", OPTS_DATA, 1, 1, "remove an image that no guest uses") \

@@ -102,8 +102,12 @@ struct store_sample { uint32_t guest; int64_t at; double cpu_percent; int64_t me
 int store_put_samples(struct store *s, const struct store_sample *v, size_t n, struct vm_err *e); /* thins out old ones */
 json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_err *e);
 
-/* Who changed what: appended, never changed. */
-int store_audit(struct store *s, int64_t uid, int64_t pid, const char *verb, const char *what, const char *result,
-                struct vm_err *e);
+/* Who changed what: appended, never changed; the last 100,000 are kept. */
+struct store_actor { int64_t uid, login, pid; }; /* login: the uid that logged in, whoever it has become since; -1: nobody did */
+/* detail: JSON, as text; result: an error; each may be NULL. */
+struct store_deed { const char *verb, *what, *detail, *result; };
+int store_audit(struct store *s, const struct store_actor *by, const struct store_deed *d, struct vm_err *e);
+/* The last ones after that id, the oldest first: {id, at, uid, login, pid, verb, what, detail, result}. Array. */
+json_t *store_audits(struct store *s, int64_t since, unsigned limit, struct vm_err *e);
 
 #endif

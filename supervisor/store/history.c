@@ -2,6 +2,7 @@
 #include "store_private.h"
 
 #include <math.h>
+#include <string.h>
 #include <vmsd/clock.h>
 #include <vmsd/json.h>
 
@@ -217,14 +218,40 @@ json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_
     return handed_over(samples, store_done(s, q, rc, e), e);
 }
 
-int store_audit(struct store *s, int64_t uid, int64_t pid, const char *verb, const char *what, const char *result,
-                struct vm_err *e)
+int store_audit(struct store *s, const struct store_actor *by, const struct store_deed *d, struct vm_err *e)
 {
-    sqlite3_stmt *q = store_bind(s, Q_AUDIT, "iiisss", wall_ms(), uid, pid, verb, what, result);
+    sqlite3_stmt *q = store_bind(s, Q_AUDIT, "iiiissss", wall_ms(), by->uid, by->login, by->pid, d->verb, d->what, d->detail,
+                                 d->result);
     int rc = store_step(s, q);
     int64_t id = sqlite3_last_insert_rowid(s->db);
 
     if (store_done(s, q, rc, e) < 0)
         return -1;
     return id % 500 ? 0 : STORE_RUN(s, Q_AUDIT_PRUNE, e, "i", id);
+}
+
+json_t *store_audits(struct store *s, int64_t since, unsigned limit, struct vm_err *e)
+{
+    json_t *list = json_array();
+    sqlite3_stmt *q = store_bind(s, Q_AUDITS, "ii", since, (int64_t)limit);
+    int rc;
+
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
+        const char *detail = store_text(q, 7);
+        json_t *j = json_object();
+
+        json_put_int(j, "id", sqlite3_column_int64(q, 0));
+        put_time(j, "at", q, 1);
+        json_put_int(j, "uid", sqlite3_column_int64(q, 2));
+        json_put(j, "login", sqlite3_column_int64(q, 3) < 0 ? NULL : json_integer(sqlite3_column_int64(q, 3)));
+        json_put_int(j, "pid", sqlite3_column_int64(q, 4));
+        json_put_str(j, "verb", store_text(q, 5));
+        json_put_str(j, "what", store_text(q, 6));
+        json_put(j, "detail", detail ? json_from_text(detail, strlen(detail), NULL) : NULL);
+        json_put_str(j, "result", store_text(q, 8));
+        json_array_append_new(list, j);
+        if (store_lost(s, &rc))
+            break;
+    }
+    return handed_over(list, store_done(s, q, rc, e), e);
 }

@@ -11,7 +11,7 @@
 #include <vmsd/path.h>
 #include <vmsd/text.h>
 
-enum { STORE_SCHEMA = 1, STORE_BUSY_MS = 5000, STORE_RESERVE = 4 << 20 };
+enum { STORE_SCHEMA = 2, STORE_BUSY_MS = 5000, STORE_RESERVE = 4 << 20 };
 
 static const char schema[] =
     "CREATE TABLE guest (id INTEGER PRIMARY KEY AUTOINCREMENT, slot INTEGER NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
@@ -34,7 +34,13 @@ static const char schema[] =
     "CREATE TABLE sample (guest INTEGER NOT NULL REFERENCES guest ON DELETE CASCADE, at INTEGER NOT NULL, cpu REAL,"
     " memory INTEGER, disk INTEGER, rx INTEGER, tx INTEGER, PRIMARY KEY (guest, at)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, uid INTEGER NOT NULL,"
-    " pid INTEGER NOT NULL, verb TEXT NOT NULL, what TEXT NOT NULL, result TEXT) STRICT;";
+    " pid INTEGER NOT NULL, verb TEXT NOT NULL, what TEXT NOT NULL, result TEXT,"
+    " login INTEGER NOT NULL DEFAULT -1, detail TEXT) STRICT;";
+
+/* From that schema to the next one. */
+static const char *const upgrades[STORE_SCHEMA] = {
+    [1] = "ALTER TABLE audit ADD COLUMN login INTEGER NOT NULL DEFAULT -1; ALTER TABLE audit ADD COLUMN detail TEXT;",
+};
 
 #define X(id, sql) [Q_##id] = sql,
 static const char *const queries[Q_COUNT] = {STORE_SQL(X)};
@@ -150,9 +156,26 @@ static int user_version(struct store *s, int *version, struct vm_err *e)
     return rc == SQLITE_ROW ? 0 : store_fail(s->db, rc, e);
 }
 
+/* All of it, or nothing: a store that an end of vmsd cuts off here is as it was. */
+static int bring_up_to(struct store *s, int version, struct vm_err *e)
+{
+    OWN(text) struct text make = {0};
+    int rc;
+
+    text_add(&make, "BEGIN;");
+    if (version == 0)
+        text_add(&make, schema);
+    for (int v = version; v && v < STORE_SCHEMA; v++)
+        text_add(&make, upgrades[v]);
+    text_addf(&make, "PRAGMA user_version = %d; COMMIT", STORE_SCHEMA);
+    if (make.failed)
+        return vm_no_memory(e);
+    rc = sqlite3_exec(s->db, make.s, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : store_fail(s->db, rc, e);
+}
+
 static int set_up(struct store *s, struct vm_err *e)
 {
-    OWN(str) char *make = NULL;
     int version = 0, rc;
 
     sqlite3_busy_timeout(s->db, STORE_BUSY_MS);
@@ -169,13 +192,8 @@ static int set_up(struct store *s, struct vm_err *e)
                       NULL, NULL, NULL);
     if (rc != SQLITE_OK)
         return store_fail(s->db, rc, e);
-    if (version == 0) {
-        make = text_format("BEGIN; %s PRAGMA user_version = %d; COMMIT", schema, STORE_SCHEMA);
-        if (!make)
-            return vm_no_memory(e);
-        if ((rc = sqlite3_exec(s->db, make, NULL, NULL, NULL)) != SQLITE_OK)
-            return store_fail(s->db, rc, e);
-    }
+    if (version < STORE_SCHEMA && bring_up_to(s, version, e) < 0)
+        return -1;
     for (size_t i = 0; i < Q_COUNT; i++)
         if ((rc = sqlite3_prepare_v3(s->db, queries[i], -1, SQLITE_PREPARE_PERSISTENT, &s->q[i], NULL)) != SQLITE_OK)
             return store_fail(s->db, rc, e);

@@ -71,7 +71,9 @@
                   "WHERE EXISTS (SELECT 1 FROM guest WHERE id = ?1)") /* it may have been removed meanwhile */ \
     X(SAMPLE_THIN, "DELETE FROM sample WHERE (at < ?1 - 86400000 AND at % 3600000 >= 60000) OR at < ?1 - 7776000000") \
     X(SAMPLES, "SELECT at, cpu, memory, disk, rx, tx FROM sample WHERE guest = ?1 AND at >= ?2 ORDER BY at") \
-    X(AUDIT, "INSERT INTO audit (at, uid, pid, verb, what, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)") \
+    X(AUDIT, "INSERT INTO audit (at, uid, login, pid, verb, what, detail, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)") \
+    X(AUDITS, "SELECT * FROM (SELECT id, at, uid, login, pid, verb, what, detail, result FROM audit WHERE id > ?1 " \
+              "ORDER BY id DESC LIMIT ?2) ORDER BY id") \
     X(AUDIT_PRUNE, "DELETE FROM audit WHERE id <= ?1 - 100000")
 
 #define X(id, sql) Q_##id,

@@ -196,7 +196,7 @@ IMAGE = None
 
 def test_apply_a_guest():
     os.makedirs(f"{rig.HERE}/shared")
-    lines = ask("POST", "/v1/apply", f"?base={rig.HERE}", rig.tar(SPECS)).lines()
+    lines = ask("POST", "/v1/apply", f"?base={rig.HERE}&commit=abc123-dirty", rig.tar(SPECS)).lines()
     image = [x for x in lines if x["type"] == "step" and x["guest"] == "probe" and x["step"] == "image"]
     if image and image[-1]["state"] == "failed":
         rig.skip(f"no image of debian-12: {image[-1]['text']}")
@@ -352,6 +352,18 @@ def test_wishes():
     ask("DELETE", "/v1/volumes/{name}", name="probe-data")
     ask("GET", "/v1/events")
     ask("GET", "/v1/jobs")
+    audit = ask("GET", "/v1/audit").json()["audit"]
+    first = next(x for x in audit if x["verb"] == "apply" and x["detail"]["changes"])
+    assert first["user"] == "root" and {"guest": "probe", "class": "create"} in first["detail"]["changes"], first
+    assert first["detail"]["commit"] == "abc123-dirty", first
+    ask("POST", "/v1/apply", "", rig.tar({"late.yaml": rig.paper("late")}, comment="ab" * 20))  # as git archive makes it
+    last = ask("GET", "/v1/audit", "?limit=1").json()["audit"]
+    assert last[0]["detail"] == {"commit": "ab" * 20, "changes": [{"guest": "late", "class": "create"}]}, last
+    ask("POST", "/v1/apply", "?commit=$(reboot)", rig.tar({}), expect=400)
+    audit = ask("GET", "/v1/audit").json()["audit"]
+    assert not ask("GET", "/v1/audit", f"?since={audit[-1]['id']}&limit=1").json()["audit"]
+    for bad in ("?since=x", "?limit=0", "?limit=10001"):
+        ask("GET", "/v1/audit", bad, expect=400)
 
 
 def test_every_operation_was_seen_to_work():

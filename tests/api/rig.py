@@ -73,10 +73,10 @@ def kept_image(state):
     return image
 
 
-def tar(files):
+def tar(files, **headers):
     """{path: text or bytes, or (text, mode)} as a tar, the same bytes each time."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as t:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers) as t:
         for name, content in files.items():
             text, mode = content if isinstance(content, tuple) else (content, 0o644)
             data = text if isinstance(text, bytes) else text.encode()

@@ -14,6 +14,7 @@
 #include <vmsd/store.h>
 #include <vmsd/text.h>
 
+static const struct store_actor root = {.uid = 0, .login = 1000, .pid = 1};
 static char dir[64];
 static struct vm_err e;
 
@@ -187,6 +188,54 @@ START_TEST(test_G1_cut_off_jobs_are_told_once)
 }
 END_TEST
 
+/* As vmsd 0.1.0 made it at first: what is missing is added, and nothing is lost. */
+START_TEST(test_an_older_store_is_brought_up_to_date)
+{
+    static const char old[] = "ALTER TABLE audit DROP COLUMN login; ALTER TABLE audit DROP COLUMN detail;"
+                              "INSERT INTO audit (at, uid, pid, verb, what) VALUES (5, 7, 9, 'stop', 'db'); PRAGMA user_version = 1";
+    struct store *s = open_store();
+    OWN(json) json_t *list = NULL;
+    char file[100];
+    sqlite3 *db;
+
+    store_close(s);
+    snprintf(file, sizeof file, "%s/vmsd.db", dir);
+    ck_assert_int_eq(sqlite3_open(file, &db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(db, old, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    for (int i = 0; i < 2; i++) { /* and once only */
+        s = open_store();
+        ck_assert_int_eq(store_audit(s, &root, &(struct store_deed){.verb = "start", .what = "db"}, &e), 0);
+        json_decref(list);
+        list = store_audits(s, 0, 100, &e);
+        store_close(s);
+    }
+    ck_assert_uint_eq(json_array_size(list), 3);
+    ck_assert_str_eq(json_str(json_array_get(list, 0), "verb", ""), "stop");
+    ck_assert(json_is_null(json_object_get(json_array_get(list, 0), "login")));
+    ck_assert_int_eq(json_int(json_array_get(list, 1), "login", 0), 1000);
+}
+END_TEST
+
+START_TEST(test_the_audit_is_read_in_parts)
+{
+    struct store *s = open_store();
+    OWN(json) json_t *last = NULL, *after = NULL;
+
+    for (int i = 1; i <= 5; i++)
+        ck_assert_int_eq(store_audit(s, &root, &(struct store_deed){.verb = "apply", .what = "x", .detail = "{\"commit\":\"ab\"}",
+                                                                  .result = i == 5 ? "why" : NULL}, &e), 0);
+    last = store_audits(s, 0, 2, &e);
+    after = store_audits(s, 4, 100, &e);
+    store_close(s);
+    ck_assert_uint_eq(json_array_size(last), 2);
+    ck_assert_int_eq(json_int(json_array_get(last, 0), "id", 0), 4);
+    ck_assert_uint_eq(json_array_size(after), 1);
+    ck_assert_str_eq(json_str(json_array_get(after, 0), "result", ""), "why");
+    ck_assert_str_eq(json_str(json_object_get(json_array_get(after, 0), "detail"), "commit", ""), "ab");
+}
+END_TEST
+
 START_TEST(test_G7_a_newer_store_is_left_untouched)
 {
     char file[100], sql[] = "PRAGMA user_version = 99";
@@ -299,7 +348,7 @@ START_TEST(history)
     ck_assert_int_eq(store_put_script(s, id, &(struct store_script){.index = 0, .script = "a.sh", .state = "done"}, &e), 0);
     OWN(json) json_t *scripts = store_scripts(s, id, &e);
     ck_assert_int_eq(json_int(json_array_get(scripts, 0), "index", 0), 1);
-    ck_assert_int_eq(store_audit(s, 0, 1, "apply", "x", NULL, &e), 0);
+    ck_assert_int_eq(store_audit(s, &root, &(struct store_deed){.verb = "apply", .what = "x", .detail = "{\"commit\":\"ab\"}"}, &e), 0);
     ck_assert_int_eq(store_drop_guest(s, id, &e), 0);
     json_decref(samples);
     samples = store_samples(s, id, 0, &e);
@@ -330,7 +379,7 @@ static void tell(struct store *s, uint32_t guest, int64_t event)
 {
     int64_t job;
 
-    ck_assert_int_eq(store_audit(s, 0, 1, "start", "db", NULL, &e), 0);
+    ck_assert_int_eq(store_audit(s, &root, &(struct store_deed){.verb = "start", .what = "db"}, &e), 0);
     ck_assert_int_eq(store_job_begin(s, guest, "db", "start", &job, &e), 0);
     ck_assert_int_eq(store_step_begin(s, job, "start", &e), 0);
     ck_assert_int_eq(store_job_end(s, job, NULL, &e), 0);
@@ -376,6 +425,8 @@ int main(void)
     tcase_add_test(t, a_transaction_is_all_or_nothing);
     tcase_add_test(t, test_G1_cut_off_jobs_are_told_once);
     tcase_add_test(t, test_G3_a_new_root_has_no_scripts);
+    tcase_add_test(t, test_an_older_store_is_brought_up_to_date);
+    tcase_add_test(t, test_the_audit_is_read_in_parts);
     tcase_add_test(t, test_G7_a_newer_store_is_left_untouched);
     tcase_add_test(t, test_G10_rubbish_is_told_and_left_alone);
     tcase_add_test(t, test_A8_nobody_else_reads_it);

@@ -445,6 +445,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 {"level": "ok", "what": "systemd-nspawn", "why": "", "mend": ""},
                 {"level": "error" if scenario() == "ill" else "warning", "what": "no KVM", "why": "no /dev/kvm",
                  "mend": "switch virtualisation on in the firmware"}]},
+            "audit": lambda: {"audit": [
+                {"id": 7, "at": ago(60), "uid": 0, "user": "root", "login": 1000, "login_user": "alice", "pid": 9, "verb": "apply",
+                 "what": "ab" * 32, "detail": {"commit": "0123456789abcdef-dirty", "changes": [
+                     {"guest": "db", "class": "restart"}, {"guest": "rss", "class": "create"}]}, "result": None},
+                {"id": 8, "at": ago(50), "uid": 1001, "user": None, "login": None, "login_user": None, "pid": 9, "verb": "stop",
+                 "what": EVIL, "detail": None, "result": "no such guest"}]},
             "jobs": lambda: {"jobs": [details("dns")["job"]]},
             "images": lambda: {"images": [{"id": "ab12" * 10, "name": "debian-12", "kind": "tree", "bytes": 314572800,
                                            "created_at": ago(86400), "used_by": ["db", "dns"]}]},

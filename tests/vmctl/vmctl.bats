@@ -616,6 +616,22 @@ PY
     lacks "MODE raw"
 }
 
+# --- audit ---
+
+@test "audit: who, what, from which commit; apply tells the commit of its directory" {
+    run --separate-stderr vmctl audit --since 6 -n 20
+    has "alice (root)"; has "0123456789ab-dirty: restart db, create rss"; has "1001"; has "no such guest"
+    harmless "$output"
+    asked "/v1/audit?since=6&limit=20"
+    specs db
+    git init -q . && git add vms.d && git -c user.name=a -c user.email=a@b commit -qm one
+    vmctl apply -y vms.d >/dev/null
+    asked "commit=$(git rev-parse HEAD)"
+    echo "# changed" >>vms.d/db.yaml
+    vmctl apply -y vms.d >/dev/null
+    asked "commit=$(git rev-parse HEAD)-dirty"
+}
+
 # --- events ---
 
 @test "events: of guests, of types; followed over an end of vmsd, from the last one on" {
