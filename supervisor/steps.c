@@ -2,11 +2,15 @@
 #include "manifest.h"
 #include "steps.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vmsd/clock.h>
+#include <vmsd/log.h>
 #include <vmsd/path.h>
+
+enum { END_TRIES = 20, END_PAUSE_MS = 100 };
 
 bool job_boots(const struct job *j)
 {
@@ -246,9 +250,24 @@ static int take_away(struct job *j, struct vm_err *e)
     return 0;
 }
 
+/* A moment's trouble of the disk shall not leave it open: that would be made up for by the next start only. */
+static void write_end(struct job *j, const char *error)
+{
+    struct vm_err why;
+
+    for (int i = 0; i < END_TRIES; i++) {
+        if ((j->verb == JOB_REMOVE && !error) || store_put_error(j->w->store, j->guest_id, error, &why) == 0)
+            if (store_job_end(j->w->store, j->id, error, &why) == 0)
+                return;
+        if (why.sys == ENOSPC)
+            store_use_reserve(j->w->store);
+        sleep_ms(END_PAUSE_MS);
+    }
+    log_warn(j->name, "the end of its job is not written: %s, continuing; the next start of vmsd makes up for it", why.text);
+}
+
 int job_story(struct job *j, struct vm_err *e)
 {
-    struct vm_err ignored;
     int rc;
 
     if (job_begin(j, e) < 0 || (j->restarts && store_put_restarts(j->w->store, j->guest_id, j->restarts, e) < 0))
@@ -269,8 +288,6 @@ int job_story(struct job *j, struct vm_err *e)
         vm_fail(e, VM_E_CONFLICT, "overtaken by a later wish%s%s", j->step ? " in step " : "", j->step ? j->step : "");
     if (rc < 0 && j->w->stopping)
         return rc; /* cut off by our own end: stays open in the store, and goes on after the next start */
-    if (j->verb != JOB_REMOVE || rc < 0)
-        store_put_error(j->w->store, j->guest_id, rc < 0 ? e->text : NULL, &ignored);
-    store_job_end(j->w->store, j->id, rc < 0 ? e->text : NULL, &ignored);
+    write_end(j, rc < 0 ? e->text : NULL);
     return rc;
 }

@@ -276,6 +276,7 @@ enum MHD_Result request_step(void *server, struct MHD_Connection *mhd, const cha
         loop_timer_stop(r->conn->deadline);
         r->state = REQUEST_HANDLED;
         r->held = true;
+        json_lost(); /* what another's work lost before is not this one's */
         r->route->handle(r, s->options.arg);
     }
     if (r->client_left)
