@@ -17,7 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-GROUPS = ("microvm", "random", "syscalls", "nth", "io", "hostile", "host", "steps", "world", "signals", "store", "limits")  # the longest first
+GROUPS = ("microvm", "random", "syscalls", "nth", "memory", "io", "hostile", "host", "steps", "world", "signals", "store", "limits")  # the longest first
 CGROUPS = "/sys/fs/cgroup"
 IMAGES = os.environ.get("FAULT_IMAGES", "/var/tmp/vmsd-test/images")
 # Where systemd runs, it makes the guests' groups, by the pids that it sees: processes and groups are the host's own then, and

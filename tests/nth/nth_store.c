@@ -122,7 +122,7 @@ static void say_strict(struct store *s)
     sqlite3_stmt *q = NULL;
     struct vm_err e;
 
-    if (store_audit(s, 0, 0, "", "", NULL, &e) < 0 || sqlite3_prepare_v2(s->db, "PRAGMA synchronous", -1, &q, NULL) ||
+    if (store_audit(s, &nobody, &(struct store_deed){.verb = "", .what = ""}, &e) < 0 || sqlite3_prepare_v2(s->db, "PRAGMA synchronous", -1, &q, NULL) ||
         sqlite3_step(q) != SQLITE_ROW || sqlite3_column_int(q, 0) != 2) {
         fputs("writes do not wait for the disk any more\n", stderr);
         abort();
@@ -196,7 +196,7 @@ static int run_history(struct store *s, uint32_t id, struct vm_err *e)
     struct store_script script = {0, "one.sh", "done", 0, 0, 5, 6, NULL};
 
     return store_put_events(s, events, 2, e) < 0 || store_put_samples(s, &sample, 1, e) < 0 ||
-           store_put_script(s, id, &script, e) < 0 || store_audit(s, 0, 1, "apply", "db", "ok", e) < 0 ? -1 : 0;
+           store_put_script(s, id, &script, e) < 0 || store_audit(s, &nobody, &(struct store_deed){.verb = "apply", .what = "db", .detail = "{}", .result = "ok"}, e) < 0 ? -1 : 0;
 }
 
 static int history(struct vm_err *e)
