@@ -237,8 +237,8 @@ json_t *store_audits(struct store *s, int64_t since, unsigned limit, struct vm_e
     int rc;
 
     while ((rc = store_step(s, q)) == SQLITE_ROW) {
-        const char *detail = store_text(q, 7);
-        json_t *j = json_object();
+        const char *text = store_text(q, 7);
+        json_t *j = json_object(), *detail = text ? json_from_text(text, strlen(text), NULL) : NULL;
 
         json_put_int(j, "id", sqlite3_column_int64(q, 0));
         put_time(j, "at", q, 1);
@@ -247,10 +247,12 @@ json_t *store_audits(struct store *s, int64_t since, unsigned limit, struct vm_e
         json_put_int(j, "pid", sqlite3_column_int64(q, 4));
         json_put_str(j, "verb", store_text(q, 5));
         json_put_str(j, "what", store_text(q, 6));
-        json_put(j, "detail", detail ? json_from_text(detail, strlen(detail), NULL) : NULL);
+        json_put(j, "detail", detail);
         json_put_str(j, "result", store_text(q, 8));
         json_array_append_new(list, j);
-        if (store_lost(s, &rc))
+        if (text && !detail)
+            rc = SQLITE_NOMEM;
+        if (rc != SQLITE_ROW || store_lost(s, &rc))
             break;
     }
     return handed_over(list, store_done(s, q, rc, e), e);

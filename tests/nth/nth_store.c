@@ -12,6 +12,8 @@
 #include <vmsd/json.h>
 #include <vmsd/path.h>
 
+static const struct store_actor nobody = {.uid = 65534, .login = -1, .pid = 1};
+static const struct store_deed deed = {.verb = "apply", .what = "db", .detail = "{}", .result = "ok"};
 static char dir[] = "/tmp/vmsd-nth-XXXXXX", state[40];
 static int dir_fd;
 static sqlite3_mem_methods libc;
@@ -122,7 +124,7 @@ static void say_strict(struct store *s)
     sqlite3_stmt *q = NULL;
     struct vm_err e;
 
-    if (store_audit(s, &nobody, &(struct store_deed){.verb = "", .what = ""}, &e) < 0 || sqlite3_prepare_v2(s->db, "PRAGMA synchronous", -1, &q, NULL) ||
+    if (store_audit(s, &nobody, &deed, &e) < 0 || sqlite3_prepare_v2(s->db, "PRAGMA synchronous", -1, &q, NULL) ||
         sqlite3_step(q) != SQLITE_ROW || sqlite3_column_int(q, 0) != 2) {
         fputs("writes do not wait for the disk any more\n", stderr);
         abort();
@@ -196,7 +198,7 @@ static int run_history(struct store *s, uint32_t id, struct vm_err *e)
     struct store_script script = {0, "one.sh", "done", 0, 0, 5, 6, NULL};
 
     return store_put_events(s, events, 2, e) < 0 || store_put_samples(s, &sample, 1, e) < 0 ||
-           store_put_script(s, id, &script, e) < 0 || store_audit(s, &nobody, &(struct store_deed){.verb = "apply", .what = "db", .detail = "{}", .result = "ok"}, e) < 0 ? -1 : 0;
+           store_put_script(s, id, &script, e) < 0 || store_audit(s, &nobody, &deed, e) < 0 ? -1 : 0;
 }
 
 static int history(struct vm_err *e)
@@ -223,7 +225,7 @@ static int run_read(struct store *s, uint32_t id, struct vm_err *e)
         return vm_context(e, "not ready");
     nth_again();
     return said(store_jobs(s, 0, 10, e), e) < 0 || said(store_scripts(s, id, e), e) < 0 ||
-           said(store_samples(s, id, 0, e), e) < 0 ? -1 : 0;
+           said(store_samples(s, id, 0, e), e) < 0 || said(store_audits(s, 0, 10, e), e) < 0 ? -1 : 0;
 }
 
 static int read_back(struct vm_err *e)
