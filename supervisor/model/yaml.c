@@ -235,6 +235,8 @@ static bool check_keys(struct builder *b, const struct node *map)
 
 static bool add_close(struct builder *b)
 {
+    if (!b->depth) /* a parser that sends such would make us read what lies before the array */
+        return refuse(b, NULL, "a list or map ends that never began");
     size_t at = b->open[--b->depth], n = b->n - at - 1;
     struct node *s = b->pile[at];
     size_t weight = 1;
@@ -415,7 +417,7 @@ static void run(struct builder *b, struct fy_parser *parser, struct fy_diag *dia
 
 int yaml_read(const char *file, const char *data, size_t n, struct arena *a, struct docs *out, struct issues *is)
 {
-    struct builder b = {.file = file, .arena = a, .issues = is, .out = out, .open = {0}};
+    struct builder b = {.file = file, .arena = a, .issues = is, .out = out};
     struct fy_diag_cfg quiet;
     struct fy_parse_cfg cfg = {.search_path = "", .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_JSON_NONE};
     struct fy_parser *parser = NULL;
