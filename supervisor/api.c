@@ -55,6 +55,8 @@ static void work_run(void *arg)
     struct vm_err e = {0};
 
     x->rc = x->run(x, &x->body, &x->err);
+    if (json_lost() && x->rc == 0) /* of this thread; the loop cannot know */
+        x->rc = vm_no_memory(&x->err);
     struct store_deed deed = {.verb = x->verb, .what = x->text ? x->text : "", .result = x->rc < 0 ? x->err.text : NULL};
 
     if (x->verb && store_audit(x->w->store, &x->by, &deed, &e) < 0)
@@ -66,7 +68,7 @@ static void work_done(void *arg, bool cancelled)
     struct api_work *x = arg;
 
     if (cancelled)
-        x->rc = vm_fail(&x->err, VM_E_UNAVAILABLE, "vmsd is ending");
+        x->rc = x->err.code != VM_E_OK ? -1 : vm_fail(&x->err, VM_E_UNAVAILABLE, "vmsd is ending");
     if (x->request && x->rc < 0)
         http_reply_error(x->request, &x->err);
     else if (x->request)
@@ -87,7 +89,8 @@ void api_work(struct http_request *r, struct api_work x)
     struct api_work *own = malloc(sizeof *own);
     struct vm_err e = {0};
 
-    if (!own) {
+    if (json_lost() || !own) {
+        free(own);
         vm_no_memory(&e);
         http_reply_error(r, &e);
         json_decref(x.extra);
@@ -145,12 +148,16 @@ static void guest_get(struct http_request *r, void *arg)
 {
     struct world *w = arg;
     struct guest *g = api_guest(r, w);
+    struct vm_err e = {0};
     json_t *o;
     OWN(json) json_t *spec = NULL;
 
     if (!g)
         return;
-    spec = json_from_text(g->text, strlen(g->text), NULL);
+    if (!(spec = json_from_text(g->text, strlen(g->text), &e))) {
+        http_reply_error(r, &e);
+        return;
+    }
     o = json_object();
     json_put(o, "guest", guest_json(g));
     json_put(o, "spec", access_spec(r, spec));

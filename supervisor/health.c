@@ -335,7 +335,7 @@ static json_t *check_json(const struct check *c)
     char at[CLOCK_TEXT];
 
     describe(c, &t);
-    json_put_str(o, "check", t.s);
+    json_put_text(o, "check", &t);
     json_put_str(o, "state", verdict_name(c->verdict.state));
     json_put_str(o, "since", wall_text(c->since, at));
     json_put_str(o, "last_at", c->last_at ? wall_text(c->last_at, at) : NULL);

@@ -27,6 +27,8 @@ bool json_flag(const json_t *obj, const char *key, bool otherwise);
 /* Setters that take ownership of value, and store null for NULL. */
 void json_put(json_t *obj, const char *key, json_t *value);
 void json_put_str(json_t *obj, const char *key, const char *s); /* NULL or bad UTF-8 becomes null or escaped */
+struct text;
+void json_put_text(json_t *obj, const char *key, const struct text *t); /* one that failed is lost, as above */
 void json_put_int(json_t *obj, const char *key, int64_t v);
 
 /* {"error": {"code", "message"}} as the API gives it. Yours. */

@@ -134,6 +134,12 @@ void json_put_str(json_t *obj, const char *key, const char *s)
     json_put(obj, key, v);
 }
 
+void json_put_text(json_t *obj, const char *key, const struct text *t)
+{
+    lost |= t->failed;
+    json_put_str(obj, key, t->failed ? NULL : t->s);
+}
+
 void json_put_int(json_t *obj, const char *key, int64_t v)
 {
     json_put(obj, key, json_integer(v));
