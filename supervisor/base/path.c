@@ -45,6 +45,12 @@ int path_open(int dir, const char *rel, enum path_how how, int flags, mode_t mod
     return fd < 0 ? vm_fail_sys(e, "open '%s'", rel) : fd;
 }
 
+/* PrivateTmp= in the unit: who names such a file sees it, and vmsd does not. */
+static bool is_hidden(const char *abs)
+{
+    return errno == ENOENT && getenv("INVOCATION_ID") && (!strncmp(abs, "/tmp/", 5) || !strncmp(abs, "/var/tmp/", 9));
+}
+
 int path_open_host(const char *abs, int flags, struct vm_err *e)
 {
     int fd;
@@ -52,6 +58,8 @@ int path_open_host(const char *abs, int flags, struct vm_err *e)
     if (abs[0] != '/')
         return vm_fail(e, VM_E_INVALID, "'%s' is not an absolute path", abs);
     fd = open2(AT_FDCWD, abs, flags, 0, RESOLVE_NO_MAGICLINKS);
+    if (fd < 0 && is_hidden(abs))
+        return vm_fail_sys(e, "open '%s', which systemd hides from vmsd, as all of /tmp and /var/tmp; put it elsewhere", abs);
     return fd < 0 ? vm_fail_sys(e, "open '%s'", abs) : fd;
 }
 

@@ -290,6 +290,22 @@ START_TEST(remove_stays_inside)
 }
 END_TEST
 
+START_TEST(hidden_by_systemd)
+{
+    struct vm_err e;
+
+    ck_assert_int_eq(path_open_host("/tmp/vmsd-absent", O_RDONLY, &e), -1);
+    ck_assert_ptr_null(strstr(e.text, "elsewhere"));
+    setenv("INVOCATION_ID", "1", 1);
+    ck_assert_int_eq(path_open_host("/tmp/vmsd-absent", O_RDONLY, &e), -1);
+    ck_assert_ptr_nonnull(strstr(e.text, "systemd hides from vmsd, as all of /tmp and /var/tmp; put it elsewhere"));
+    ck_assert_int_eq(e.sys, ENOENT);
+    ck_assert_int_eq(path_open_host("/vmsd-absent", O_RDONLY, &e), -1);
+    ck_assert_ptr_null(strstr(e.text, "elsewhere"));
+    unsetenv("INVOCATION_ID");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -311,6 +327,7 @@ int main(void)
     tcase_add_test(files, test_C1_swapped_all_the_time);
     tcase_add_test(files, write_is_whole_or_not);
     tcase_add_test(files, remove_stays_inside);
+    tcase_add_test(files, hidden_by_systemd);
     suite_add_tcase(s, words);
     suite_add_tcase(s, files);
     r = srunner_create(s);
