@@ -24,7 +24,7 @@ __attribute__((format(printf, 5, 6))) static void say(json_t *list, enum level l
     va_end(ap);
     json_put_str(o, "level", names[level]);
     json_put_str(o, "what", what);
-    json_put_str(o, "why", text);
+    json_put_text(o, "why", &(struct text){.s = text, .failed = !text});
     json_put_str(o, "mend", level == OK ? NULL : mend);
     json_array_append_new(list, o);
 }

@@ -12,8 +12,8 @@ from cases_nth import outcome
 from cases_steps import BYSTANDER, begin
 from harness import GONE, Wrong
 
-READS = ("/v1/host", "/v1/guests", f"/v1/guests/{BYSTANDER}", f"/v1/guests/{BYSTANDER}/health", "/v1/networks", "/v1/volumes",
-         "/v1/images", "/v1/jobs", f"/v1/guests/{BYSTANDER}/usage?since=0")
+READS = ("/v1/host", "/v1/guests", f"/v1/guests/{BYSTANDER}", f"/v1/guests/{BYSTANDER}/health", "/v1/volumes",
+         "/v1/images", "/v1/jobs", "/v1/names", "/v1/audit", "/v1/doctor", f"/v1/guests/{BYSTANDER}/usage?since=0")
 
 
 class Memory:
