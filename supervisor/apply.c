@@ -314,7 +314,7 @@ static bool tar_commit(const char *tar, size_t n, char out[static COMMIT_MAX + 1
     enum { BLOCK = 512, TYPE = 156 };
     char head[128] = "";
 
-    if (n < 2 * BLOCK || tar[TYPE] != 'g')
+    if (n < (size_t)2 * BLOCK || tar[TYPE] != 'g')
         return false;
     memcpy(head, tar + BLOCK, sizeof head - 1);
     return sscanf(head, "%*d comment=%64[0-9a-f]", out) == 1;

@@ -100,7 +100,7 @@ json_t *profile_md(const char *mdstat)
 {
     json_t *list = json_array();
     char name[64], state[32], level[32];
-    unsigned disks, working;
+    unsigned disks = 0, working = 0;
 
     for (const char *line = mdstat; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
         const char *next = strchr(line, '\n'), *counts, *end;

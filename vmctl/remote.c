@@ -50,10 +50,10 @@ static int split_port(char *host, char **port)
 
     if (host[0] == '[' && !(end = strchr(host, ']')))
         return -1;
-    colon = strchr(end, ':');
+    colon = end + strcspn(end, ":");
     if (end != host && end[1] && end + 1 != colon)
         return -1;
-    if (colon) {
+    if (*colon) {
         *colon = '\0';
         *port = colon + 1;
         if (!text_to_u64(*port, &n) || n < 1 || n > 65535)
