@@ -38,7 +38,7 @@ static json_t *assignment(const char *text, const char *key)
         if (strncmp(line, key, n) || line[n] != '=')
             continue;
         const char *v = line + n + 1;
-        char quote = *v == '"' || *v == '\'' ? *v++ : '\n';
+        char quote = (char)(*v == '"' || *v == '\'' ? *v++ : '\n');
 
         return json_stringn(v, quote == '\n' ? strcspn(v, "\n") : strcspn(v, (char[]){quote, '\n', '\0'}));
     }

@@ -28,10 +28,11 @@ static json_t *file_system(const struct mntent *m)
     if (statvfs(m->mnt_dir, &st) < 0)
         return json_pack("{ss ss ss sn ss}", "source", m->mnt_fsname, "target", m->mnt_dir, "type", m->mnt_type, "size_bytes",
                          "why", strerror(errno));
+    json_int_t block = (json_int_t)st.f_frsize;
     return json_pack("{ss ss ss sI sI sI sI sI sb}", "source", m->mnt_fsname, "target", m->mnt_dir, "type", m->mnt_type,
-                     "size_bytes", (json_int_t)(st.f_blocks * st.f_frsize), "used_bytes",
-                     (json_int_t)((st.f_blocks - st.f_bfree) * st.f_frsize), "available_bytes",
-                     (json_int_t)(st.f_bavail * st.f_frsize), "files", (json_int_t)st.f_files, "files_free",
+                     "size_bytes", (json_int_t)st.f_blocks * block, "used_bytes",
+                     (json_int_t)(st.f_blocks - st.f_bfree) * block, "available_bytes",
+                     (json_int_t)st.f_bavail * block, "files", (json_int_t)st.f_files, "files_free",
                      (json_int_t)st.f_ffree, "read_only", (int)((st.f_flag & ST_RDONLY) != 0));
 }
 
