@@ -111,7 +111,7 @@ static bool complain(const char *name, unsigned long n, const char *what, const 
     return false;
 }
 
-enum { EACH = 400 }; /* so many are each denied; of the others fewer and fewer, but with NTH_ALL in the environment */
+enum { EACH = 200 }; /* so many are each denied; of the others fewer and fewer, but with NTH_ALL in the environment */
 
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 
