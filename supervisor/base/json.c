@@ -126,7 +126,7 @@ void json_put_str(json_t *obj, const char *key, const char *s)
     OWN(text) struct text shown = {0};
     json_t *v = s ? json_string(s) : json_null();
 
-    if (!v) { /* not UTF-8 */
+    if (!v && s) { /* not UTF-8 */
         text_add_visible(&shown, s, strlen(s), NULL);
         v = shown.failed ? NULL : json_string(shown.s);
         lost |= shown.failed;

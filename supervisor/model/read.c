@@ -63,7 +63,8 @@ static json_t *read_word(struct reader *r, const struct field *f, const struct n
     v = f->word->parse(f, at->text, &cx);
     if (v && !(f->word->accepts & scalar)) {
         json_decref(v);
-        v = word_wrong(&cx, "%.60s is %s", at->text, node_kind_name(at));
+        v = NULL;
+        word_wrong(&cx, "%.60s is %s", at->text, node_kind_name(at));
         snprintf(cx.hint, sizeof cx.hint, "write it %s quotes", scalar == SCALAR_STRING ? "without" : "in");
     }
     if (!v && *cx.why)
