@@ -434,10 +434,12 @@ static bool empty_below(int dir)
     unsigned depth = 0;
 
     for (int steps = 0; steps < REMOVE_STEPS_MAX && at >= 0; steps++) {
-        DIR *list = fdopendir(openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        int child = -1;
+        int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), child = -1;
+        DIR *list = copy < 0 ? NULL : fdopendir(copy);
         bool more = false;
 
+        if (!list)
+            fd_drop(copy);
         for (struct dirent *d; list && (d = readdir(list));) {
             if (d->d_type != DT_DIR || d->d_name[0] == '.')
                 continue;
