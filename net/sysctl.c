@@ -41,7 +41,7 @@ int sysctl_read(const char *name, int *out, struct vm_err *e)
         return -1;
     if (read(fd, text, sizeof text - 1) < 0)
         return vm_fail_sys(e, "read /proc/sys/net/%s", name);
-    *out = atoi(text);
+    *out = (int)strtol(text, NULL, 10);
     return 0;
 }
 

@@ -41,7 +41,7 @@ ssize_t upgrade_parse(const char *s, size_t n, const char *protocol, struct upgr
     head[length] = '\0';
     if (strncmp(head, "HTTP/1.1 ", 9) != 0 || strspn(head + 9, "0123456789") != 3)
         return -1;
-    *out = (struct upgrade_head){.status = atoi(head + 9), .length = SIZE_MAX};
+    *out = (struct upgrade_head){.status = (int)strtol(head + 9, NULL, 10), .length = SIZE_MAX};
     if ((value = header(head, "Content-Length", &value_n)) && value_n < sizeof number) {
         memcpy(number, value, value_n);
         number[value_n] = '\0';

@@ -14,7 +14,8 @@ const struct usage_sample *usage_last(const struct guest *g)
 {
     static struct usage_sample nothing = {
         .cpu_percent = NAN, .disk = UINT64_MAX,
-        .stats = {NAN, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, NAN, NAN, NAN},
+        .stats = {NAN, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, NAN, NAN, NAN,
+                  UINT64_MAX, UINT64_MAX, NAN},
         .net = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
 
     return g->id == 1 ? &sample : &nothing;
