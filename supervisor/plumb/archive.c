@@ -5,6 +5,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <locale.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -172,16 +173,29 @@ static int read_tar(const void *tar, size_t n, const char *base, struct bundle *
     return build_end(&b, out, e);
 }
 
+/* libarchive reads pax names by the locale; a daemon's is "C", where only ASCII is text. Kept for all that come: the tables are
+ * read from disk, and freed, behind locks of glibc's own, where ThreadSanitizer sees two archives race. */
+static locale_t utf8_locale(void)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static locale_t kept;
+
+    pthread_mutex_lock(&lock);
+    if (!kept)
+        kept = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    locale_t utf8 = kept;
+    pthread_mutex_unlock(&lock);
+    return utf8;
+}
+
 int bundle_from_tar(const void *tar, size_t n, const char *base, struct bundle **out, struct vm_err *e)
 {
-    /* libarchive reads pax names by the locale; a daemon's is "C", where only ASCII is text. */
-    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    locale_t utf8 = utf8_locale();
     if (!utf8)
         return vm_fail_sys(e, "locale C.UTF-8");
     locale_t before = uselocale(utf8);
     int rc = read_tar(tar, n, base, out, e);
     uselocale(before);
-    freelocale(utf8);
     return rc;
 }
 
