@@ -203,7 +203,7 @@ int lab_connect_as(int ns, unsigned uid, const char *address, uint16_t port, int
         return fd;
     if (errno != EINPROGRESS)
         why = errno;
-    else if (poll(&p, 1, ms) == 0)
+    else if (poll(&p, 1, ms) != 1)
         why = ETIMEDOUT;
     else
         getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &n_why);
