@@ -130,7 +130,7 @@ def hostile_agent(host):
         before = played(host)
         dial_anew(host, "bad")
         wait_for(f"{sessions} sessions in which it plays {play}", lambda: watch.look(0.2) or
-                 agents_of(host, "bad") and sessions == 1 or played(host) > before + sessions, 6 * sessions + 10)
+                 agents_of(host, "bad") and sessions == 1 or played(host) > before + sessions, 20 * sessions + 20)
         host.api("GET", "/v1/guests/bad/usage")
         watch.look(1)
         watch.check(play)

@@ -164,11 +164,13 @@ class Host:
         self.build, self.dir, self.program = build, work, f"{build}/vmsd"
         self.rng = random.Random(seed)
         self.state, self.run_dir = f"{work}/state", f"{work}/run"
-        self.socket, self.log = f"{self.run_dir}/vmsd.sock", f"{work}/log"
+        self.socket, self.log = f"{self.run_dir}/vmsd.sock", f"{work}/log/vmsd"
         self.vmsd, self.rig, self.settle = None, False, SETTLE
         self.paused = False  # by the test: that it did not answer then is no fault
-        for d in (self.state, self.run_dir, f"{work}/bind", f"{work}/recipes"):
+        for d in (self.state, self.run_dir, f"{work}/bind", f"{work}/recipes", f"{work}/log"):
             os.makedirs(d, mode=0o755, exist_ok=True)
+        # A disk that tests flush all the time makes whoever writes a log to it wait, and that is the loop.
+        run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", f"{work}/log")
         self.write("secret", CANARY)
         self.write("bind/hello", "hello\n")
         source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../images")
