@@ -90,7 +90,7 @@ def hostile_build(host):
         os.symlink(f"{host.build}/{helper}", f"{made}/{helper}")
     shutil.copy(os.environ["FAULT_HOSTILE"], f"{made}/vms-agent")
     shutil.copy(f"{host.build}/vms-agent", share)
-    host.build = made
+    host.build, host.program = made, f"{made}/vmsd"
     return share
 
 
@@ -130,7 +130,7 @@ def hostile_agent(host):
         before = played(host)
         dial_anew(host, "bad")
         wait_for(f"{sessions} sessions in which it plays {play}", lambda: watch.look(0.2) or
-                 agents_of(host, "bad") and sessions == 1 or played(host) > before + sessions, 20 * sessions + 20)
+                 agents_of(host, "bad") and sessions == 1 or played(host) > before + sessions, 12 * sessions + 20)
         host.api("GET", "/v1/guests/bad/usage")
         watch.look(1)
         watch.check(play)
