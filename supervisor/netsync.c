@@ -24,6 +24,7 @@ struct netsync {
     bool running, absent, none;   /* none: no network is left, so no table of ours either */
     struct strv gone, bridges;    /* networks that left; those to be removed now: name and bridge in turn */
     struct strv links;            /* of guests, on their bridge, that the last check found; sorted */
+    bool links_known;             /* could it look at all? */
     char *rules;
     struct loop_timer *check;
     int64_t checked_at;           /* monotonic */
@@ -189,14 +190,15 @@ static void check_run(void *arg)
     s->absent = net_rules_check(&present, NULL) == 0 && !present;
     strv_done(s->links);
     s->links = (struct strv){0};
-    if (net_ports(&s->links, NULL) == 0 && s->links.n)
+    s->links_known = net_ports(&s->links, NULL) == 0;
+    if (s->links_known && s->links.n)
         qsort(s->links.v, s->links.n, sizeof *s->links.v, by_text);
 }
 
 /* Somebody removed a running guest's link, or the bridge under it: it gets it again, and nothing else of it is touched. */
 static void mend_links(struct netsync *s)
 {
-    for (size_t i = 0; i < s->w->n_guests; i++) {
+    for (size_t i = 0; s->links_known && i < s->w->n_guests; i++) {
         struct guest *g = s->w->guests[i];
         bool whole = true;
         struct job *j;
@@ -241,7 +243,7 @@ static void check_now(void *arg)
     if (s->running || s->w->n_networks == 0)
         return;
     s->running = true;
-    s->touched = false;
+    s->touched = s->links_known = false;
     s->checked_at = now_ms();
     if (loop_work(s->w->loop, (struct loop_job){check_run, check_done, s}, NULL) < 0)
         check_done(s, false);

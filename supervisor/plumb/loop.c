@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 #include <time.h>
 #include <unistd.h>
+#include <vmsd/json.h>
 #include <vmsd/loop.h>
 
 enum {
@@ -138,6 +139,7 @@ static void run_posts(struct loop *l)
     pthread_mutex_unlock(&l->lock);
     for (struct task *next; t; t = next) {
         next = t->next;
+        json_lost(); /* what another's work lost before is not this one's */
         t->fn(t->arg);
     }
 }
@@ -242,6 +244,7 @@ static void *worker_main(void *arg)
     pthread_mutex_lock(&l->lock);
     for (struct job *j; (j = worker_wait(l));) {
         pthread_mutex_unlock(&l->lock);
+        json_lost();
         j->is.run(j->is.arg);
         post_task(l, &j->task);
         pthread_mutex_lock(&l->lock);
@@ -438,6 +441,7 @@ static int turn(struct loop *l)
         rc = sd_event_wait(l->event, UINT64_MAX);
     if (rc <= 0)
         return rc;
+    json_lost();
     loop_lag_begin(&lag);
     rc = sd_event_dispatch(l->event);
     loop_lag_end(&lag);

@@ -141,6 +141,13 @@ def unknown_here():
     return set(re.findall(r"^# TYPE (\S+)", text, re.M))
 
 
+def test_nothing_is_left():
+    """Control groups are the whole host's."""
+    for name in ("seen", "paper"):
+        assert DAEMON.call("DELETE", f"/v1/guests/{name}?wait=1").lines()[-1]["ok"]
+    DAEMON.end()
+
+
 def main():
     global DAEMON, prometheus
     if "--inside" not in sys.argv:
@@ -155,7 +162,7 @@ def main():
     prometheus = Prometheus()
     try:
         rig.run([test_promtool_finds_nothing, test_both_formats_say_the_same, test_prometheus_scrapes,
-                 test_dashboard_asks_for_what_there_is], DAEMON)
+                 test_dashboard_asks_for_what_there_is, test_nothing_is_left], DAEMON)
     finally:
         prometheus.process.kill()
 

@@ -100,6 +100,8 @@ def no_descriptors(host):
             return None
     wait_for("an answer, once there are descriptors again", answers, 2, 0.02)
     host.audit(op.before, volumes=op.volumes, still=still)
+    if [e for e in host.events() if e["type"] == "link-lost"]:
+        raise Wrong("what it could not look at was taken for lost")
     return f"{used:.1%} of a CPU; again there after {time.monotonic() - began:.2f} s"
 
 

@@ -3,7 +3,6 @@
 vmsd-nth is vmsd with a seam between it and libc (tests/nth). One call of its own may end it (loop_post, whose caller's story
 would stop in its middle); then it is started again, as by systemd."""
 
-import contextlib
 import mmap
 import os
 import signal
@@ -91,14 +90,6 @@ def requests(host):
     return f"{tried} requests, {told} told, vmsd ended {ends} times"
 
 
-def settled(host):
-    """A thread that lost a part of one answer may say so with the next, which somebody else asked for."""
-    for _ in range(20):
-        with contextlib.suppress(Wrong):
-            host.api("GET", "/v1/guests")
-            host.api("GET", f"/v1/guests/{BYSTANDER}")
-
-
 def operation(name, points):
     def case(host):
         memory = Memory(host)
@@ -109,7 +100,6 @@ def operation(name, points):
         step = 1 if host.long else max(1, total / points)
         at, told, borne, ends = 1 + host.rng.random() * step, 0, 0, 0
         while at <= total:
-            settled(host)
             op.reset(host)
             good, said = False, ""
             memory.deny(int(at))
