@@ -26,7 +26,7 @@ setup() {
     unset VMSD_SOCKET VMSD_HOST
 }
 
-vmctl() { PATH="$D/bin:$PATH" "$VMCTL" "$@"; }
+vmctl() { PATH="$D/bin:$PATH" timeout -k 5 60 "$VMCTL" "$@"; }
 says() { [[ "$stderr" == *"$1"* ]] || { echo "not said: $1"; echo "$stderr"; return 1; }; }
 nothing_left() { [ -z "$(ls "$D/run")" ] && ! pgrep -f "$D/config" >/dev/null; }
 
