@@ -107,7 +107,10 @@ def test_promtool_finds_nothing():
 
 
 def test_both_formats_say_the_same():
-    """All but the types' names and the end."""
+    """All but the types' names and the end, once the guest was measured."""
+    end = time.monotonic() + 60
+    while b"vmsd_guest_network_bytes_total" not in DAEMON.get("/v1/metrics").body and time.monotonic() < end:
+        time.sleep(0.2)
     new, old = (DAEMON.get(f"/v1/metrics?format={f}").body.decode().splitlines() for f in ("openmetrics", "text"))
     series = [{re.split(r" [^ ]+$", line)[0] for line in lines if not line.startswith("#")} for lines in (new, old)]
     assert series[0] == series[1] and new[-1] == "# EOF" and len(series[0]) > 30, (series, new[-1])
