@@ -383,8 +383,8 @@ static void host_get(struct http_request *r, void *arg)
 static int profile_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
     (void)x;
-    *body = profile_json();
-    return *body ? 0 : vm_no_memory(e);
+    *body = profile_json(e);
+    return *body ? 0 : -1;
 }
 
 static void profile_get(struct http_request *r, void *arg)

@@ -20,6 +20,7 @@ struct api_work {
     char *text;                   /* an argument, freed with it; may be NULL */
     uint32_t id;
     int64_t number;
+    unsigned limit;               /* so many at most */
     json_t *extra;                /* taken from the loop's state for run, freed with it; may be NULL */
     json_t *body;
     struct store_actor by;        /* whose request it is */

@@ -16,10 +16,9 @@ static json_t *user_name(int64_t uid)
     return buf && uid >= 0 && getpwuid_r((uid_t)uid, &pw, buf, NAME_BYTES, &found) == 0 && found ? json_string(found->pw_name) : json_null();
 }
 
-/* number: after that entry; id: so many at most. */
 static int audit_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
-    json_t *list = store_audits(x->w->store, x->number, x->id, e), *row;
+    json_t *list = store_audits(x->w->store, x->number, x->limit, e), *row;
     size_t i;
 
     if (!list)
@@ -44,7 +43,7 @@ void audit_get(struct http_request *r, void *arg)
     else if (limit && (!text_to_u64(limit, &n) || n < 1 || n > LIMIT_MAX))
         vm_fail(&e, VM_E_INVALID, "limit: expected a number from 1 to %d", LIMIT_MAX);
     if (e.code == VM_E_OK)
-        api_work(r, (struct api_work){.w = arg, .run = audit_run, .number = (int64_t)from, .id = (uint32_t)n});
+        api_work(r, (struct api_work){.w = arg, .run = audit_run, .number = (int64_t)from, .limit = (unsigned)n});
     else
         http_reply_error(r, &e);
 }

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -181,7 +182,7 @@ static json_t *time_zone(void)
     return name ? json_string(name + sizeof dir - 1) : json_null();
 }
 
-json_t *profile_json(void)
+static json_t *profile(void)
 {
     json_t *o = json_object();
     char host[65] = "";
@@ -204,5 +205,20 @@ json_t *profile_json(void)
     json_put(o, "addresses", addresses());
     json_put(o, "packages", packages());
     profile_arrays(o);
+    return o;
+}
+
+json_t *profile_json(struct vm_err *e)
+{
+    static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
+    json_t *o;
+
+    if (pthread_mutex_trylock(&one)) {
+        vm_fail(e, VM_E_UNAVAILABLE, "somebody asks for the host's profile already; try again in a moment");
+        return NULL;
+    }
+    if (!(o = profile()))
+        vm_no_memory(e);
+    pthread_mutex_unlock(&one);
     return o;
 }

@@ -5,7 +5,8 @@
 
 #include <vmsd/json.h>
 
-json_t *profile_json(void); /* yours */
+/* Yours. One at a time: drives may take their time, and workers are few. Who comes meanwhile gets UNAVAILABLE. */
+json_t *profile_json(struct vm_err *e);
 
 /* profile_disks.c */
 json_t *profile_file_systems(void);

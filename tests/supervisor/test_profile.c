@@ -107,7 +107,7 @@ END_TEST
 START_TEST(test_all_of_it)
 {
     static const char *const lists[] = {"md", "btrfs", "zfs", "smart"};
-    OWN(json) json_t *p = profile_json();
+    OWN(json) json_t *p = profile_json(NULL);
 
     ck_assert(json_int(json_object_get(p, "memory"), "total_bytes", 0) > 0);
     ck_assert(json_int(json_object_get(p, "cpu"), "count", 0) > 0);
