@@ -358,6 +358,7 @@ static json_t *host_json(struct world *w)
     uname(&kernel);
     sysinfo(&si);
     json_put_str(o, "version", VMSD_VERSION);
+    json_put(o, "features", features_json());
     json_put_int(o, "pid", getpid());
     json_put_str(o, "hostname", host);
     json_put_str(o, "kernel", kernel.release);

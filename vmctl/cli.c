@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <string.h>
 #include <sys/un.h>
+#include "older.h"
 #include "term.h"
 
 #define X(fn, name, usage, options, least, most, help) {name, usage, options, least, most, help, cmd_##fn},
@@ -210,8 +211,11 @@ void cli_done(struct cli *cli)
 
 int cli_fail(const struct cli *cli, const struct vm_err *e)
 {
-    term_complain("%s", e->text);
-    return cli->client.unreached ? EXIT_UNREACHED : vm_err_exit(e->code);
+    struct vm_err older = {0};
+    const struct vm_err *why = older_vmsd(cli, &older) ? &older : e;
+
+    term_complain("%s", why->text);
+    return cli->client.unreached ? EXIT_UNREACHED : vm_err_exit(why->code);
 }
 
 int cli_written(int rc)

@@ -178,6 +178,7 @@ static void settle(struct client *c, CURL *curl, CURLcode code)
     } else if (code == CURLE_OPERATION_TIMEDOUT) {
         vm_fail(&t->err, VM_E_TIMEOUT, "vmsd at %s has not answered for %ld s", c->socket, t->limit_s);
     } else if (status >= 300) {
+        c->refused = true;
         client_error(status, t->error_body.s, t->error_body.len, &t->err);
     } else if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR) {
         vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off its answer; was it stopped or restarted?", c->socket);

@@ -15,6 +15,7 @@ struct client {
     const char *socket;
     struct remote *remote; /* NULL: vmsd is on this host */
     bool unreached; /* the last failure was that nobody answers there: exit 3 */
+    bool refused;   /* vmsd itself said no to a request */
 };
 
 /* One request and where its answer goes. */

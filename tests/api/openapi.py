@@ -110,6 +110,12 @@ def test_document_has_the_routes_of_the_table():
     assert is_there == described, set(is_there.items()) ^ set(described.items())
 
 
+def test_features_are_documented():
+    described = re.findall(r"^\| `([a-z-]+)` \|", open(f"{rig.SOURCE}/docs/api.md").read(), re.M)
+    features = ask("GET", "/v1/host").json()["features"]
+    assert features == sorted(features) == described, set(features) ^ set(described)
+
+
 # ---- the daemon without guests ----
 
 def test_daemon_serves_this_document():
@@ -389,7 +395,8 @@ def main():
     DAEMON = rig.Daemon("api")
     rig.far_guest_ids(DAEMON)
     DAEMON.start()
-    without = [test_document_is_sound, test_document_has_the_routes_of_the_table, test_daemon_serves_this_document,
+    without = [test_document_is_sound, test_document_has_the_routes_of_the_table, test_features_are_documented,
+               test_daemon_serves_this_document,
                test_each_method_is_there_or_405, test_empty_world, test_bad_and_good_bundles]
     with_guest = [test_apply_a_guest, test_gets_with_a_guest, test_files_of_a_guest, test_exec_in_a_guest,
                   test_harmless_posts_with_a_guest, test_wishes, test_every_operation_was_seen_to_work]

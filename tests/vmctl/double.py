@@ -430,11 +430,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.stream(list(self.wish(json.loads(body))))
         if parts[0] == "guests" and len(parts) > 1:
             return self.guest(urllib.parse.unquote(parts[1]), parts[2:], query, body)
+        if scenario() == "older" and parts == ["audit"]:
+            return self.error(404, "absent", "there is nothing at this path")
+        if scenario() == "strict" and parts == ["audit"]:
+            return self.error(400, "invalid", "since: 'x' is not an id")
         if parts == ["host", "profile"]:
             return self.reply(200, profile())
         simple = {
             "guests": lambda: {"guests": guests()},
-            "host": lambda: {"version": "9.9", "hostname": "h", "kernel": "6.1", "cpus": 2,
+            "host": lambda: {"version": "9.9", **({} if scenario() == "older" else {"features": ["audit", "host-profile"]}), "hostname": "h", "kernel": "6.1", "cpus": 2,
                              "memory_bytes": 8589934592, "uptime": 90000.5, "started_at": ago(60), "systemd": False,
                              "cgroup": "v1", "counts": {"guests": 3, "running": 2, "healthy": 1},
                              "drivers": [{"name": "nspawn", "kind": "container", "usable": True, "why": None,

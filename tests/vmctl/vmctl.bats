@@ -632,6 +632,21 @@ PY
     asked "commit=$(git rev-parse HEAD)-dirty"
 }
 
+@test "an older vmsd: said so where it refuses what it does not know, and only there" {
+    scenario older
+    run --separate-stderr vmctl audit
+    [ "$status" -eq 1 ]
+    says "this vmsd (9.9) is older than vmctl: it has no audit; update it"
+    scenario strict
+    run --separate-stderr vmctl audit --since x
+    [ "$status" -eq 2 ]
+    says "since: 'x' is not an id"
+    rm "$D/requests"
+    run --separate-stderr vmctl audit --no-such-option
+    [ "$status" -eq 2 ]
+    [ ! -e "$D/requests" ]
+}
+
 # --- events ---
 
 @test "events: of guests, of types; followed over an end of vmsd, from the last one on" {
