@@ -110,4 +110,32 @@ int store_audit(struct store *s, const struct store_actor *by, const struct stor
 /* The last ones after that id, the oldest first: {id, at, uid, login, pid, verb, what, detail, result}. Array. */
 json_t *store_audits(struct store *s, int64_t since, unsigned limit, struct vm_err *e);
 
+/* The host's own spec; *spec is yours, NULL when there is none. */
+int store_host(struct store *s, char **spec, struct vm_err *e);
+int store_put_host(struct store *s, const char *spec, struct vm_err *e); /* NULL: it goes */
+
+/* Alerts, and who is told of them: a notice for each channel and each thing that there is to tell. Wall ms. */
+struct store_alert { int64_t id; const char *kind, *level, *guest, *subject, *text; int64_t began_at, told_at, ended_at; }; /* guest: or NULL; ended_at 0: it goes on */
+/* A new one if id is 0, else what became of it, with a notice of `what` for each channel, all or nothing. The id. */
+int store_put_alert(struct store *s, const struct store_alert *a, const char *what, const struct strv *channels, int64_t *id,
+                    struct vm_err *e);
+int store_alerts_open(struct store *s, int (*each)(const struct store_alert *a, void *arg), void *arg, struct vm_err *e);
+/* [{id, kind, level, guest, subject, text, began_at, ended_at, notices: [{to, what, at, tries, error, done_at}]}], the newest
+ * first; all: those that ended, too. */
+json_t *store_alerts(struct store *s, bool all, unsigned limit, struct vm_err *e);
+
+/* What is to be told next by a channel; of one alert a thing after the other. Texts are yours, see store_notice_done. */
+struct store_notice { int64_t id, at, next_at; unsigned tries; char *what; struct store_alert alert; };
+int store_notice_next(struct store *s, const char *channel, struct store_notice *out, bool *found, struct vm_err *e);
+void store_notice_done(struct store_notice n);
+OWN_DEFINE(notice, struct store_notice, store_notice_done)
+/* error NULL: told; next_at 0: it is not tried again. */
+int store_notice_tried(struct store *s, int64_t id, const char *error, int64_t next_at, struct vm_err *e);
+/* Notices for other channels than these will never be told. */
+int store_notices_keep(struct store *s, const struct strv *channels, struct vm_err *e);
+
+/* How large things were, for two days. */
+int store_put_size(struct store *s, const char *subject, int64_t at, int64_t bytes, struct vm_err *e);
+int store_size_since(struct store *s, const char *subject, int64_t since, int64_t *bytes, struct vm_err *e); /* the oldest since then; -1: none */
+
 #endif

@@ -11,7 +11,20 @@
 #include <vmsd/path.h>
 #include <vmsd/text.h>
 
-enum { STORE_SCHEMA = 2, STORE_BUSY_MS = 5000, STORE_RESERVE = 4 << 20 };
+enum { STORE_SCHEMA = 3, STORE_BUSY_MS = 5000, STORE_RESERVE = 4 << 20 };
+
+#define ALERT_TABLES \
+    "CREATE TABLE host (one INTEGER PRIMARY KEY CHECK (one = 1), spec TEXT NOT NULL) STRICT;" \
+    "CREATE TABLE alert (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, level TEXT NOT NULL, guest TEXT," \
+    " subject TEXT NOT NULL, text TEXT NOT NULL, began_at INTEGER NOT NULL, told_at INTEGER NOT NULL," \
+    " ended_at INTEGER) STRICT;" \
+    "CREATE TABLE notice (id INTEGER PRIMARY KEY AUTOINCREMENT, alert INTEGER NOT NULL REFERENCES alert ON DELETE CASCADE," \
+    " channel TEXT NOT NULL, what TEXT NOT NULL, at INTEGER NOT NULL, next_at INTEGER NOT NULL," \
+    " tries INTEGER NOT NULL DEFAULT 0, error TEXT, done_at INTEGER) STRICT;" \
+    "CREATE INDEX notice_of ON notice (alert, channel);" \
+    "CREATE INDEX notice_open ON notice (channel, id) WHERE done_at IS NULL;" \
+    "CREATE TABLE size (subject TEXT NOT NULL, at INTEGER NOT NULL, bytes INTEGER NOT NULL," \
+    " PRIMARY KEY (subject, at)) STRICT, WITHOUT ROWID;"
 
 static const char schema[] =
     "CREATE TABLE guest (id INTEGER PRIMARY KEY AUTOINCREMENT, slot INTEGER NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
@@ -35,11 +48,13 @@ static const char schema[] =
     " memory INTEGER, disk INTEGER, rx INTEGER, tx INTEGER, PRIMARY KEY (guest, at)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, uid INTEGER NOT NULL,"
     " pid INTEGER NOT NULL, verb TEXT NOT NULL, what TEXT NOT NULL, result TEXT,"
-    " login INTEGER NOT NULL DEFAULT -1, detail TEXT) STRICT;";
+    " login INTEGER NOT NULL DEFAULT -1, detail TEXT) STRICT;"
+    ALERT_TABLES;
 
 /* From that schema to the next one. */
 static const char *const upgrades[STORE_SCHEMA] = {
     [1] = "ALTER TABLE audit ADD COLUMN login INTEGER NOT NULL DEFAULT -1; ALTER TABLE audit ADD COLUMN detail TEXT;",
+    [2] = ALERT_TABLES,
 };
 
 #define X(id, sql) [Q_##id] = sql,

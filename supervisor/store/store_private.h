@@ -74,7 +74,31 @@
     X(AUDIT, "INSERT INTO audit (at, uid, login, pid, verb, what, detail, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)") \
     X(AUDITS, "SELECT * FROM (SELECT id, at, uid, login, pid, verb, what, detail, result FROM audit WHERE id > ?1 " \
               "ORDER BY id DESC LIMIT ?2) ORDER BY id") \
-    X(AUDIT_PRUNE, "DELETE FROM audit WHERE id <= ?1 - 100000")
+    X(AUDIT_PRUNE, "DELETE FROM audit WHERE id <= ?1 - 100000") \
+    X(HOST, "SELECT spec FROM host") \
+    X(HOST_PUT, "INSERT INTO host (one, spec) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET spec = ?1") \
+    X(HOST_DROP, "DELETE FROM host") \
+    X(ALERT_NEW, "INSERT INTO alert (kind, level, guest, subject, text, began_at, told_at, ended_at) " \
+                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)") \
+    X(ALERT_PUT, "UPDATE alert SET text = ?2, told_at = ?3, ended_at = ?4 WHERE id = ?1") \
+    X(ALERTS_OPEN, "SELECT id, kind, level, guest, subject, text, began_at, told_at FROM alert WHERE ended_at IS NULL") \
+    X(ALERTS, "SELECT id, kind, level, guest, subject, text, began_at, ended_at FROM alert WHERE ?1 OR ended_at IS NULL " \
+              "ORDER BY id DESC LIMIT ?2") \
+    X(ALERTS_PRUNE, "DELETE FROM alert WHERE id <= ?1 - 10000 AND ended_at IS NOT NULL") \
+    X(NOTICE_NEW, "INSERT INTO notice (alert, channel, what, at, next_at) VALUES (?1, ?2, ?3, ?4, ?4)") \
+    X(NOTICES, "SELECT channel, what, at, tries, error, done_at FROM notice WHERE alert = ?1 ORDER BY id DESC LIMIT 20") \
+    X(NOTICES_OPEN, "SELECT channel, count(*) FROM notice WHERE done_at IS NULL GROUP BY channel") \
+    X(NOTICES_PRUNE, "DELETE FROM notice WHERE id <= ?1 - 50000") \
+    X(NOTICES_CLOSE, "UPDATE notice SET done_at = ?2, error = 'this way is not in the spec any more' " \
+                     "WHERE channel = ?1 AND done_at IS NULL") \
+    X(NOTICE_NEXT, "SELECT n.id, n.what, n.at, n.tries, a.id, a.kind, a.level, a.guest, a.subject, a.text, a.began_at, " \
+                   "a.ended_at, n.next_at FROM notice n JOIN alert a ON a.id = n.alert WHERE n.channel = ?1 AND " \
+                   "n.done_at IS NULL AND NOT EXISTS (SELECT 1 FROM notice o WHERE o.alert = n.alert AND " \
+                   "o.channel = n.channel AND o.id < n.id AND o.done_at IS NULL) ORDER BY n.next_at, n.id LIMIT 1") \
+    X(NOTICE_TRIED, "UPDATE notice SET tries = tries + 1, error = ?2, next_at = ?3, done_at = ?4 WHERE id = ?1") \
+    X(SIZE_PUT, "INSERT OR REPLACE INTO size (subject, at, bytes) VALUES (?1, ?2, ?3)") \
+    X(SIZE_OLD, "SELECT bytes FROM size WHERE subject = ?1 AND at >= ?2 ORDER BY at LIMIT 1") \
+    X(SIZES_PRUNE, "DELETE FROM size WHERE at < ?1")
 
 #define X(id, sql) Q_##id,
 enum store_query { STORE_SQL(X) Q_COUNT };

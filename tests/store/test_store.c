@@ -192,7 +192,8 @@ END_TEST
 START_TEST(test_an_older_store_is_brought_up_to_date)
 {
     static const char old[] = "ALTER TABLE audit DROP COLUMN login; ALTER TABLE audit DROP COLUMN detail;"
-                              "INSERT INTO audit (at, uid, pid, verb, what) VALUES (5, 7, 9, 'stop', 'db'); PRAGMA user_version = 1";
+                              "INSERT INTO audit (at, uid, pid, verb, what) VALUES (5, 7, 9, 'stop', 'db'); PRAGMA user_version = 1;"
+                              "DROP TABLE notice; DROP TABLE alert; DROP TABLE host; DROP TABLE size";
     struct store *s = open_store();
     OWN(json) json_t *list = NULL;
     char file[100];
@@ -214,6 +215,141 @@ START_TEST(test_an_older_store_is_brought_up_to_date)
     ck_assert_str_eq(json_str(json_array_get(list, 0), "verb", ""), "stop");
     ck_assert(json_is_null(json_object_get(json_array_get(list, 0), "login")));
     ck_assert_int_eq(json_int(json_array_get(list, 1), "login", 0), 1000);
+}
+END_TEST
+
+/* What an upgrade makes is what a new store has. */
+START_TEST(test_an_upgraded_store_is_like_a_new_one)
+{
+    static const char old[] = "DROP TABLE notice; DROP TABLE alert; DROP TABLE host; DROP TABLE size; PRAGMA user_version = 2",
+                      all[] = "SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_schema ORDER BY name)";
+    char file[100], *tables[2];
+    sqlite3 *db;
+
+    snprintf(file, sizeof file, "%s/vmsd.db", dir);
+    for (int i = 0; i < 2; i++) {
+        sqlite3_stmt *q;
+
+        store_close(open_store());
+        ck_assert_int_eq(sqlite3_open(file, &db), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_prepare_v2(db, all, -1, &q, NULL), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_step(q), SQLITE_ROW);
+        tables[i] = strdup((const char *)sqlite3_column_text(q, 0));
+        sqlite3_finalize(q);
+        ck_assert_int_eq(sqlite3_exec(db, i ? "" : old, NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+    }
+    ck_assert_ptr_nonnull(strstr(tables[0], "CREATE TABLE alert"));
+    ck_assert_str_eq(tables[0], tables[1]);
+    free(tables[0]);
+    free(tables[1]);
+}
+END_TEST
+
+static int64_t put_alert(struct store *s, int64_t id, const char *what, int64_t ended_at)
+{
+    struct store_alert a = {.id = id, .kind = "disk", .level = "warning", .guest = id == 2 ? NULL : "db", .subject = "",
+                            .text = what, .began_at = 1000, .told_at = 2000, .ended_at = ended_at};
+    OWN(strv) struct strv to = {0};
+    int64_t out;
+
+    strv_add(&to, "mail");
+    strv_add(&to, "page");
+    ck_assert_msg(store_put_alert(s, &a, what, &to, &out, &e) == 0, "%s", e.text);
+    return out;
+}
+
+/* The next thing that `channel` has to tell is that, of that alert; NULL: nothing. */
+static int64_t next_is(struct store *s, const char *channel, int64_t alert, const char *what)
+{
+    OWN(notice) struct store_notice n = {0};
+    bool found;
+
+    ck_assert_int_eq(store_notice_next(s, channel, &n, &found, &e), 0);
+    ck_assert_int_eq(found, what != NULL);
+    if (found)
+        ck_assert_str_eq(n.what, what);
+    if (found)
+        ck_assert_int_eq(n.alert.id, alert);
+    return found ? n.id : 0;
+}
+
+static int count_open(const struct store_alert *a, void *arg)
+{
+    ck_assert_int_eq(a->told_at, 2000);
+    ++*(int *)arg;
+    return 0;
+}
+
+START_TEST(test_alerts_are_told_in_order_and_kept)
+{
+    struct store *s = open_store();
+    int64_t now = 100000, id;
+    int open = 0;
+
+    next_is(s, "mail", 0, NULL);
+    ck_assert_int_eq(put_alert(s, 0, "firing", 0), 1);
+    ck_assert_int_eq(put_alert(s, 1, "recovered", 3000), 1);
+    ck_assert_int_eq(put_alert(s, 0, "firing", 0), 2);
+    id = next_is(s, "mail", 1, "firing");
+    ck_assert_int_eq(store_notice_tried(s, id, "no route", INT64_MAX, &e), 0);
+    next_is(s, "mail", 2, "firing"); /* another alert does not wait for it, but what became of it does */
+    next_is(s, "page", 1, "firing");
+    store_close(s);
+    s = open_store();
+    ck_assert_int_eq(store_notice_tried(s, id, "no route", now, &e), 0);
+    ck_assert_int_eq(next_is(s, "mail", 1, "firing"), id);
+    ck_assert_int_eq(store_notice_tried(s, id, NULL, 0, &e), 0);
+    id = next_is(s, "mail", 1, "recovered");
+    ck_assert_int_eq(store_notice_tried(s, id, "given up", 0, &e), 0);
+    next_is(s, "mail", 2, "firing");
+    ck_assert_int_eq(store_alerts_open(s, count_open, &open, &e), 0);
+    ck_assert_int_eq(open, 1);
+
+    OWN(json) json_t *now_open = store_alerts(s, false, 10, &e), *all = store_alerts(s, true, 10, &e);
+    json_t *first = json_array_get(all, 1), *notices = json_object_get(first, "notices");
+    ck_assert_uint_eq(json_array_size(now_open), 1);
+    ck_assert_uint_eq(json_array_size(all), 2);
+    ck_assert_str_eq(json_str(first, "ended_at", ""), "1970-01-01T00:00:03.000Z");
+    ck_assert_uint_eq(json_array_size(notices), 4);
+    ck_assert_int_eq(json_int(json_array_get(notices, 0), "tries", 0), 3);
+    ck_assert(json_is_null(json_object_get(json_array_get(notices, 0), "error")));
+    ck_assert_str_eq(json_str(json_array_get(notices, 2), "error", ""), "given up");
+
+    OWN(strv) struct strv left = {0};
+    strv_add(&left, "mail");
+    ck_assert_int_eq(store_notices_keep(s, &left, &e), 0);
+    next_is(s, "page", 0, NULL);
+    next_is(s, "mail", 2, "firing");
+    store_close(s);
+}
+END_TEST
+
+START_TEST(test_the_host_and_sizes_are_kept)
+{
+    struct store *s = open_store();
+    char *spec = NULL;
+    int64_t bytes;
+
+    ck_assert_int_eq(store_host(s, &spec, &e), 0);
+    ck_assert_ptr_null(spec);
+    ck_assert_int_eq(store_put_host(s, "{}", &e), 0);
+    ck_assert_int_eq(store_put_host(s, "{\"a\":1}", &e), 0);
+    ck_assert_int_eq(store_host(s, &spec, &e), 0);
+    ck_assert_str_eq(spec, "{\"a\":1}");
+    free(spec);
+    ck_assert_int_eq(store_put_host(s, NULL, &e), 0);
+    ck_assert_int_eq(store_host(s, &spec, &e), 0);
+    ck_assert_ptr_null(spec);
+    for (int64_t at = 0; at < 3 * 86400000LL; at += 3600000)
+        ck_assert_int_eq(store_put_size(s, "path /", at, at, &e), 0);
+    ck_assert_int_eq(store_size_since(s, "path /", 2 * 86400000LL, &bytes, &e), 0);
+    ck_assert_int_eq(bytes, 2 * 86400000LL);
+    ck_assert_int_eq(store_size_since(s, "path /", 0, &bytes, &e), 0);
+    ck_assert_int_eq(bytes, 71 * 3600000LL - 2 * 86400000LL); /* older ones are gone */
+    ck_assert_int_eq(store_size_since(s, "path /srv", 0, &bytes, &e), 0);
+    ck_assert_int_eq(bytes, -1);
+    store_close(s);
 }
 END_TEST
 
@@ -426,6 +562,9 @@ int main(void)
     tcase_add_test(t, test_G1_cut_off_jobs_are_told_once);
     tcase_add_test(t, test_G3_a_new_root_has_no_scripts);
     tcase_add_test(t, test_an_older_store_is_brought_up_to_date);
+    tcase_add_test(t, test_an_upgraded_store_is_like_a_new_one);
+    tcase_add_test(t, test_alerts_are_told_in_order_and_kept);
+    tcase_add_test(t, test_the_host_and_sizes_are_kept);
     tcase_add_test(t, test_the_audit_is_read_in_parts);
     tcase_add_test(t, test_G7_a_newer_store_is_left_untouched);
     tcase_add_test(t, test_G10_rubbish_is_told_and_left_alone);
