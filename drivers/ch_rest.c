@@ -1,10 +1,9 @@
 #include "ch.h"
 
-#include <curl/curl.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <vmsd/curl.h>
 #include <vmsd/path.h>
 
 enum { ANSWER_MAX = 1 << 20, HEAD_MAX = 64 << 10 };
@@ -19,8 +18,8 @@ struct talk {
     bool endless;            /* the answer has no end */
 };
 
-OWN_DEFINE(curl, CURL *, curl_easy_cleanup)
-OWN_DEFINE(headers, struct curl_slist *, curl_slist_free_all)
+OWN_DEFINE(curl, CURL *, libcurl.easy_cleanup)
+OWN_DEFINE(headers, struct curl_slist *, libcurl.slist_free_all)
 
 /* The first byte of the request carries the fd; curl then sends a method that lacks it. */
 static bool fd_send(int to, const struct ch_call *c)
@@ -110,12 +109,7 @@ static int broken(struct talk *t, CURLcode rc, struct vm_err *e)
         return vm_fail(e, VM_E_UNAVAILABLE, "%s: cloud-hypervisor is not there", t->call->what);
     if (rc == CURLE_OPERATION_TIMEDOUT || rc == CURLE_ABORTED_BY_CALLBACK)
         return vm_fail(e, VM_E_TIMEOUT, "%s: cloud-hypervisor did not answer in time", t->call->what);
-    return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor broke off: %s", t->call->what, curl_easy_strerror(rc));
-}
-
-static void curl_begin(void)
-{
-    curl_global_init(CURL_GLOBAL_NOTHING); /* no TLS */
+    return vm_fail(e, VM_E_BACKEND, "%s: cloud-hypervisor broke off: %s", t->call->what, libcurl.easy_strerror(rc));
 }
 
 static CURLcode talk_set(struct talk *t, CURL *c, const char *body, const struct curl_slist *headers)
@@ -126,7 +120,7 @@ static CURLcode talk_set(struct talk *t, CURL *c, const char *body, const struct
 
     snprintf(url, sizeof url, "http://localhost/api/v1/%s", t->call->what);
     snprintf(path, sizeof path, "/proc/self/fd/%d/" KEEPER_API, t->dir); /* whatever run_dir's length */
-#define SET(option, value) (rc = rc ? rc : curl_easy_setopt(c, CURLOPT_##option, value))
+#define SET(option, value) (rc = rc ? rc : libcurl.easy_setopt(c, CURLOPT_##option, value))
     SET(URL, url);
     SET(NOPROXY, "*");
     SET(NOSIGNAL, 1L);
@@ -153,19 +147,20 @@ static CURLcode talk_set(struct talk *t, CURL *c, const char *body, const struct
 
 static int talk_run(struct talk *t, const char *body, long *status, struct vm_err *e)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (libcurl_need(e) < 0)
+        return -1;
+
     OWN(curl) CURL *c = NULL;
     OWN(headers) struct curl_slist *headers = NULL;
     CURLcode rc;
 
-    pthread_once(&once, curl_begin);
     /* "Expect:" alone: curl is not to ask first whether a large body is welcome. */
-    if (!(c = curl_easy_init()) || !(headers = curl_slist_append(NULL, "Expect:")) ||
-        !curl_slist_append(headers, "Content-Type: application/json"))
+    if (!(c = libcurl.easy_init()) || !(headers = libcurl.slist_append(NULL, "Expect:")) ||
+        !libcurl.slist_append(headers, "Content-Type: application/json"))
         return vm_no_memory(e);
-    if ((rc = talk_set(t, c, body, headers)) != CURLE_OK || (rc = curl_easy_perform(c)) != CURLE_OK)
+    if ((rc = talk_set(t, c, body, headers)) != CURLE_OK || (rc = libcurl.easy_perform(c)) != CURLE_OK)
         return broken(t, rc, e);
-    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
+    libcurl.easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
     return 0;
 }
 

@@ -1,9 +1,10 @@
 #include "client.h"
 
-#include <curl/curl.h>
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
+#include <vmsd/curl.h>
 #include "remote.h"
 
 enum { TICK_MS = 100 };
@@ -11,19 +12,24 @@ enum { TICK_MS = 100 };
 static void multi_drop(CURLM *m)
 {
     if (m)
-        curl_multi_cleanup(m);
+        libcurl.multi_cleanup(m);
 }
 OWN_DEFINE(multi, CURLM *, multi_drop)
 
+static void headers_drop(struct curl_slist *h)
+{
+    if (h)
+        libcurl.slist_free_all(h);
+}
+OWN_DEFINE(headers, struct curl_slist *, headers_drop)
+
 static void add_escaped(struct text *t, const char *s)
 {
-    char *escaped = curl_easy_escape(NULL, s, (int)strnlen(s, 1 << 20));
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
 
-    if (escaped)
-        text_add(t, escaped);
-    else
-        t->failed = true;
-    curl_free(escaped);
+        text_addf(t, isascii(c) && (isalnum(c) || strchr("-._~", c)) ? "%c" : "%%%02X", c);
+    }
 }
 
 char *client_path(const char *head, const char *name, const char *tail)
@@ -60,6 +66,8 @@ int client_reach(struct client *c, struct vm_err *e)
 int client_unreached(struct client *c, int sys, struct vm_err *e)
 {
     c->unreached = true;
+    if (c->remote && remote_look(c->remote, e) < 0)
+        return -1;
     if (c->remote)
         return vm_fail(e, VM_E_UNAVAILABLE, "%s is reached, but no vmsd that lets you in at %s there; start vmsd, or use an "
                        "account that is root or in group vmsd", c->remote->host, c->remote->peer);
@@ -96,7 +104,7 @@ static size_t on_answer(char *p, size_t one, size_t n, void *arg)
     long status = 0;
 
     (void)one; /* always 1 */
-    curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
+    libcurl.easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
     if (status < 200 || status >= 300) { /* kept for its error */
         if (t->error_body.len + n <= CLIENT_ERROR_MAX)
             text_add_bytes(&t->error_body, p, n);
@@ -124,54 +132,56 @@ static size_t on_upload(char *p, size_t one, size_t n, void *arg)
     return CURL_READFUNC_ABORT;
 }
 
-static CURL *easy_new(struct client *c, struct hold *h, struct curl_slist *headers)
+static CURL *easy_new(struct hold *h, struct curl_slist *headers)
 {
-    CURL *curl = curl_easy_init();
+    CURL *curl = libcurl.easy_init();
     struct transfer *t = h->t;
     OWN(str) char *url = text_format("http://vmsd%s", t->path);
 
     if (!curl || !url) {
-        curl_easy_cleanup(curl);
+        libcurl.easy_cleanup(curl);
         return NULL;
     }
     h->curl = curl;
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, c->socket);
-    curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* http_proxy is meant for others */
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, t->limit_s);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_answer);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, h);
-    curl_easy_setopt(curl, CURLOPT_PRIVATE, t);
+    libcurl.easy_setopt(curl, CURLOPT_URL, url);
+    libcurl.easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, t->at->socket);
+    libcurl.easy_setopt(curl, CURLOPT_PROXY, ""); /* http_proxy is meant for others */
+    libcurl.easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    libcurl.easy_setopt(curl, CURLOPT_TIMEOUT, t->limit_s);
+    libcurl.easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    libcurl.easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_answer);
+    libcurl.easy_setopt(curl, CURLOPT_WRITEDATA, h);
+    libcurl.easy_setopt(curl, CURLOPT_PRIVATE, t);
     if (t->has_body_fd) {
-        curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
-        curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_upload);
-        curl_easy_setopt(curl, CURLOPT_READDATA, t);
+        libcurl.easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        libcurl.easy_setopt(curl, CURLOPT_READFUNCTION, on_upload);
+        libcurl.easy_setopt(curl, CURLOPT_READDATA, t);
     } else if (!strcmp(t->method, "POST")) {
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->n);
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, t->body ? t->body : "");
+        libcurl.easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->n);
+        libcurl.easy_setopt(curl, CURLOPT_POSTFIELDS, t->body ? t->body : "");
     }
-    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, t->method);
+    libcurl.easy_setopt(curl, CURLOPT_CUSTOMREQUEST, t->method);
     return curl;
 }
 
 /* How one transfer ended. */
-static void settle(struct client *c, CURL *curl, CURLcode code)
+static void settle(CURL *curl, CURLcode code)
 {
     struct transfer *t;
+    struct client *c;
     long status = 0, sys = 0;
 
-    curl_easy_getinfo(curl, CURLINFO_PRIVATE, &t);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    libcurl.easy_getinfo(curl, CURLINFO_PRIVATE, &t);
+    libcurl.easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     t->cut = false;
+    c = t->at;
     if (t->failed)
         return; /* the sink's own error came first */
     if (code == CURLE_OK && status >= 200 && status < 300)
         return;
     t->failed = true;
     if (code == CURLE_COULDNT_CONNECT) {
-        curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
+        libcurl.easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
         client_unreached(c, sys ? (int)sys : ECONNREFUSED, &t->err);
     } else if (c->remote && status == 0 && code != CURLE_OPERATION_TIMEDOUT) { /* ssh takes each connection first */
         client_unreached(c, ECONNREFUSED, &t->err);
@@ -183,61 +193,67 @@ static void settle(struct client *c, CURL *curl, CURLcode code)
     } else if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR) {
         vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off its answer; was it stopped or restarted?", c->socket);
     } else {
-        vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off: %s", c->socket, curl_easy_strerror(code));
+        vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off: %s", c->socket, libcurl.easy_strerror(code));
     }
 }
 
-static void run(struct client *c, CURLM *m, bool (*tick)(void *arg), void *arg)
+static void run(CURLM *m, bool (*tick)(void *arg), void *arg)
 {
     int running = 1, left;
     CURLMsg *msg;
 
     while (running) {
-        if (curl_multi_perform(m, &running) != CURLM_OK)
+        if (libcurl.multi_perform(m, &running) != CURLM_OK)
             return;
-        while ((msg = curl_multi_info_read(m, &left)))
+        while ((msg = libcurl.multi_info_read(m, &left)))
             if (msg->msg == CURLMSG_DONE)
-                settle(c, msg->easy_handle, msg->data.result);
+                settle(msg->easy_handle, msg->data.result);
         if (tick && !tick(arg))
             return;
         if (running)
-            curl_multi_poll(m, NULL, 0, TICK_MS, NULL);
+            libcurl.multi_poll(m, NULL, 0, TICK_MS, NULL);
     }
 }
 
 int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void *arg), void *arg, struct vm_err *e)
 {
-    OWN(multi) CURLM *m = curl_multi_init();
-    struct curl_slist *headers = curl_slist_append(NULL, "Expect:"); /* no round trip before a large body */
+    OWN(multi) CURLM *m = NULL;
+    OWN(headers) struct curl_slist *headers = NULL;
     OWN(mem) struct hold *holds = calloc(n ? n : 1, sizeof *holds);
     int rc = 0;
 
-    if (client_reach(c, e) < 0) {
-        curl_slist_free_all(headers);
+    if (libcurl_need(e) < 0)
         return -1;
-    }
-    if (!m || !headers || !holds) {
-        curl_slist_free_all(headers);
+    m = libcurl.multi_init();
+    headers = libcurl.slist_append(NULL, "Expect:"); /* no round trip before a large body */
+    if (!m || !headers || !holds)
         return vm_no_memory(e);
-    }
-    curl_multi_setopt(m, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)CLIENT_STREAMS_MAX);
+    libcurl.multi_setopt(m, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)CLIENT_STREAMS_MAX);
     for (size_t i = 0; i < n && rc == 0; i++) {
         holds[i].t = &t[i];
-        if (!easy_new(c, &holds[i], headers))
+        if (!t[i].at)
+            t[i].at = c;
+        if (!t[i].at)
+            continue;
+        if (client_reach(t[i].at, &t[i].err) < 0) {
+            t[i].failed = true;
+            t[i].cut = false;
+            continue;
+        }
+        if (!easy_new(&holds[i], headers))
             rc = vm_no_memory(e);
         else
-            curl_multi_add_handle(m, holds[i].curl);
+            libcurl.multi_add_handle(m, holds[i].curl);
     }
     if (rc == 0)
-        run(c, m, tick, arg);
+        run(m, tick, arg);
     for (size_t i = 0; i < n; i++) {
         if (holds[i].curl)
-            curl_multi_remove_handle(m, holds[i].curl);
-        curl_easy_cleanup(holds[i].curl);
+            libcurl.multi_remove_handle(m, holds[i].curl);
+        libcurl.easy_cleanup(holds[i].curl);
         text_done(t[i].error_body);
         t[i].error_body = (struct text){0};
     }
-    curl_slist_free_all(headers);
     return rc;
 }
 
@@ -267,22 +283,48 @@ static int keep(const char *p, size_t n, void *arg, struct vm_err *e)
     return answer->failed ? vm_no_memory(e) : 0;
 }
 
+int client_gather(struct client *c, struct transfer *t, size_t n, bool (*tick)(void *arg), void *arg, json_t **docs,
+                  struct vm_err *e)
+{
+    OWN(mem) struct text *answers = calloc(n + 1, sizeof *answers);
+    struct vm_err why;
+    int rc;
+
+    if (!answers)
+        return vm_no_memory(e);
+    for (size_t i = 0; i < n; i++) {
+        t[i].sink = keep;
+        t[i].arg = &answers[i];
+        if (!t[i].limit_s)
+            t[i].limit_s = CLIENT_ANSWER_S;
+    }
+    rc = client_run(c, t, n, tick, arg, e);
+    for (size_t i = 0; i < n; i++) {
+        docs[i] = NULL;
+        if (rc == 0 && t[i].at && !t[i].failed && !t[i].cut &&
+            !(docs[i] = json_from_text(answers[i].s ? answers[i].s : "", answers[i].len, &why))) {
+            t[i].failed = true;
+            vm_fail(&t[i].err, VM_E_BACKEND, "vmsd's answer to %s: %s", t[i].path, why.text);
+        }
+        text_done(answers[i]);
+    }
+    return rc;
+}
+
 static int document(struct client *c, struct transfer *t, bool (*tick)(void *arg), void *arg, json_t **out, struct vm_err *e)
 {
-    OWN(text) struct text answer = {0};
-    struct vm_err why = {0};
     json_t *doc;
 
-    t->sink = keep;
-    t->arg = &answer;
-    t->limit_s = CLIENT_ANSWER_S;
-    if (one(c, t, tick, arg, e) < 0)
+    if (client_gather(c, t, 1, tick, arg, &doc, e) < 0)
         return -1;
-    if (!out || t->cut)
-        return 0;
-    if (!(doc = json_from_text(answer.s ? answer.s : "", answer.len, &why)))
-        return vm_fail(e, VM_E_BACKEND, "vmsd's answer to %s: %s", t->path, why.text);
-    *out = doc;
+    if (t->failed && e)
+        *e = t->err;
+    if (t->failed)
+        return -1;
+    if (out && !t->cut)
+        *out = doc;
+    else
+        json_decref(doc);
     return 0;
 }
 

@@ -1,6 +1,5 @@
 /* vmctl: the command that speaks to vmsd. */
 #include <string.h>
-#include <curl/curl.h>
 #include "cli.h"
 #include "term.h"
 
@@ -21,10 +20,8 @@ int main(int argc, char **argv)
     int status;
 
     term_init();
-    curl_global_init(CURL_GLOBAL_DEFAULT);
     status = cli_parse(&cli, argc, argv, &e) < 0 ? cli_fail(&cli, &e) : run(&cli);
     cli_done(&cli);
-    curl_global_cleanup();
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_DONE)
         status = cli_written(-1);
     return status;

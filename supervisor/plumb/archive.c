@@ -9,17 +9,42 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <vmsd/lazy.h>
 #include <vmsd/text.h>
 
 enum { TAR_BLOCK = 512 };
 
-OWN_DEFINE(reader, struct archive *, archive_read_free)
-OWN_DEFINE(writer, struct archive *, archive_write_free)
-OWN_DEFINE(entry, struct archive_entry *, archive_entry_free)
+/* ---- libarchive, loaded when the first tar is read or written ---- */
+
+#define FUNCTIONS(X) \
+    X(error_string) X(filter_bytes) X(read_new) X(read_free) X(read_support_format_tar) X(read_support_filter_gzip) \
+    X(read_open_memory) X(read_next_header) X(read_data) \
+    X(write_new) X(write_free) X(write_set_format_gnutar) X(write_open) X(write_header) X(write_data) X(write_close) \
+    X(entry_new) X(entry_free) X(entry_pathname) X(entry_hardlink) X(entry_filetype) X(entry_perm) X(entry_size) \
+    X(entry_size_is_set) X(entry_sparse_count) X(entry_set_pathname) X(entry_set_mode) X(entry_set_size) X(entry_set_mtime)
+#define X(f) __typeof__(archive_##f) *f;
+static struct { FUNCTIONS(X) } la;
+#undef X
+#define X(f) "archive_" #f,
+static const char *const names[] = {FUNCTIONS(X)};
+#undef X
+_Static_assert(sizeof la == sizeof names, "the table holds a pointer for each name");
+
+static int need(struct vm_err *e)
+{
+    static struct lazy lazy = {.so = "libarchive.so.13", .package = "libarchive13", .names = names, .table = &la,
+                               .n = ARRAY_LEN(names), .lock = PTHREAD_MUTEX_INITIALIZER};
+
+    return lazy_need(&lazy, e);
+}
+
+OWN_DEFINE(reader, struct archive *, la.read_free)
+OWN_DEFINE(writer, struct archive *, la.write_free)
+OWN_DEFINE(entry, struct archive_entry *, la.entry_free)
 
 static int fail_archive(struct vm_err *e, struct archive *a, const char *what)
 {
-    const char *why = archive_error_string(a);
+    const char *why = la.error_string(a);
     OWN(text) struct text shown = {0};
 
     if (why)
@@ -38,11 +63,11 @@ struct tar {
 
 static const char *kind_of(struct archive_entry *entry)
 {
-    if (archive_entry_hardlink(entry))
+    if (la.entry_hardlink(entry))
         return "hard link";
-    switch (archive_entry_filetype(entry)) {
+    switch (la.entry_filetype(entry)) {
     case AE_IFREG:
-        return archive_entry_sparse_count(entry) ? "sparse file" : NULL;
+        return la.entry_sparse_count(entry) ? "sparse file" : NULL;
     case AE_IFDIR:
         return NULL;
     case AE_IFLNK:
@@ -66,14 +91,14 @@ static int read_content(struct tar *t, const char *path, size_t size, char **out
     if (!(data = malloc(size + 1)))
         return vm_no_memory(e);
     for (size_t len = 0; len < size;) {
-        la_ssize_t got = archive_read_data(t->from, data + len, size - len);
+        la_ssize_t got = la.read_data(t->from, data + len, size - len);
         if (got < 0)
             return fail_archive(e, t->from, "tar");
         if (got == 0)
             return build_fail(e, VM_E_INVALID, path, "is cut off in the tar");
         len += (size_t)got;
     }
-    if (archive_read_data(t->from, &beyond, 1) != 0)
+    if (la.read_data(t->from, &beyond, 1) != 0)
         return build_fail(e, VM_E_INVALID, path, "is longer than its header says");
     data[size] = '\0';
     *out = TAKE(data);
@@ -97,16 +122,16 @@ static int plain_path(const char *raw, char out[static BUNDLE_PATH_MAX + 1], str
 
 static int read_entry(struct tar *t, struct archive_entry *entry, struct vm_err *e)
 {
-    const char *raw = archive_entry_pathname(entry), *kind = kind_of(entry);
-    int64_t size = archive_entry_size_is_set(entry) ? archive_entry_size(entry) : 0;
-    bool is_dir = archive_entry_filetype(entry) == AE_IFDIR;
+    const char *raw = la.entry_pathname(entry), *kind = kind_of(entry);
+    int64_t size = la.entry_size_is_set(entry) ? la.entry_size(entry) : 0;
+    bool is_dir = la.entry_filetype(entry) == AE_IFDIR;
     char path[BUNDLE_PATH_MAX + 1], *data = NULL;
 
     if (!raw || !*raw)
         return vm_fail(e, VM_E_INVALID, "an entry of the tar has no name");
     if (size < 0 || size > INT64_MAX / 2)
         return build_fail(e, VM_E_INVALID, raw, "impossible size in the tar");
-    t->end = archive_filter_bytes(t->from, 0) + (size + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
+    t->end = la.filter_bytes(t->from, 0) + (size + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
     if (is_dir && (strcmp(raw, "./") == 0 || strcmp(raw, ".") == 0)) {
         t->has_root = true;
         return 0;
@@ -121,7 +146,7 @@ static int read_entry(struct tar *t, struct archive_entry *entry, struct vm_err 
         return 0;
     if (read_content(t, path, (size_t)size, &data, e) < 0)
         return -1;
-    return build_take_file(t->build, path, archive_entry_perm(entry) & 0100, data, (size_t)size, e);
+    return build_take_file(t->build, path, la.entry_perm(entry) & 0100, data, (size_t)size, e);
 }
 
 static int read_entries(struct tar *t, struct vm_err *e)
@@ -130,13 +155,13 @@ static int read_entries(struct tar *t, struct vm_err *e)
     int rc;
 
     /* A warning is a refusal: what a reader has to guess at, another one might read otherwise. */
-    while ((rc = archive_read_next_header(t->from, &entry)) == ARCHIVE_OK)
+    while ((rc = la.read_next_header(t->from, &entry)) == ARCHIVE_OK)
         if (read_entry(t, entry, e) < 0)
             return -1;
     if (rc != ARCHIVE_EOF)
         return fail_archive(e, t->from, "tar");
     /* libarchive takes an end between two entries for the end; only the closing block of zeros proves it. */
-    if (archive_filter_bytes(t->from, 0) < t->end + TAR_BLOCK)
+    if (la.filter_bytes(t->from, 0) < t->end + TAR_BLOCK)
         return vm_fail(e, VM_E_INVALID, "the tar is cut off: its end mark is missing");
     return 0;
 }
@@ -156,15 +181,15 @@ static void drop_top(struct bundle *b)
 
 static int read_tar(const void *tar, size_t n, const char *base, struct bundle **out, struct vm_err *e)
 {
-    OWN(reader) struct archive *from = archive_read_new();
+    OWN(reader) struct archive *from = la.read_new();
     OWN(build) struct build b = {0};
 
     if (!from)
         return vm_no_memory(e);
     struct tar t = {.from = from, .build = &b};
-    archive_read_support_format_tar(from);
-    archive_read_support_filter_gzip(from);
-    if (archive_read_open_memory(from, tar, n) != ARCHIVE_OK)
+    la.read_support_format_tar(from);
+    la.read_support_filter_gzip(from);
+    if (la.read_open_memory(from, tar, n) != ARCHIVE_OK)
         return fail_archive(e, from, "tar");
     if (build_open(&b, base, e) < 0 || read_entries(&t, e) < 0)
         return -1;
@@ -190,6 +215,8 @@ static locale_t utf8_locale(void)
 
 int bundle_from_tar(const void *tar, size_t n, const char *base, struct bundle **out, struct vm_err *e)
 {
+    if (need(e) < 0)
+        return -1;
     locale_t utf8 = utf8_locale();
     if (!utf8)
         return vm_fail_sys(e, "locale C.UTF-8");
@@ -210,29 +237,32 @@ static la_ssize_t write_text(struct archive *a, void *arg, const void *p, size_t
 
 static int write_entry(struct archive *a, const char *path, mode_t mode, const char *data, size_t len, struct vm_err *e)
 {
-    OWN(entry) struct archive_entry *entry = archive_entry_new();
+    OWN(entry) struct archive_entry *entry = la.entry_new();
 
     if (!entry)
         return vm_no_memory(e);
-    archive_entry_set_pathname(entry, path);
-    archive_entry_set_mode(entry, mode);
-    archive_entry_set_size(entry, (la_int64_t)len);
-    archive_entry_set_mtime(entry, 0, 0);
-    if (archive_write_header(a, entry) != ARCHIVE_OK || archive_write_data(a, data, len) != (la_ssize_t)len)
+    la.entry_set_pathname(entry, path);
+    la.entry_set_mode(entry, mode);
+    la.entry_set_size(entry, (la_int64_t)len);
+    la.entry_set_mtime(entry, 0, 0);
+    if (la.write_header(a, entry) != ARCHIVE_OK || la.write_data(a, data, len) != (la_ssize_t)len)
         return fail_archive(e, a, "write a tar");
     return 0;
 }
 
 int bundle_to_tar(const struct bundle *b, char **out, size_t *n, struct vm_err *e)
 {
+    if (need(e) < 0)
+        return -1;
+
     OWN(text) struct text tar = {0};
-    OWN(writer) struct archive *a = archive_write_new();
+    OWN(writer) struct archive *a = la.write_new();
 
     if (!a)
         return vm_no_memory(e);
     /* GNU's and not pax: names are bytes there, whatever the locale. */
-    archive_write_set_format_gnutar(a);
-    if (archive_write_open(a, &tar, NULL, write_text, NULL) != ARCHIVE_OK)
+    la.write_set_format_gnutar(a);
+    if (la.write_open(a, &tar, NULL, write_text, NULL) != ARCHIVE_OK)
         return fail_archive(e, a, "write a tar");
     /* "./" says that a single directory at the top belongs to the bundle. */
     if (write_entry(a, "./", S_IFDIR | 0755, NULL, 0, e) < 0)
@@ -242,7 +272,7 @@ int bundle_to_tar(const struct bundle *b, char **out, size_t *n, struct vm_err *
         if (write_entry(a, f->path, S_IFREG | f->mode, f->data, f->len, e) < 0)
             return -1;
     }
-    if (archive_write_close(a) != ARCHIVE_OK)
+    if (la.write_close(a) != ARCHIVE_OK)
         return fail_archive(e, a, "write a tar");
     size_t len = tar.len;
     char *s = text_take(&tar);

@@ -1,11 +1,10 @@
 #include <vmsd/fetch.h>
 
 #include <arpa/inet.h>
-#include <curl/curl.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/un.h>
+#include <vmsd/curl.h>
 #include <vmsd/text.h>
 
 /* A request has a multi handle of its own: nothing is shared between requests, so the end of one is the end of all that
@@ -26,20 +25,15 @@ struct fetch {
     char why[CURL_ERROR_SIZE];
 };
 
-static void init_once(void)
-{
-    curl_global_init(CURL_GLOBAL_NOTHING); /* no TLS */
-}
-
 void fetch_cancel(struct fetch *f)
 {
     if (!f)
         return;
     if (f->added)
-        curl_multi_remove_handle(f->multi, f->easy);
-    curl_easy_cleanup(f->easy);
-    curl_multi_cleanup(f->multi);
-    curl_slist_free_all(f->headers);
+        libcurl.multi_remove_handle(f->multi, f->easy);
+    libcurl.easy_cleanup(f->easy);
+    libcurl.multi_cleanup(f->multi);
+    libcurl.slist_free_all(f->headers);
     loop_timer_free(f->timer);
     text_done(f->body);
     free(f);
@@ -51,7 +45,7 @@ static void explain(const struct fetch *f, CURLcode rc, struct vm_err *e)
 {
     long sys = 0;
 
-    curl_easy_getinfo(f->easy, CURLINFO_OS_ERRNO, &sys);
+    libcurl.easy_getinfo(f->easy, CURLINFO_OS_ERRNO, &sys);
     if (rc == CURLE_OPERATION_TIMEDOUT)
         vm_fail(e, VM_E_TIMEOUT, "no answer within %.3g s", (double)f->timeout_ms / 1000);
     else if (rc == CURLE_COULDNT_CONNECT)
@@ -61,7 +55,7 @@ static void explain(const struct fetch *f, CURLcode rc, struct vm_err *e)
     else if (f->head > FETCH_HEAD_MAX || rc == CURLE_OUT_OF_MEMORY) /* so libcurl calls one line of 100 KiB */
         vm_fail(e, VM_E_BACKEND, "the answer's header lines are longer than %d bytes", FETCH_HEAD_MAX);
     else
-        vm_fail(e, VM_E_BACKEND, "%s", f->why[0] ? f->why : curl_easy_strerror(rc));
+        vm_fail(e, VM_E_BACKEND, "%s", f->why[0] ? f->why : libcurl.easy_strerror(rc));
 }
 
 static void finish(struct fetch *f, CURLcode rc)
@@ -75,7 +69,7 @@ static void finish(struct fetch *f, CURLcode rc)
     long status = 0;
 
     if (good)
-        curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
+        libcurl.easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
     else
         explain(f, rc, &e);
     f->body = (struct text){0};
@@ -90,8 +84,8 @@ static void finish(struct fetch *f, CURLcode rc)
 static void drive(struct fetch *f, curl_socket_t fd, int events)
 {
     int running = 0, left = 0;
-    CURLMcode rc = curl_multi_socket_action(f->multi, fd, events, &running);
-    const CURLMsg *m = curl_multi_info_read(f->multi, &left);
+    CURLMcode rc = libcurl.multi_socket_action(f->multi, fd, events, &running);
+    const CURLMsg *m = libcurl.multi_info_read(f->multi, &left);
 
     if (m && m->msg == CURLMSG_DONE)
         finish(f, m->data.result);
@@ -138,13 +132,13 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
     (void)easy;
     if (what == CURL_POLL_REMOVE) {
         loop_watch_free(w);
-        curl_multi_assign(f->multi, fd, NULL);
+        libcurl.multi_assign(f->multi, fd, NULL);
     } else if (w) {
         loop_watch_set(w, events);
     } else {
         if (loop_watch_new(f->loop, fd, events, on_fd, f, &w, NULL) < 0)
             return -1; /* ends the request */
-        curl_multi_assign(f->multi, fd, w);
+        libcurl.multi_assign(f->multi, fd, w);
     }
     return 0;
 }
@@ -199,7 +193,7 @@ static int check_request(const struct fetch_request *q, bool *v6, struct vm_err 
 
 static int add_header(struct fetch *f, const char *line)
 {
-    struct curl_slist *longer = curl_slist_append(f->headers, line);
+    struct curl_slist *longer = libcurl.slist_append(f->headers, line);
 
     if (!longer)
         return -1;
@@ -207,7 +201,7 @@ static int add_header(struct fetch *f, const char *line)
     return 0;
 }
 
-#define SET(option, value) (rc = rc ? rc : curl_easy_setopt(f->easy, CURLOPT_##option, value))
+#define SET(option, value) (rc = rc ? rc : libcurl.easy_setopt(f->easy, CURLOPT_##option, value))
 
 static int set_request(struct fetch *f, const struct fetch_request *q, bool v6, struct vm_err *e)
 {
@@ -233,7 +227,7 @@ static int set_request(struct fetch *f, const struct fetch_request *q, bool v6, 
         SET(CUSTOMREQUEST, q->method);
     SET(TIMEOUT_MS, (long)q->timeout_ms);
     SET(CONNECTTIMEOUT_MS, (long)q->timeout_ms);
-    return rc ? vm_fail(e, VM_E_SYSTEM, "HTTP request: %s", curl_easy_strerror(rc)) : 0;
+    return rc ? vm_fail(e, VM_E_SYSTEM, "HTTP request: %s", libcurl.easy_strerror(rc)) : 0;
 }
 
 static int set_manners(struct fetch *f, struct vm_err *e)
@@ -253,34 +247,32 @@ static int set_manners(struct fetch *f, struct vm_err *e)
     SET(WRITEDATA, f);
     SET(HEADERFUNCTION, take_head);
     SET(HEADERDATA, f);
-    return rc ? vm_fail(e, VM_E_SYSTEM, "HTTP request: %s", curl_easy_strerror(rc)) : 0;
+    return rc ? vm_fail(e, VM_E_SYSTEM, "HTTP request: %s", libcurl.easy_strerror(rc)) : 0;
 }
 
 static int begin(struct fetch *f, struct vm_err *e)
 {
-    curl_multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-    curl_multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
-    curl_multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-    curl_multi_setopt(f->multi, CURLMOPT_TIMERDATA, f);
-    CURLMcode rc = curl_multi_add_handle(f->multi, f->easy); /* asks for the timer, which begins the work */
+    libcurl.multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
+    libcurl.multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
+    libcurl.multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_timer);
+    libcurl.multi_setopt(f->multi, CURLMOPT_TIMERDATA, f);
+    CURLMcode rc = libcurl.multi_add_handle(f->multi, f->easy); /* asks for the timer, which begins the work */
     f->added = rc == CURLM_OK;
-    return f->added ? 0 : vm_fail(e, VM_E_SYSTEM, "HTTP request: %s", curl_multi_strerror(rc));
+    return f->added ? 0 : vm_fail(e, VM_E_SYSTEM, "HTTP request: %s", libcurl.multi_strerror(rc));
 }
 
 int fetch_start(struct loop *l, const struct fetch_request *q, fetch_done_fn *done, void *arg, struct fetch **out,
                 struct vm_err *e)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct fetch *f;
     bool v6;
 
-    if (check_request(q, &v6, e) < 0)
+    if (check_request(q, &v6, e) < 0 || libcurl_need(e) < 0)
         return -1;
-    pthread_once(&once, init_once);
     if (!(f = calloc(1, sizeof *f)))
         return vm_no_memory(e);
     *f = (struct fetch){.loop = l, .answer_max = q->answer_max, .timeout_ms = q->timeout_ms, .done = done, .arg = arg,
-                        .multi = curl_multi_init(), .easy = curl_easy_init()};
+                        .multi = libcurl.multi_init(), .easy = libcurl.easy_init()};
     if (!f->multi || !f->easy) {
         fetch_cancel(f);
         return vm_fail(e, VM_E_SYSTEM, "HTTP request: no memory or file descriptors");

@@ -12,6 +12,7 @@
 #include <vmsd/clock.h>
 #include <vmsd/hash.h>
 #include <vmsd/json.h>
+#include <vmsd/lazy.h>
 #include <vmsd/path.h>
 #include <vmsd/text.h>
 
@@ -172,6 +173,40 @@ static void tear_down(void)
     ck_assert_int_eq(system(command), 0);
 }
 
+static struct { int (*version_number)(void); const char *(*version_string)(void); } library;
+static int begun;
+
+static bool begin(void)
+{
+    return ++begun > 1;
+}
+
+START_TEST(libraries_that_are_missing_or_too_old)
+{
+    static const char *const good[] = {"archive_version_number", "archive_version_string"},
+                      *const newer[] = {"archive_version_number", "archive_fold"};
+    struct lazy l = {.so = "libnothing.so.1", .package = "libnothing1", .names = newer, .table = &library, .n = 2,
+                     .begin = begin, .lock = PTHREAD_MUTEX_INITIALIZER};
+    struct vm_err e = {0};
+
+    ck_assert_int_eq(lazy_need(&l, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_UNAVAILABLE);
+    ck_assert_str_eq(e.text, "libnothing.so.1 cannot be loaded: libnothing.so.1: cannot open shared object file: No such file "
+                             "or directory; is the package libnothing1 there?");
+    l.so = "libarchive.so.13";
+    l.package = "libarchive13";
+    ck_assert_int_eq(lazy_need(&l, &e), -1);
+    ck_assert_str_eq(e.text, "libarchive.so.13 has no archive_fold: it is too old; upgrade the package libarchive13");
+    l.names = good;
+    ck_assert_int_eq(lazy_need(&l, &e), -1); /* begin, for the first time */
+    ck_assert_int_eq(e.code, VM_E_SYSTEM);
+    ck_assert_int_eq(lazy_need(&l, &e), 0);
+    ck_assert_int_eq(lazy_need(&l, &e), 0); /* and not once more */
+    ck_assert_int_eq(begun, 2);
+    ck_assert_int_ge(library.version_number(), 3006000);
+}
+END_TEST
+
 START_TEST(test_C1_no_way_out_of_a_directory)
 {
     struct vm_err e = {0};
@@ -322,6 +357,7 @@ int main(void)
     tcase_add_test(words, json_bounds);
     tcase_add_test(words, hashes);
     tcase_add_test(words, times);
+    tcase_add_test(words, libraries_that_are_missing_or_too_old);
     tcase_add_checked_fixture(files, set_up, tear_down);
     tcase_add_test(files, test_C1_no_way_out_of_a_directory);
     tcase_add_test(files, test_C1_swapped_all_the_time);
