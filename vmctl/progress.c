@@ -23,12 +23,18 @@ struct progress {
     bool bad_specs, not_ok;
 };
 
-static volatile sig_atomic_t interrupts;
+static volatile sig_atomic_t interrupts, continued;
 
 static void on_interrupt(int sig)
 {
     (void)sig;
     interrupts = 1;
+}
+
+static void on_continued(int sig)
+{
+    (void)sig;
+    continued = 1;
 }
 
 int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e)
@@ -44,6 +50,8 @@ int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e
     interrupts = 0;
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
+    if (p->live) /* the shell had the terminal meanwhile */
+        sigaction(SIGCONT, &(struct sigaction){.sa_handler = on_continued, .sa_flags = SA_RESTART}, NULL);
     *out = p;
     return 0;
 }
@@ -55,6 +63,7 @@ void progress_close(struct progress *p)
     live_end(&p->view);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    signal(SIGCONT, SIG_DFL);
     tasks_done(p->tasks);
     strv_done(p->unwell);
     strv_done(p->errors);
@@ -71,6 +80,9 @@ bool progress_tick(void *progress)
 {
     struct progress *p = progress;
 
+    if (continued)
+        live_forget(&p->view);
+    continued = 0;
     if (p->live)
         live_draw(&p->view, &p->tasks, now_ms());
     return !interrupts;
@@ -98,6 +110,29 @@ static void add_visible(struct text *t, const char *s)
     text_add_visible(t, s, strlen(s), NULL);
 }
 
+void progress_expect(struct progress *p, const json_t *guests)
+{
+    json_t *guest;
+    size_t i;
+
+    json_array_foreach(guests, i, guest)
+        tasks_get(&p->tasks, json_str(guest, "name", ""));
+}
+
+/* What a plan has besides guests has words before its name: "network services". */
+static void expect_changes(struct progress *p, const json_t *changes)
+{
+    json_t *change;
+    size_t i;
+
+    json_array_foreach(changes, i, change) {
+        const char *guest = json_str(change, "guest", "");
+
+        if (!strchr(guest, ' ') && strcmp(json_str(change, "class", "none"), "none") != 0)
+            tasks_get(&p->tasks, guest);
+    }
+}
+
 static void on_plan(struct progress *p, const json_t *r)
 {
     OWN(text) struct text t = {0};
@@ -109,6 +144,7 @@ static void on_plan(struct progress *p, const json_t *r)
     plan_show(r, false, term_has_colour(), &t);
     plan_summary(r, &t);
     emit(p, &t);
+    expect_changes(p, json_object_get(r, "changes"));
 }
 
 static void on_step(struct progress *p, const json_t *r)
@@ -173,9 +209,12 @@ static void on_waiting(struct progress *p, const json_t *r)
 
     if (!task || !names)
         return;
-    task_begin(task, "waits for", names, now_ms());
+    text_addf(&t, "waits for %s", names);
+    if (!t.failed)
+        task_rest(task, TASK_WAITS, t.s, now_ms());
     if (p->live)
         return;
+    t.len = 0;
     add_visible(&t, guest);
     text_add(&t, ": waits for ");
     add_visible(&t, names);
@@ -195,7 +234,8 @@ static void on_guest(struct progress *p, const json_t *r)
 
     if (!task)
         return;
-    task->ended = true;
+    task_rest(task, !strcmp(state, "done") ? TASK_DONE : !strcmp(state, "blocked") ? TASK_BLOCKED : TASK_FAILED, error,
+              now_ms());
     if (strcmp(state, "done") != 0 && strcmp(state, "blocked") != 0 && *class) /* else nothing was begun */
         note_unwell(p, guest);
     if (!strcmp(class, "none"))

@@ -12,6 +12,9 @@ int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e
 void progress_close(struct progress *p);
 OWN_DEFINE(progress, struct progress *, progress_close)
 
+/* Guests that will be told of: as the API gives them, in a list. A plan tells by itself. */
+void progress_expect(struct progress *p, const json_t *guests);
+
 /* One record of a stream: for struct stream_records. */
 int progress_record(const json_t *record, void *progress, struct vm_err *e);
 /* Posts a body and follows the records of the answer to their end, or to Ctrl-C. */

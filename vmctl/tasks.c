@@ -28,6 +28,7 @@ static void drop_output(struct task *t)
     }
     t->n_lines = 0;
     t->partial.len = 0;
+    t->returned = false;
 }
 
 void task_begin(struct task *t, const char *step, const char *text, int64_t now)
@@ -40,7 +41,13 @@ void task_begin(struct task *t, const char *step, const char *text, int64_t now)
         text_add_visible(&t->step, text, strlen(text), NULL);
     }
     t->since = now;
-    t->ended = false;
+    t->state = TASK_RUNS;
+}
+
+void task_rest(struct task *t, enum task_state state, const char *text, int64_t now)
+{
+    task_begin(t, text, NULL, now);
+    t->state = state;
 }
 
 static void end_line(struct task *t)
@@ -64,24 +71,34 @@ void task_output(struct task *t, const char *text, size_t n)
     while (n) {
         size_t part = 0;
 
-        while (part < n && text[part] != '\n')
+        while (part < n && text[part] != '\n' && text[part] != '\r')
             part++;
+        if (part && t->returned)
+            t->partial.len = 0;
+        t->returned &= part == 0;
         if (t->partial.len < TASK_LINE_MAX)
             text_add_bytes(&t->partial, text,
                            part < TASK_LINE_MAX - t->partial.len ? part : TASK_LINE_MAX - t->partial.len);
         if (part == n)
             return;
-        end_line(t);
+        if (text[part] == '\n')
+            end_line(t);
+        t->returned = text[part] == '\r';
         text += part + 1;
         n -= part + 1;
     }
 }
 
-const char *task_last_line(const struct task *t)
+const char *task_line(const struct task *t, size_t back)
 {
-    const char *line = t->n_lines ? t->tail[(t->n_lines - 1) % TASK_TAIL] : NULL;
+    const char *line = back < t->n_lines && back < TASK_TAIL ? t->tail[(t->n_lines - 1 - back) % TASK_TAIL] : NULL;
 
     return line ? line : "";
+}
+
+const char *task_last_line(const struct task *t)
+{
+    return task_line(t, 0);
 }
 
 void task_add_tail(const struct task *t, struct text *out)

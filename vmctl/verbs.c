@@ -30,7 +30,9 @@ static int verb(struct cli *cli, const char *name)
         return cli_fail(cli, &e);
     if (!(wish = wish_text(name, guests, cli_has(cli, OPT_PURGE))))
         vm_no_memory(&e);
-    if (!wish || progress_open(cli, &p, &e) < 0 || progress_post(cli, "/v1/guests", wish, strlen(wish), p, &e) < 0) {
+    if (wish && progress_open(cli, &p, &e) == 0)
+        progress_expect(p, guests);
+    if (!p || progress_post(cli, "/v1/guests", wish, strlen(wish), p, &e) < 0) {
         progress_close(TAKE(p)); /* the live view goes before the complaint */
         return cli_fail(cli, &e);
     }

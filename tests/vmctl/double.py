@@ -167,6 +167,27 @@ def work(name, verb="create"):
     yield {"type": "guest", "guest": name, "state": "done", "class": verb, "duration": 14, "error": None}
 
 
+def side_by_side():
+    """An apply that goes on: of two guests, or of forty of which one failed, ten are done and the last eight run."""
+    names = ["db", "dns"] if scenario() == "two" else [f"web-{i:02}" for i in range(40)]
+    yield {"type": "plan", "orphans": [], "errors": [], "changes": [
+        {"guest": n, "class": "create", "fields": [], "downtime": False, "destroys_data": False, "error": None,
+         "scripts": []} for n in names]}
+    if scenario() == "forty":
+        yield {"type": "guest", "guest": "web-11", "state": "failed", "class": "create", "duration": 3.1,
+               "error": "a.sh: exit status 7"}
+        for n in names[:10]:
+            yield {"type": "guest", "guest": n, "state": "done", "class": "create", "duration": 3, "error": None}
+    for n in names[32:]:
+        yield step(n, "boot", "started")
+    yield {"type": "waiting", "guest": names[1] if len(names) == 2 else names[20], "for": [names[0]]}
+    yield step(names[0] if len(names) == 2 else names[39], "install:01", "started", "scripts/postgres.sh")
+    for i in range(200):
+        yield {"type": "output", "guest": names[0] if len(names) == 2 else names[39], "step": "install:01",
+               "text": f"line {i}\n10 %\r\x1b[2J\x1b]0;x\x07日本語 {i}\n"}
+        yield None
+
+
 def result(changed):
     kind = scenario()
     bad = kind in ("failing", "hostile")
@@ -372,6 +393,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def apply(self):
+        if scenario() in ("two", "forty"):
+            yield from side_by_side()
+            return
         names = ["db"] if scenario() in ("failing", "hostile", "unhealthy") else ["db", "dns"]
         p = plan()
         yield {"type": "plan", **p}

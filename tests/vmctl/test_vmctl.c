@@ -368,25 +368,96 @@ START_TEST(test_tail_bounds)
     ck_assert_uint_eq(t->partial.len, TASK_LINE_MAX);
     task_output(t, "\n\ta\033[2Jb\n", 9);
     ck_assert_str_eq(task_last_line(t), " ab");
+    task_output(t, "10 %\r20 %\r", 10);
+    task_output(t, "30 %\r\nnext\r\n", 12);
+    ck_assert_str_eq(task_line(t, 1), "30 %");
+    ck_assert_str_eq(task_last_line(t), "next");
     tasks_done(tasks);
 }
 END_TEST
 
-START_TEST(test_live_line)
+static void compose(const struct tasks *tasks, size_t width, size_t rows, const char *expected)
+{
+    struct live_block block = {0};
+    OWN(text) struct text all = {0};
+
+    live_compose(tasks, 1000, 66000, width, rows, &block);
+    ck_assert_uint_le(block.lines.n, rows);
+    for (size_t i = 0; i < block.lines.n; i++) {
+        ck_assert_uint_le(term_width(block.lines.v[i]), width);
+        text_addf(&all, "%s\n", block.lines.v[i]);
+    }
+    if (expected)
+        ck_assert_str_eq(all.s ? all.s : "", expected);
+    strv_done(block.lines);
+}
+
+static void say_lines(struct task *t, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char line[32];
+
+        task_output(t, line, (size_t)snprintf(line, sizeof line, "line %d\n", i));
+    }
+}
+
+START_TEST(test_live_one)
 {
     struct tasks tasks = {0};
     struct task *t = tasks_get(&tasks, "db");
 
+    compose(&tasks, 79, 23, "");
     task_begin(t, "install:01", "scripts/a.sh", 1000);
     task_output(t, "Setting up\n", 11);
-    for (size_t width = 1; width < 80; width++) {
-        OWN(text) struct text out = {0};
+    compose(&tasks, 79, 23, "| db  1m5s  install:01 scripts/a.sh  Setting up\n");
+    say_lines(t, 9);
+    compose(&tasks, 79, 4, "| db  1m5s  install:01 scripts/a.sh\n    | line 6\n    | line 7\n    | line 8\n");
+    compose(&tasks, 20, 1, "| db  1m5s  install…\n");
+    task_begin(t, "health", NULL, 60000);
+    task_output(t, "tcp 53\ntcp 54\n", 14);
+    compose(&tasks, 79, 23, "| db    6s  health  waits for tcp 54\n");
+    task_output(t, "日本語日本語\n", 19);
+    for (size_t width = 1; width < 60; width++)
+        for (size_t rows = 0; rows < 4; rows++)
+            compose(&tasks, width, rows, NULL);
+    tasks_done(tasks);
+}
+END_TEST
 
-        live_line(t, 66000, width, &out);
-        ck_assert_uint_le(term_width(out.s), width);
-        if (width == 79)
-            ck_assert_str_eq(out.s, "| db  install:01 scripts/a.sh  1m5s  Setting up");
+/* What failed comes first, then what runs with its output, then what waits; what has no room is in the sum. */
+START_TEST(test_live_many)
+{
+    struct tasks tasks = {0};
+    char name[16];
+
+    for (int i = 0; i < 40; i++) {
+        struct task *t;
+
+        snprintf(name, sizeof name, "web-%02d", i);
+        t = tasks_get(&tasks, name);
+        if (i < 10)
+            task_rest(t, TASK_DONE, "", 2000);
+        else if (i >= 30 && i < 38)
+            task_begin(t, "boot", NULL, 66000);
+        else if (i == 38)
+            task_rest(t, TASK_WAITS, "waits for web-39", 1000);
+        else if (i == 39)
+            task_rest(t, TASK_FAILED, "scripts/a.sh: exit status 7", 1000);
     }
+    compose(&tasks, 60, 6, "! web-39        scripts/a.sh: exit status 7\n| web-30    0s  boot\n| web-31    0s  boot\n"
+                           "| web-32    0s  boot\n| web-33    0s  boot\n"
+                           "10 of 40 done, 1 failed, 8 running, 21 waiting  1m5s\n");
+    compose(&tasks, 60, 1, "10 of 40 done, 1 failed, 8 running, 21 waiting  1m5s\n");
+    compose(&tasks, 30, 1, "10 of 40 done, 1 failed, 8 ru…\n");
+    say_lines(tasks.v[37], 9);
+    compose(&tasks, 60, 14, "! web-39        scripts/a.sh: exit status 7\n| web-30    0s  boot\n| web-31    0s  boot\n"
+                            "| web-32    0s  boot\n| web-33    0s  boot\n| web-34    0s  boot\n| web-35    0s  boot\n"
+                            "| web-36    0s  boot\n| web-37    0s  boot\n    | line 5\n    | line 6\n    | line 7\n"
+                            "    | line 8\n10 of 40 done, 1 failed, 8 running, 21 waiting  1m5s\n");
+    for (size_t i = 0; i < 40; i++)
+        task_rest(tasks.v[i], TASK_FAILED, "x", 0);
+    compose(&tasks, 60, 3, NULL);
+    compose(&tasks, 60, 500, NULL);
     tasks_done(tasks);
 }
 END_TEST
@@ -519,7 +590,8 @@ int main(void)
     tcase_add_test(c, test_P1_shown);
     tcase_add_test(c, test_tail);
     tcase_add_test(c, test_tail_bounds);
-    tcase_add_test(c, test_live_line);
+    tcase_add_test(c, test_live_one);
+    tcase_add_test(c, test_live_many);
     tcase_add_test(c, test_live_rows);
     tcase_add_test(c, test_plan_destroys);
     tcase_add_test(c, test_upgrade_head);

@@ -828,51 +828,6 @@ PY
     lacks "…"
 }
 
-@test "live view: finished guests as lines, nothing left of the rest" {
-    specs db
-    export NO_COLOR=1
-    run on_pty -- "$VMCTL" apply --yes
-    [ "$status" -eq 0 ]
-    has "db  install:01 scripts/postgres.sh  0s  half of it"
-    run on_pty --screen -- "$VMCTL" apply --yes
-    has "db: create done in 14.0s"
-    has "dns: create done in 14.0s"
-    has "2 changed in 14.2s"
-    lacks "half of it"; lacks "install:01"
-    scenario failing
-    run on_pty --screen --size 60x12 -- "$VMCTL" apply --yes
-    [ "$status" -eq 1 ]
-    has "    | line 29"
-    has "look with vmctl show db"
-}
-
-@test "live view: more guests than rows, and a terminal that changes its size" {
-    scenario many
-    export NO_COLOR=1
-    run on_pty --screen --size 80x12 -- "$VMCTL" start --all
-    [ "$status" -eq 0 ]
-    [ "$(grep -c "start done" <<<"$output")" -eq 60 ]
-    lacks "more"; lacks "half of it"
-    run on_pty --size 80x12 -- "$VMCTL" start --all
-    has "… and"
-    specs db
-    scenario slow
-    run on_pty --size 80x12 --do 1:resize:12x5 --do 2:type:$'\x03' -- "$VMCTL" apply --yes
-    has "image debian"
-    has "db  imag…" # eleven cells of twelve
-    has $'\033[3A' # the line of 26 cells now fills three rows
-}
-
-@test "live view: Ctrl-C takes it away and says that the work goes on" {
-    specs db
-    scenario slow
-    export NO_COLOR=1
-    run on_pty --screen --size 80x24 --do 1:type:$'\x03' -- "$VMCTL" apply --yes
-    [ "$status" -eq 1 ]
-    has "vmsd goes on with the work"
-    lacks "debian-12  "
-}
-
 @test "apply asks before a root is thrown away, on a terminal only" {
     specs db
     run on_pty --do 1:type:$'n\n' -- "$VMCTL" apply
