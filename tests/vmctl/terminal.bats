@@ -71,7 +71,7 @@ watch() {
     watch two 24x6
     line '[|/\\-] db +[12]s  insta.*…'
     watch two 30x2
-    line '0 of 2 done, 1 running, 1 wai…'
+    line '0 of 2 done, 1 running, 1 wa…'
     for size in 100x30 40x10 20x4; do
         watch two 80x24 --do "1:resize:$size"
         [ "$(grep -c 'of 2 done' <<<"$output")" -ge 1 ]
