@@ -20,6 +20,7 @@ struct client {
 
 /* One request and where its answer goes. */
 struct transfer {
+    struct client *at;              /* whom it goes to; NULL: the one that is given for all */
     const char *method, *path;
     const void *body;               /* borrowed; NULL: none … */
     size_t n;
@@ -37,8 +38,13 @@ struct transfer {
 };
 
 /* Runs n transfers side by side until all have ended; each then says how it went. tick, which may be NULL, is called
- * about ten times a second, and ends everything by returning false. -1: could not even begin. */
+ * about ten times a second, and ends everything by returning false. c may be NULL: then those that go to nobody are left
+ * out. -1: could not even begin. */
 int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void *arg), void *arg, struct vm_err *e);
+
+/* The same for requests whose answers are documents: docs[i] is NULL, or yours. */
+int client_gather(struct client *c, struct transfer *t, size_t n, bool (*tick)(void *arg), void *arg, json_t **docs,
+                  struct vm_err *e);
 
 /* One request; its answer as a document. out may be NULL. */
 int client_json(struct client *c, const char *method, const char *path, json_t **out, struct vm_err *e);

@@ -5,33 +5,54 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+#include <vmsd/clock.h>
 #include <vmsd/own.h>
 #include <vmsd/text.h>
 #include "client.h"
 
-enum { LOOK_MS = 20 };
+enum { LOOK_MS = 20, MUTE_MS = 60000, END_MS = 5, END_TRIES = 100 };
 
 /* What is to be gone again however vmctl ends. */
-static char socket_here[sizeof((struct remote *)NULL)->socket], dir_here[sizeof((struct remote *)NULL)->dir];
+static struct remote *running;
 
-static void remove_here(void)
+/* ssh looks at its own flag and then waits: a signal between the two is lost on it, so it is sent until it is heeded. Only
+ * what a signal's handler may call. */
+static void end_ssh(pid_t ssh)
 {
-    if (!*dir_here)
-        return;
-    unlink(socket_here);
-    rmdir(dir_here);
+    for (int i = 0; i < END_TRIES; i++) {
+        kill(ssh, SIGTERM);
+        sleep_ms(END_MS);
+        if (waitpid(ssh, NULL, WNOHANG) != 0)
+            return;
+    }
+    kill(ssh, SIGKILL);
+    waitpid(ssh, NULL, 0);
 }
 
 static void on_signal(int sig)
 {
-    remove_here();
+    for (struct remote *r = running; r; r = r->next)
+        kill(r->ssh, SIGTERM);
+    for (struct remote *r = running; r; r = r->next) {
+        end_ssh(r->ssh);
+        unlink(r->socket);
+        rmdir(r->dir);
+    }
     raise(sig); /* SA_RESETHAND: the default now */
+}
+
+static void catch_signals(void)
+{
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+        sigaction(ends[i], &(struct sigaction){.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER}, NULL);
 }
 
 /* Nothing that ssh could take for an option, or its configuration's shell for more than a name. */
@@ -73,7 +94,7 @@ int remote_parse(struct remote *r, const char *url, struct vm_err *e)
     char *user, *host, *port = NULL, *path;
 
     if (strncmp(url, scheme, sizeof scheme - 1))
-        return vm_fail(e, VM_E_INVALID, "-H %.100s: expected ssh://[USER@]HOST[:PORT][/SOCKET]", url);
+        return vm_fail(e, VM_E_INVALID, "%.100s: expected ssh://[USER@]HOST[:PORT][/SOCKET]", url);
     if (!(copy = text_format("%s", url + sizeof scheme - 1)))
         return vm_no_memory(e);
     if ((path = strchr(copy, '/'))) {
@@ -90,20 +111,24 @@ int remote_parse(struct remote *r, const char *url, struct vm_err *e)
         host = copy;
     if (split_port(host, &port) < 0 || !plain(host) || (user && (!plain(user) || strchr(user, ':'))) ||
         (r->peer && strpbrk(r->peer, ":\\ \"'")))
-        return vm_fail(e, VM_E_INVALID, "-H %.100s: expected ssh://[USER@]HOST[:PORT][/SOCKET]", url);
+        return vm_fail(e, VM_E_INVALID, "%.100s: expected ssh://[USER@]HOST[:PORT][/SOCKET]", url);
     r->host = user ? text_format("%s@%s", user, host) : text_format("%s", host);
     r->port = port ? text_format("%s", port) : NULL;
     return r->host && r->peer && (r->port || !port) ? 0 : vm_no_memory(e);
 }
 
-static void run_ssh(const struct remote *r, const char *forward)
+static void run_ssh(const struct remote *r, const char *forward, pid_t parent)
 {
-    /* Its questions and complaints go to the terminal; standard input is vmctl's. */
-    const char *argv[] = {"ssh", "-N", "-T", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=15", "-L", forward,
-                          NULL, NULL, NULL, NULL, NULL};
-    size_t n = 9;
+    /* A connection of its own: in one that is shared the forwarding would stay when ssh has ended. */
+    const char *argv[24] = {"ssh", "-N", "-T", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=15", "-o",
+                            "ServerAliveInterval=15", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-L", forward};
+    size_t n = 15;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
+    if (r->mute) {
+        argv[n++] = "-o";
+        argv[n++] = "BatchMode=yes";
+    }
     if (r->port) {
         argv[n++] = "-p";
         argv[n++] = r->port;
@@ -111,10 +136,14 @@ static void run_ssh(const struct remote *r, const char *forward)
     argv[n++] = "--";
     argv[n] = r->host;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(127);
     signal(SIGPIPE, SIG_DFL);
-    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0)
+    /* Else its questions and complaints go to the terminal; standard input is vmctl's. */
+    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
+        (!r->mute || dup2(r->said, STDERR_FILENO) >= 0))
         execvp(argv[0], (char *const *)argv);
-    dprintf(STDERR_FILENO, "vmctl: cannot run ssh: %s\n", strerror(errno));
+    dprintf(STDERR_FILENO, "%scannot run ssh: %s\n", r->mute ? "" : "vmctl: ", strerror(errno));
     _exit(127);
 }
 
@@ -127,60 +156,113 @@ static bool listens(const char *path)
     return fd >= 0 && access(path, F_OK) == 0 && connect(fd, (struct sockaddr *)&at, sizeof at) == 0;
 }
 
-static int wait_ready(struct remote *r, struct vm_err *e)
+/* ssh has ended: what was here for it goes. */
+static void forget(struct remote *r)
 {
-    int status;
+    struct remote **at = &running;
 
-    while (!listens(r->socket)) {
-        if (waitpid(r->ssh, &status, WNOHANG) == r->ssh) {
-            r->ssh = 0;
-            return vm_fail(e, VM_E_UNAVAILABLE, "%s is not reached: ssh ended with %d; try 'ssh %s true'", r->host,
-                           WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), r->host);
-        }
-        nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
-    }
-    return 0;
+    while (*at && *at != r)
+        at = &(*at)->next;
+    if (*at)
+        *at = r->next;
+    r->ssh = 0;
+    r->ready = false;
+    if (r->mute)
+        r->said = fd_drop(r->said);
+    unlink(r->socket);
+    rmdir(r->dir);
 }
 
-int remote_reach(struct remote *r, struct vm_err *e)
+/* The last line that a mute ssh said, which is why it ended; or that it ended. */
+static void reason(const struct remote *r, int status, char *out, size_t size)
 {
-    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    char said[4096];
+    off_t end = r->mute ? lseek(r->said, 0, SEEK_END) : 0, from = end > (off_t)sizeof said - 1 ? end - (off_t)sizeof said + 1 : 0;
+    ssize_t n = end > 0 ? pread(r->said, said, sizeof said - 1, from) : 0;
+    char *line;
+
+    while (n > 0 && strchr("\r\n", said[n - 1]))
+        n--;
+    said[n > 0 ? n : 0] = '\0';
+    line = strrchr(said, '\n') ? strrchr(said, '\n') + 1 : said;
+    if (*line)
+        snprintf(out, size, "%.100s", line);
+    else
+        snprintf(out, size, "ssh ended with %d", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+int remote_begin(struct remote *r, struct vm_err *e)
+{
     const char *tmp = getenv("XDG_RUNTIME_DIR");
     OWN(str) char *forward = NULL;
+    pid_t parent = getpid();
 
     if (r->ssh)
         return 0;
     if (!tmp || *tmp != '/' || strlen(tmp) + sizeof "/vmctl-XXXXXX" > sizeof r->dir)
         tmp = "/tmp";
     snprintf(r->dir, sizeof r->dir, "%s/vmctl-XXXXXX", tmp);
-    if (!mkdtemp(r->dir)) {
-        vm_fail_sys(e, "make %s", r->dir);
-        r->dir[0] = '\0';
+    if (!mkdtemp(r->dir))
+        return vm_fail_sys(e, "make %s", r->dir);
+    snprintf(r->socket, sizeof r->socket, "%s/vmsd.sock", r->dir);
+    catch_signals();
+    r->began = now_ms();
+    if (r->mute && (r->said = memfd_create("ssh", MFD_CLOEXEC)) < 0)
+        vm_fail_sys(e, "memory for what ssh says");
+    else if (!(forward = text_format("%s:%s", r->socket, r->peer)))
+        vm_no_memory(e);
+    else if ((r->ssh = fork()) < 0)
+        vm_fail_sys(e, "fork for ssh");
+    else if (r->ssh == 0)
+        run_ssh(r, forward, parent);
+    if (r->ssh <= 0) {
+        forget(r);
         return -1;
     }
-    snprintf(r->socket, sizeof r->socket, "%s/vmsd.sock", r->dir);
-    memcpy(socket_here, r->socket, sizeof socket_here);
-    memcpy(dir_here, r->dir, sizeof dir_here);
-    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
-        sigaction(ends[i], &(struct sigaction){.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER}, NULL);
-    if (!(forward = text_format("%s:%s", r->socket, r->peer)))
-        return vm_no_memory(e);
-    if ((r->ssh = fork()) == 0)
-        run_ssh(r, forward);
-    if (r->ssh < 0) {
-        r->ssh = 0;
-        return vm_fail_sys(e, "fork for ssh");
+    r->next = running;
+    running = r;
+    return 0;
+}
+
+int remote_look(struct remote *r, struct vm_err *e)
+{
+    char why[120];
+    int status;
+
+    if (!r->ssh)
+        return vm_fail(e, VM_E_UNAVAILABLE, "%s is lost", r->host);
+    if (waitpid(r->ssh, &status, WNOHANG) == r->ssh) {
+        bool was = r->ready;
+
+        reason(r, status, why, sizeof why);
+        forget(r);
+        return vm_fail(e, VM_E_UNAVAILABLE, "%s is %s: %s; try 'ssh %s true'", r->host, was ? "lost" : "not reached", why, r->host);
     }
-    return wait_ready(r, e);
+    if (r->ready || (r->ready = listens(r->socket)))
+        return 1;
+    if (!r->mute || now_ms() - r->began < MUTE_MS)
+        return 0;
+    end_ssh(r->ssh);
+    forget(r);
+    return vm_fail(e, VM_E_UNAVAILABLE, "%s is not reached: ssh has not got in for %d s; try 'ssh %s true'", r->host,
+                   MUTE_MS / 1000, r->host);
+}
+
+int remote_reach(struct remote *r, struct vm_err *e)
+{
+    int rc = remote_begin(r, e);
+
+    while (rc == 0 && (rc = remote_look(r, e)) == 0)
+        sleep_ms(LOOK_MS);
+    return rc < 0 ? -1 : 0;
 }
 
 void remote_done(struct remote *r)
 {
     if (r->ssh) {
-        kill(r->ssh, SIGTERM);
-        waitpid(r->ssh, NULL, 0);
+        end_ssh(r->ssh);
+        forget(r);
     }
-    remove_here();
     free(r->host);
     free(r->port);
     free(r->peer);

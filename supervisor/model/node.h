@@ -33,6 +33,7 @@ struct node {
 };
 
 struct docs {
+    const char *expected; /* of a document; NULL: a spec */
     struct doc **v;
     size_t n, cap;
 };

@@ -283,8 +283,8 @@ static bool doc_end(struct builder *b)
     if (!root || (root->kind == NODE_SCALAR && node_scalar(root) == SCALAR_NULL))
         return true;
     if (root->kind != NODE_MAP) {
-        issue_at(b->issues, root, "the document is %s; expected a map with \"kind\" and \"name\"",
-                 node_kind_name(root));
+        issue_at(b->issues, root, "the document is %s; expected %s", node_kind_name(root),
+                 out->expected ? out->expected : "a map with \"kind\" and \"name\"");
         return true;
     }
     if (out->n == out->cap) {
