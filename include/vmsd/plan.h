@@ -15,8 +15,8 @@ const char *plan_class_name(enum plan_class c);
 
 struct plan_field { char *field; char *from, *to; enum plan_class class; }; /* from, to: compact JSON or NULL (absent) */
 struct plan_change {
-    char *guest;                   /* or "network NAME" */
-    bool network;
+    char *guest;                   /* or "network NAME", or "host" */
+    bool network;                  /* of no guest */
     enum plan_class class;
     bool downtime, destroys_data;  /* destroys_data: the writable root is thrown away (volumes stay) */
     char *error;                   /* this change is impossible (a disk that shrinks, say): one line; or NULL */
@@ -39,6 +39,7 @@ int plan_guest(const struct plan_actual *have, const struct guest_spec *want, st
                struct vm_err *e);
 int plan_network(const struct plan_actual *have, const struct network_spec *want, struct plan_change **out,
                  struct vm_err *e);
+int plan_host(const char *applied, const struct host_spec *want, struct plan_change **out, struct vm_err *e);
 void plan_change_free(struct plan_change *c);
 OWN_DEFINE(plan_change, struct plan_change *, plan_change_free)
 json_t *plan_change_json(const struct plan_change *c); /* {guest, class, fields, downtime, destroys_data, error, scripts} */

@@ -63,6 +63,17 @@ struct spec_restart {
 struct spec_limits { uint64_t pids, io_read, io_write, net_rx, net_tx; unsigned cpu_weight; }; /* 0: none */
 struct spec_security { bool read_only_root, no_new_privileges; struct spec_list capabilities; };
 
+/* When somebody is told; 0: never. */
+struct spec_alerts {
+    int64_t unhealthy_ms;
+    unsigned restarts;             /* in a row */
+    unsigned memory;               /* per cent of its limit … */
+    int64_t memory_for_ms;         /* … for so long */
+    unsigned disk;                 /* per cent, of its root and its volumes */
+    uint64_t growth;               /* bytes within a day, of the same */
+    int64_t applied_ms;
+};
+
 /* Strings and lists belong to the spec. */
 struct guest_spec {
     json_t *json;                  /* canonical; NULL in a slim one */
@@ -85,6 +96,7 @@ struct guest_spec {
     struct spec_restart restart;
     struct spec_limits limits;
     struct spec_security security;
+    struct spec_alerts alerts;
     bool autostart;
     int64_t stop_timeout_ms, boot_timeout_ms;
     const char *hypervisor;        /* microvm: auto, cloud-hypervisor, qemu */
@@ -103,12 +115,35 @@ struct network_spec {
     void *arena;
 };
 
+enum spec_notify_kind { NOTIFY_COMMAND, NOTIFY_WEBHOOK, NOTIFY_WEBHOOK_FILE, NOTIFY_MAIL };
+struct spec_notify {
+    enum spec_notify_kind kind;
+    struct spec_list command;
+    const char *webhook, *webhook_file; /* a URL; a file of the host that holds one */
+    const char *mail, *sendmail;   /* an address; the program that takes it */
+    int64_t timeout_ms;
+};
+struct spec_path { const char *path; unsigned full; uint64_t growth; }; /* per cent, bytes within a day; 0: never */
+
+/* What is the host's own. */
+struct host_spec {
+    json_t *json;
+    struct spec_notify *notify;    size_t n_notify;
+    struct spec_path *paths;       size_t n_paths;
+    unsigned full, critical;       /* per cent, of each file system; 0: never */
+    bool drives;
+    int64_t remind_ms;             /* 0: told once */
+    int64_t recover_ms;
+    void *arena;
+};
+
 /* One complaint. line and column start at 1; 0: the file as a whole. */
 struct spec_issue { char *file; unsigned line, column; bool warning; char *what; /* "what; expected; hint" */ };
 
 struct spec_set {
     struct guest_spec **guests;    size_t n_guests;    /* by name */
     struct network_spec **networks; size_t n_networks; /* by name */
+    struct host_spec *host;        /* or NULL: none is there */
     struct spec_issue *issues;     size_t n_issues;    /* by file, line, column */
     size_t n_errors;               /* of the issues, those that are no warnings */
 };
@@ -136,12 +171,15 @@ char *spec_issue_text(const struct spec_issue *i);
 /* From the canonical text that guest_spec.json gives (json_to_text), as the store keeps it. */
 int guest_spec_load(const char *text, struct guest_spec **out, struct vm_err *e);
 int network_spec_load(const char *text, struct network_spec **out, struct vm_err *e);
+int host_spec_load(const char *text, struct host_spec **out, struct vm_err *e); /* NULL: all defaults */
 /* Lets the JSON go, most of a spec's memory, for whoever keeps the text. */
 void guest_spec_slim(struct guest_spec *g);
 void guest_spec_free(struct guest_spec *g);
 void network_spec_free(struct network_spec *n);
+void host_spec_free(struct host_spec *h);
 OWN_DEFINE(guest_spec, struct guest_spec *, guest_spec_free)
 OWN_DEFINE(network_spec, struct network_spec *, network_spec_free)
+OWN_DEFINE(host_spec, struct host_spec *, host_spec_free)
 
 /* ${NAME} and $$ in a template; lookup returns a borrowed value or NULL for an unknown name, which is an error that
  * names line and column. *out is yours. */

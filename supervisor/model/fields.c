@@ -1,28 +1,11 @@
 /* The table of all that a spec can say. The order of rows is the order of the reference. */
-#include "fields.h"
+#include "rows.h"
 
 #include <string.h>
 
 #define X(id, name) name,
 const char *const kind_names[] = {DOC_KINDS(X) NULL};
 #undef X
-
-#define MEMBER(type, m) .at = offsetof(struct type, m), .size = sizeof(((struct type *)0)->m)
-#define MEMBERS(type, m, count) MEMBER(type, m), .n_at = offsetof(struct type, count)
-#define NOWHERE .at = NO_MEMBER
-#define CHOICES(...) .choices = (const char *const[]){__VA_ARGS__, NULL}
-#define KB 0x1p10
-#define MB 0x1p20
-#define GB 0x1p30
-#define TB 0x1p40
-#define SECONDS 1e3
-#define MINUTES 6e4
-#define HOURS 36e5
-
-#define TABLE(name, what, ...) \
-    static const struct table name##_table = {.title = what, .rows = name##_rows, .n = ARRAY_LEN(name##_rows), \
-                                              __VA_ARGS__}
-#define NO_KIND .kind_at = NO_MEMBER
 
 static const char *check_image(const json_t *v)
 {
@@ -325,6 +308,9 @@ static const struct field guest_rows[] = {
      .doc = "Bounds besides cpus, memory and disk.", .example = "{pids: 500}"},
     {"security", .sub = &security_table, .flags = F_MERGE, .change = PLAN_RESTART, MEMBER(guest_spec, security),
      .doc = "What the guest may do to itself.", .example = "{capabilities: [CAP_NET_ADMIN]}"},
+    {"alerts", .sub = &alerts_table, .flags = F_MERGE, .change = PLAN_LIVE, MEMBER(guest_spec, alerts),
+     .doc = "When somebody is to be told of the guest; who that is, a document of kind `host` says.",
+     .example = "{unhealthy: 1m, disk: 80%}"},
     {"autostart", .word = &word_bool, .otherwise = "true", .change = PLAN_LIVE, MEMBER(guest_spec, autostart),
      .doc = "Whether the guest is started when it is applied, and with the host.", .example = "false"},
     {"stop_timeout", .word = &word_duration, .otherwise = "30s", .min = 0, .max = 1 * HOURS, .change = PLAN_LIVE,
@@ -391,7 +377,7 @@ const char *kind_name(enum kinds one)
 
 const struct table *table_of(enum kinds one)
 {
-    return one == K_NETWORK ? &network_table : &guest_table;
+    return one == K_NETWORK ? &network_table : one == K_HOST ? &host_table : &guest_table;
 }
 
 const struct field *table_find(const struct table *t, const char *key, unsigned kind)

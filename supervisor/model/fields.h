@@ -11,10 +11,11 @@
 
 /* Which documents may carry a field. */
 enum kinds {
-    K_CONTAINER = 1, K_MICROVM = 2, K_NETWORK = 4, K_DEFAULTS = 8,
+    K_CONTAINER = 1, K_MICROVM = 2, K_NETWORK = 4, K_DEFAULTS = 8, K_HOST = 16,
     K_GUEST = K_CONTAINER | K_MICROVM,
 };
-#define DOC_KINDS(X) X(CONTAINER, "container") X(MICROVM, "microvm") X(NETWORK, "network") X(DEFAULTS, "defaults")
+#define DOC_KINDS(X) X(CONTAINER, "container") X(MICROVM, "microvm") X(NETWORK, "network") X(DEFAULTS, "defaults") \
+    X(HOST, "host")
 extern const char *const kind_names[]; /* NULL-terminated, in the order of enum kinds */
 const char *kind_name(enum kinds one);
 
@@ -83,7 +84,7 @@ struct table {
 enum { ITEMS_MAX = 256, KEYS_MAX = 256 };
 #define NO_MEMBER SIZE_MAX
 
-extern const struct table guest_table, network_table;
+extern const struct table guest_table, network_table, host_table;
 const struct table *table_of(enum kinds one);
 
 /* "" and everything else that a row may leave out. */
@@ -104,6 +105,7 @@ extern const char *const capability_names[]; /* NULL-terminated */
 extern const struct word word_domain, word_port, word_ports, word_host_port, word_address, word_address4,
     word_address6, word_cidr4, word_cidr6, word_mac, word_interface, word_url_path, word_url_host;
 extern const struct word word_host_path, word_guest_path, word_bundle_path;
+extern const struct word word_percent, word_url, word_mail; /* word_host.c */
 
 /* For parse functions: fills cx->why (and hint) and returns NULL. */
 VM_PRINTF(2) json_t *word_wrong(struct word_cx *cx, const char *fmt, ...);

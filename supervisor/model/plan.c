@@ -221,13 +221,14 @@ static void diff_table(struct diff *d, const struct table *t, json_t *from, json
     }
 }
 
-static struct plan_change *change_new(const struct plan_actual *have, const char *name, bool network)
+/* The host has no name. */
+static struct plan_change *change_new(const struct plan_actual *have, const char *name, const struct table *t)
 {
     struct plan_change *c = calloc(1, sizeof *c);
 
     if (c) {
-        c->network = network;
-        c->guest = text_format("%s%s", network ? "network " : "", name ? name : have->name);
+        c->network = t != &guest_table;
+        c->guest = text_format("%s%s", t == &network_table ? "network " : "", name ? name : have->name);
     }
     if (c && !c->guest) {
         free(c);
@@ -309,7 +310,7 @@ struct wanted { const struct table *table; unsigned kind; const char *name; json
 static int change_of(const struct plan_actual *have, const struct wanted *want, struct plan_change **out, json_t **had,
                      struct vm_err *e)
 {
-    OWN(plan_change) struct plan_change *c = change_new(have, want->name, want->table == &network_table);
+    OWN(plan_change) struct plan_change *c = change_new(have, want->name, want->table);
 
     if (!c)
         return vm_no_memory(e);
@@ -348,6 +349,19 @@ int plan_network(const struct plan_actual *have, const struct network_spec *want
     if (change_of(have, &w, out, &had, e) < 0)
         return -1;
     finish(*out);
+    return 0;
+}
+
+int plan_host(const char *applied, const struct host_spec *want, struct plan_change **out, struct vm_err *e)
+{
+    struct plan_actual have = {.name = "host", .applied = applied, .network = true};
+    struct wanted w = {&host_table, K_HOST, want ? "host" : NULL, want ? want->json : NULL};
+    OWN(json) json_t *had = NULL;
+
+    if (change_of(&have, &w, out, &had, e) < 0)
+        return -1;
+    finish(*out);
+    (*out)->downtime = false;
     return 0;
 }
 

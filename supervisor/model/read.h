@@ -25,6 +25,7 @@ bool view_prune(const struct table *t, unsigned kind, json_t *v);
 /* The struct that canonical JSON stands for; json is taken. With lenient, what is missing stays NULL. */
 int view_guest(json_t *json, bool lenient, struct guest_spec **out, struct vm_err *e);
 int view_network(json_t *json, bool lenient, struct network_spec **out, struct vm_err *e);
+int view_host(json_t *json, bool lenient, struct host_spec **out, struct vm_err *e);
 
 /* One document that became a guest or a network. */
 struct entry {

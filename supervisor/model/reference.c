@@ -6,15 +6,15 @@
 
 static const char head[] =
     "# Spec reference\n\n"
-    "<!-- Made from the field table in supervisor/model/fields.c: change it there, then run `ninja docs`. -->\n\n"
+    "<!-- Made from the field tables in supervisor/model/fields*.c: change it there, then run `ninja docs`. -->\n\n"
     "A spec file is `*.yaml`, `*.yml` or `*.json` at the top of the spec directory. It holds one or several YAML 1.2\n"
-    "documents (`---` between them), each of one kind: `container`, `microvm`, `network` or `defaults`. For editors\n"
-    "there is a JSON Schema in [vms.schema.json](vms.schema.json).\n\n"
+    "documents (`---` between them), each of one kind: `container`, `microvm`, `network`, `defaults` or `host`.\n"
+    "For editors there is a JSON Schema in [vms.schema.json](vms.schema.json).\n\n"
     "- **Sizes** are `512M`, `2G`: K, M, G and T, binary. **Durations** are `250ms`, `5s`, `10m`, `1h`, `7d`.\n"
     "- A **list** of one may be written without brackets. A key without a value is an error; leave it out instead.\n"
     "- **Defaults**: every document of kind `defaults` gives guests what they do not say themselves. Where several\n"
     "  do, the last one in the order of the files wins. A guest's list replaces a list; the maps `env`, `limits`,\n"
-    "  `security` and `restart` are merged key by key.\n"
+    "  `security`, `restart` and `alerts` are merged key by key.\n"
     "- **Change** says what a later change of the field costs: `live` nothing; `scripts` install scripts run again;\n"
     "  `restart` the guest stops and starts; `rebuild` its root file system is made anew (volumes stay).\n";
 
@@ -132,5 +132,6 @@ char *spec_reference(void)
     text_add(&t, head);
     add_table(&t, &guest_table, "Guests: container, microvm, defaults", NULL, PLAN_LIVE, true);
     add_table(&t, &network_table, "Networks", NULL, PLAN_LIVE, true);
+    add_table(&t, &host_table, "The host", NULL, PLAN_LIVE, true);
     return text_take(&t);
 }

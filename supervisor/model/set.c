@@ -9,6 +9,7 @@ struct reading {
     struct docs docs;
     struct issues issues;
     struct entries guests, networks;
+    struct host_spec *host;
     struct sums *sums;
 };
 
@@ -31,14 +32,14 @@ static enum kinds kind_of(struct issues *is, const struct doc *d)
     const char *near;
 
     if (!v) {
-        issue_at(is, d->root, "no kind; expected kind: container, microvm, network or defaults");
+        issue_at(is, d->root, "no kind; expected kind: container, microvm, network, defaults or host");
         return 0;
     }
     for (size_t i = 0; v->kind == NODE_SCALAR && kind_names[i]; i++)
         if (!strcmp(v->text, kind_names[i]))
             return 1u << i;
-    near = v->kind == NODE_SCALAR ? text_nearest(v->text, kind_names, 4) : NULL;
-    issue_at(is, v, "kind: \"%.40s\" is not a kind; expected container, microvm, network or defaults%s%s%s",
+    near = v->kind == NODE_SCALAR ? text_nearest(v->text, kind_names, 5) : NULL;
+    issue_at(is, v, "kind: \"%.40s\" is not a kind; expected container, microvm, network, defaults or host%s%s%s",
              v->kind == NODE_SCALAR ? v->text : node_kind_name(v), near ? "; did you mean \"" : "", near ? near : "",
              near ? "\"?" : "");
     return 0;
@@ -150,7 +151,21 @@ static void add_network(struct reading *g, const struct doc *d)
     }
 }
 
-/* Every document becomes a guest or a network; defaults are checked once, for themselves, and then in every guest. */
+static void add_host(struct reading *g, const struct doc *d)
+{
+    json_t *v = read_doc(g, K_HOST, d, d->root);
+
+    if (!v)
+        return;
+    if (g->host) {
+        issue_at(&g->issues, d->root, "a second document of kind: host; expected at most one; write both as one");
+        json_decref(v);
+    } else if (view_host(v, true, &g->host, NULL) < 0) {
+        g->issues.failed = true;
+    }
+}
+
+/* Every document becomes a guest, a network or the host; defaults are checked once, for themselves, and then in every guest. */
 static int read_docs(struct reading *g)
 {
     OWN(mem) void *kinds_memory = calloc(g->docs.n + 1, sizeof(enum kinds));
@@ -172,6 +187,8 @@ static int read_docs(struct reading *g)
     for (size_t i = 0; i < g->docs.n && !g->issues.failed; i++) {
         if (kinds[i] == K_NETWORK)
             add_network(g, g->docs.v[i]);
+        else if (kinds[i] == K_HOST)
+            add_host(g, g->docs.v[i]);
         else if (kinds[i] & K_GUEST)
             add_guest(g, &defaults, g->docs.v[i], kinds[i]);
     }
@@ -209,6 +226,7 @@ static int hand_over(struct reading *g, struct spec_set **out)
         s->guests[s->n_guests] = TAKE(g->guests.v[s->n_guests].guest);
     for (; s->n_networks < g->networks.n; s->n_networks++)
         s->networks[s->n_networks] = TAKE(g->networks.v[s->n_networks].network);
+    s->host = TAKE(g->host);
     s->issues = TAKE(g->issues.v);
     s->n_issues = g->issues.n;
     s->n_errors = g->issues.errors;
@@ -250,6 +268,7 @@ int spec_set_read(const struct bundle *b, const struct spec_host *host, struct s
         guest_spec_free(g.guests.v[i].guest);
     for (size_t i = 0; i < g.networks.n; i++)
         network_spec_free(g.networks.v[i].network);
+    host_spec_free(g.host);
     free(g.guests.v);
     free(g.networks.v);
     free(g.docs.v);
@@ -267,6 +286,7 @@ void spec_set_free(struct spec_set *s)
         guest_spec_free(s->guests[i]);
     for (size_t i = 0; i < s->n_networks; i++)
         network_spec_free(s->networks[i]);
+    host_spec_free(s->host);
     issues_done((struct issues){.v = s->issues, .n = s->n_issues});
     free(s->guests);
     free(s->networks);

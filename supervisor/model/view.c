@@ -244,6 +244,27 @@ int view_network(json_t *json, bool lenient, struct network_spec **out, struct v
     return 0;
 }
 
+int view_host(json_t *json, bool lenient, struct host_spec **out, struct vm_err *e)
+{
+    struct host_spec *h = calloc(1, sizeof *h);
+    struct view w = {.kind = K_HOST, .lenient = lenient};
+    int rc;
+
+    if (!h) {
+        json_decref(json);
+        return vm_no_memory(e);
+    }
+    h->json = json;
+    rc = view_fill(&w, &host_table, json, h, e);
+    h->arena = w.arena;
+    if (rc < 0) {
+        host_spec_free(h);
+        return -1;
+    }
+    *out = h;
+    return 0;
+}
+
 static bool prune_field(const struct field *f, unsigned kind, json_t *obj, json_t *v)
 {
     bool failed = false;
@@ -300,6 +321,18 @@ int network_spec_load(const char *text, struct network_spec **out, struct vm_err
     return view_network(TAKE(json), false, out, e);
 }
 
+int host_spec_load(const char *text, struct host_spec **out, struct vm_err *e)
+{
+    const char *have = text ? text : "{\"kind\":\"host\"}";
+    OWN(json) json_t *json = json_from_text(have, strlen(have), e);
+
+    if (!json)
+        return vm_context(e, "a stored spec");
+    if (strcmp(json_str(json, "kind", ""), "host"))
+        return vm_fail(e, VM_E_INVALID, "a stored spec: not of the host");
+    return view_host(TAKE(json), false, out, e);
+}
+
 void guest_spec_slim(struct guest_spec *g)
 {
     json_decref(g->json);
@@ -322,4 +355,13 @@ void network_spec_free(struct network_spec *n)
     json_decref(n->json);
     arena_free(n->arena);
     free(n);
+}
+
+void host_spec_free(struct host_spec *h)
+{
+    if (!h)
+        return;
+    json_decref(h->json);
+    arena_free(h->arena);
+    free(h);
 }

@@ -37,6 +37,8 @@ static bool write_unit(struct text *out, const struct field *f, const json_t *v)
         text_add(out, word_bound(f, (double)json_integer_value(v), s));
     } else if (json_is_integer(v) && f->word == &word_duration) {
         write_duration(out, json_integer_value(v));
+    } else if (json_is_integer(v) && f->word == &word_percent) {
+        text_addf(out, "%" JSON_INTEGER_FORMAT "%%", json_integer_value(v));
     } else if (json_array_size(v) == 2 && f->word == &word_backoff) {
         write_duration(out, first);
         text_add(out, "..");
@@ -152,6 +154,8 @@ char *spec_value_text(const char *field, const json_t *v)
     const struct field *f = field_of(&guest_table, field); /* what both kinds have means the same in both */
     struct text out = {0};
 
-    write_value(&out, f ? f : field_of(&network_table, field), v, false);
+    if (!f)
+        f = field_of(&network_table, field);
+    write_value(&out, f ? f : field_of(&host_table, field), v, false);
     return text_take(&out);
 }

@@ -40,6 +40,7 @@ START_TEST(test_documented)
 {
     each_table(check_documented, &guest_table, "guest");
     each_table(check_documented, &network_table, "network");
+    each_table(check_documented, &host_table, "host");
 }
 END_TEST
 
@@ -58,6 +59,7 @@ START_TEST(test_defaults_are_valid)
 {
     each_table(check_default, &guest_table, "guest");
     each_table(check_default, &network_table, "network");
+    each_table(check_default, &host_table, "host");
 }
 END_TEST
 
@@ -94,6 +96,7 @@ START_TEST(test_examples_are_valid)
 {
     each_table(check_examples, &guest_table, "guest");
     each_table(check_examples, &network_table, "network");
+    each_table(check_examples, &host_table, "host");
 }
 END_TEST
 
@@ -119,6 +122,37 @@ START_TEST(test_all_in_schema)
 {
     each_table(check_in_schema, &guest_table, "guest");
     each_table(check_in_schema, &network_table, "network");
+    each_table(check_in_schema, &host_table, "host");
+}
+END_TEST
+
+/* Alerts are on without a word; what is told of the host, and by which ways, is as written. */
+START_TEST(test_view_of_alerts)
+{
+    static const char text[] = "{\"kind\":\"host\",\"notify\":[{\"mail\":\"a@b\"},{\"command\":[\"/bin/x\",\"y\"]},{\"webhook_file\":\"/h\"}],"
+                               "\"alerts\":{\"full\":80,\"paths\":[{\"path\":\"/srv\",\"growth\":4096}]}}";
+    OWN(host_spec) struct host_spec *none = NULL, *h = NULL;
+    struct vm_err e = {0};
+
+    ck_assert_int_eq(host_spec_load(NULL, &none, &e), 0);
+    ck_assert_uint_eq(none->n_notify, 0);
+    ck_assert_uint_eq(none->full, 90);
+    ck_assert_uint_eq(none->critical, 95);
+    ck_assert(none->drives);
+    ck_assert_int_eq(none->recover_ms, 120000);
+    ck_assert_msg(host_spec_load(text, &h, &e) == 0, "%s", e.text);
+    ck_assert_uint_eq(h->n_notify, 3);
+    ck_assert_int_eq(h->notify[0].kind, NOTIFY_MAIL);
+    ck_assert_str_eq(h->notify[0].mail, "a@b");
+    ck_assert_str_eq(h->notify[0].sendmail, "/usr/sbin/sendmail");
+    ck_assert_int_eq(h->notify[1].kind, NOTIFY_COMMAND);
+    ck_assert_str_eq(h->notify[1].command.v[1], "y");
+    ck_assert_int_eq(h->notify[2].kind, NOTIFY_WEBHOOK_FILE);
+    ck_assert_int_eq(h->notify[2].timeout_ms, 30000);
+    ck_assert_uint_eq(h->full, 80);
+    ck_assert_uint_eq(h->paths[0].growth, 4096);
+    ck_assert_uint_eq(h->paths[0].full, 0);
+    ck_assert_int_eq(host_spec_load("{\"kind\":\"network\"}", &h, &e), -1);
 }
 END_TEST
 
@@ -351,6 +385,7 @@ int main(void)
     tcase_add_test(t, test_defaults_are_valid);
     tcase_add_test(t, test_examples_are_valid);
     tcase_add_test(t, test_all_in_schema);
+    tcase_add_test(t, test_view_of_alerts);
     tcase_add_test(t, test_C7_view_of_defaults);
     tcase_add_test(t, test_view_of_lists);
     tcase_add_test(t, test_bridge_names);

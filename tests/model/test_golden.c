@@ -20,6 +20,8 @@ static char *result(const struct spec_set *s, bool pass)
     for (size_t i = 0; i < s->n_networks; i++)
         json_array_append(networks, s->networks[i]->json);
     OWN(json) json_t *all = json_pack("{s: O, s: O, s: s}", "guests", guests, "networks", networks, "issues", issues);
+    if (s->host)
+        json_object_set(all, "host", s->host->json);
     text = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(12));
     return text_format("%s\n", text);
 }
@@ -48,6 +50,15 @@ static void check_loads(const struct spec_set *s)
         ck_assert_msg(!network_spec_load(text, &n, &e), "%s", e.text);
         ck_assert_str_eq(n->bridge, s->networks[i]->bridge);
         ck_assert_str_eq(n->domain, s->networks[i]->domain);
+    }
+    if (s->host) {
+        OWN(str) char *text = json_to_text(s->host->json), *again = NULL;
+        OWN(host_spec) struct host_spec *h = NULL;
+
+        ck_assert_msg(!host_spec_load(text, &h, &e), "%s", e.text);
+        again = json_to_text(h->json);
+        ck_assert_str_eq(text, again);
+        ck_assert_uint_eq(h->n_notify, s->host->n_notify);
     }
 }
 

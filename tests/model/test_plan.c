@@ -213,6 +213,30 @@ START_TEST(test_content_counts)
 }
 END_TEST
 
+/* A change of the host costs no guest anything. */
+START_TEST(test_host)
+{
+    OWN(host_spec) struct host_spec *want = NULL;
+    OWN(plan_change) struct plan_change *c = NULL, *fresh = NULL, *gone = NULL;
+    OWN(str) char *shown = NULL;
+
+    ck_assert_int_eq(host_spec_load("{\"alerts\":{\"full\":80},\"kind\":\"host\"}", &want, NULL), 0);
+    ck_assert_int_eq(plan_host("{\"kind\":\"host\"}", want, &c, NULL), 0);
+    ck_assert_str_eq(c->guest, "host");
+    ck_assert_int_eq(c->class, PLAN_LIVE);
+    ck_assert_uint_eq(c->n_fields, 1);
+    ck_assert_str_eq(c->fields[0].field, "alerts.full");
+    ck_assert(!c->downtime && !c->destroys_data);
+    shown = spec_value_text(c->fields[0].field, json_object_get(json_object_get(want->json, "alerts"), "full"));
+    ck_assert_str_eq(shown, "80%");
+    ck_assert_int_eq(plan_host(NULL, want, &fresh, NULL), 0);
+    ck_assert_int_eq(fresh->class, PLAN_CREATE);
+    ck_assert_int_eq(plan_host("{\"kind\":\"host\"}", NULL, &gone, NULL), 0);
+    ck_assert_int_eq(gone->class, PLAN_REMOVE);
+    ck_assert(!gone->downtime && !gone->destroys_data);
+}
+END_TEST
+
 START_TEST(test_networks)
 {
     OWN(spec_set) struct spec_set *was = help_set("kind: network\nname: lan\nsubnet: 10.1.0.0/24\n");
@@ -276,6 +300,7 @@ int main(void)
     tcase_add_test(t, test_scripts);
     tcase_add_test(t, test_digest_is_told_once);
     tcase_add_test(t, test_content_counts);
+    tcase_add_test(t, test_host);
     tcase_add_test(t, test_networks);
     tcase_add_test(t, test_json);
     tcase_add_test(t, test_G9_damaged_record);
