@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""check_docs.py VMCTL SOURCE: is what the documentation says there? Links, vmctl's commands, specs, tested threats."""
+"""check_docs.py VMCTL SOURCE: is what the documentation says there? Links, vmctl's commands, specs, tested threats; and is
+each block run by walk.py, or is there a reason why not?"""
 import functools
 import pathlib
 import re
@@ -8,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 
+import pages
+
 VMCTL, ROOT = sys.argv[1], pathlib.Path(sys.argv[2])
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-SPEC_PAGES = {"README.md", "tutorial.md", "howto.md"}
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+PAGES = pages.pages(ROOT)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)$", re.M)
 # What whole specs of the pages may refer to, so that each validates by itself.
@@ -31,17 +32,13 @@ def check(ok, page, what):
         bad.append(f"{page.relative_to(ROOT)}: {what}")
 
 
-def blocks(page):
-    return FENCE.findall(page.read_text())
-
-
 def anchors(text):
     """As GitHub makes them: lower case, punctuation dropped, spaces to hyphens."""
-    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in HEADING.findall(FENCE.sub("", text))}
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in HEADING.findall(pages.without_blocks(text))}
 
 
 def check_links(page):
-    for link in LINK.findall(FENCE.sub("", page.read_text())):
+    for link in LINK.findall(pages.without_blocks(page.read_text())):
         if re.match(r"[a-z]+:", link):
             continue
         name, _, anchor = link.partition("#")
@@ -75,8 +72,8 @@ def check_command(page, line, words):
 
 
 def check_commands(page):
-    code = [line for _, body in blocks(page) for line in body.splitlines()]
-    code += re.findall(r"`((?:sudo )?(?:build/)?vmctl [a-z][^`]*)`", FENCE.sub("", page.read_text()))
+    code = [line for b in pages.blocks(page) if b.kind != "text" for line in b.body.splitlines()]
+    code += re.findall(r"`((?:sudo )?(?:build/)?vmctl [a-z][^`]*)`", pages.without_blocks(page.read_text()))
     for line in code:
         for part in re.split(r"[|;&]", re.sub(r"^\$ ", "", line.split(" #")[0])):
             m = re.match(r"\s*(?:sudo )?(?:build/)?vmctl +(.*)", part)
@@ -96,8 +93,9 @@ def place(top, body):
 
 
 def check_specs(page):
-    for kind, body in blocks(page):
-        if kind != "yaml" or not re.search(r"^kind:", body, re.M):
+    for block in pages.blocks(page):
+        body = block.body
+        if block.language != "yaml" or not re.search(r"^kind:", body, re.M):
             continue
         own = set(re.findall(r"^name: *(\S+)", body, re.M))
         with tempfile.TemporaryDirectory() as made:
@@ -109,6 +107,13 @@ def check_specs(page):
             place(top, body)
             p = subprocess.run([VMCTL, "validate", made], capture_output=True, text=True)
             check(p.returncode == 0, page, f"a spec ({', '.join(own)}) is wrong: {p.stderr or p.stdout}")
+
+
+def check_blocks(page):
+    walked = (ROOT / "tests/docs/CMakeLists.txt").read_text()
+    for block in pages.blocks(page):
+        check(not block.fault(), page, f"{block.where}: {block.fault()}")
+        check(block.kind in ("text", "skip") or f" {page.stem.lower()}" in walked, page, f"{block.where}: no test walks this page")
 
 
 def check_threats(page):
@@ -124,8 +129,8 @@ def check_threats(page):
 for page in PAGES:
     check_links(page)
     check_commands(page)
-    if page.name in SPEC_PAGES:
-        check_specs(page)
+    check_blocks(page)
+    check_specs(page)
 check_threats(ROOT / "docs/testing.md")
 for line in bad:
     print(line)
