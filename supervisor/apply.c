@@ -223,6 +223,7 @@ static struct report *begin_report(struct applying *a)
 
     if (!x)
         return NULL;
+    x->apply = true;
     if (a->request)
         report_listen(x, a->request);
     a->request = NULL;

@@ -1,5 +1,6 @@
 /* How well a guest is: its checks, made one after the other by one timer, each never twice at once. */
 #include "facts.h"
+#include "health.h"
 #include "job.h"
 #include "probe.h"
 #include "usage.h"
@@ -13,18 +14,20 @@ enum { CHECK_TEXT_MAX = 100 };
 /* Its own copy of a check: the spec of a guest is replaced while checks run. */
 struct rule {
     struct spec_check is;
-    const char *argv[]; /* and behind it the bytes of all strings */
+    const char *words[]; /* of its lists; and behind them the bytes of all strings */
 };
 
 struct check {
     struct health *health;
     struct rule *rule;           /* NULL: the built-in check, whether the agent answers */
+    char *name;                  /* "tcp 5432": no two of a guest have the same */
     struct verdict verdict;
     struct probe *probe;         /* that runs, or NULL */
     int64_t due, began;          /* monotonic: next try; start of this one */
     int64_t since, last_at;      /* wall: of the state; of the last result, 0: none */
     int64_t duration_ms;
     char *message;               /* of the last result, or NULL */
+    struct numbers *numbers;     /* that came with it, or NULL */
 };
 
 struct health {
@@ -69,25 +72,40 @@ static const char *put(char **at, const char *s)
     return to;
 }
 
+static size_t bytes_of_list(const struct spec_list *l)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < l->n; i++)
+        n += bytes_of(l->v[i]);
+    return n;
+}
+
+/* slots: where its pointers go; the next free one is returned. */
+static const char **put_list(char **at, const char **slots, struct spec_list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        slots[i] = put(at, l->v[i]);
+    l->v = slots;
+    return slots + l->n;
+}
+
 static struct rule *rule_copy(const struct spec_check *c)
 {
-    size_t size = sizeof(struct rule) + (c->exec.n + 1) * sizeof(char *);
-    size_t strings = bytes_of(c->path) + bytes_of(c->host) + bytes_of(c->body);
-    struct rule *r;
+    size_t size = sizeof(struct rule) + (c->exec.n + c->numbers.n + 1) * sizeof(char *);
+    size_t strings = bytes_of(c->path) + bytes_of(c->host) + bytes_of(c->body) + bytes_of_list(&c->exec) +
+                     bytes_of_list(&c->numbers);
+    struct rule *r = calloc(1, size + strings);
     char *at;
 
-    for (size_t i = 0; i < c->exec.n; i++)
-        strings += bytes_of(c->exec.v[i]);
-    if (!(r = calloc(1, size + strings)))
+    if (!r)
         return NULL;
     at = (char *)r + size;
     r->is = *c;
     r->is.path = put(&at, c->path);
     r->is.host = put(&at, c->host);
     r->is.body = put(&at, c->body);
-    for (size_t i = 0; i < c->exec.n; i++)
-        r->argv[i] = put(&at, c->exec.v[i]);
-    r->is.exec.v = r->argv;
+    put_list(&at, put_list(&at, r->words, &r->is.exec), &r->is.numbers);
     return r;
 }
 
@@ -96,17 +114,20 @@ static bool same(const char *a, const char *b)
     return a == b || (a && b && !strcmp(a, b));
 }
 
+static bool same_list(const struct spec_list *a, const struct spec_list *b)
+{
+    for (size_t i = 0; i < a->n && i < b->n; i++)
+        if (strcmp(a->v[i], b->v[i]))
+            return false;
+    return a->n == b->n;
+}
+
 static bool rule_equal(const struct spec_check *a, const struct spec_check *b)
 {
-    if (a->kind != b->kind || a->port != b->port || a->status != b->status || a->every_ms != b->every_ms ||
-        a->timeout_ms != b->timeout_ms || a->start_period_ms != b->start_period_ms || a->failures != b->failures ||
-        a->successes != b->successes || !same(a->path, b->path) || !same(a->host, b->host) || !same(a->body, b->body) ||
-        a->exec.n != b->exec.n)
-        return false;
-    for (size_t i = 0; i < a->exec.n; i++)
-        if (strcmp(a->exec.v[i], b->exec.v[i]))
-            return false;
-    return true;
+    return a->kind == b->kind && a->port == b->port && a->status == b->status && a->every_ms == b->every_ms &&
+           a->timeout_ms == b->timeout_ms && a->start_period_ms == b->start_period_ms && a->failures == b->failures &&
+           a->successes == b->successes && same(a->path, b->path) && same(a->host, b->host) && same(a->body, b->body) &&
+           same_list(&a->exec, &b->exec) && same_list(&a->numbers, &b->numbers);
 }
 
 static void describe(const struct check *c, struct text *t)
@@ -164,8 +185,7 @@ static void tell(struct health *h)
         return;
     h->state = by_worst[worst->verdict.state];
     if (h->state != HEALTH_HEALTHY) {
-        describe(worst, &why);
-        text_addf(&why, ": %s", worst->message ? worst->message : "no result yet");
+        text_addf(&why, "%s: %s", worst->name, worst->message ? worst->message : "no result yet");
     }
     guest_health_changed(h->g, h->state, why.s);
 }
@@ -176,7 +196,25 @@ static bool excused(const struct health *h)
     return h->g->job && h->g->job->began > h->started_at;
 }
 
-static void result(struct check *c, enum outcome o, const char *message)
+/* Its numbers, and in the message what became of them. */
+static void take_numbers(struct check *c, enum outcome o, const struct probe_said *said)
+{
+    OWN(text) struct text t = {0};
+
+    numbers_free(c->numbers);
+    c->numbers = said ? numbers_read(said->s, said->n, &rule_of(c)->numbers) : NULL;
+    if (!said || o != OUTCOME_PASSED)
+        return;
+    if (c->message)
+        text_addf(&t, "%s; ", c->message);
+    if (c->numbers)
+        numbers_say(c->numbers, &t);
+    else
+        text_add(&t, "no memory for its numbers");
+    guest_set_text(&c->message, t.s);
+}
+
+static void result(struct check *c, enum outcome o, const char *message, const struct probe_said *said)
 {
     const struct spec_check *rule = rule_of(c);
     int64_t now = now_ms();
@@ -185,16 +223,17 @@ static void result(struct check *c, enum outcome o, const char *message)
     c->last_at = wall_ms();
     c->duration_ms = now - c->began;
     guest_set_text(&c->message, *message ? message : NULL);
+    take_numbers(c, o, said);
     if (verdict_add(&c->verdict, rule, o, excused(c->health), now))
         c->since = c->last_at;
     c->due = now + verdict_pause(&c->verdict, rule, now, arc4random());
 }
 
-static void probed(enum outcome o, const char *message, void *arg)
+static void probed(enum outcome o, const char *message, const struct probe_said *said, void *arg)
 {
     struct check *c = arg;
 
-    result(c, o, message);
+    result(c, o, message, said);
     arm(c->health);
     tell(c->health);
 }
@@ -215,13 +254,13 @@ static void begin(struct check *c)
     if (g->n_nics)
         at.address = *g->nics[0].address ? g->nics[0].address : g->nics[0].address6;
     if (!c->rule)
-        result(c, up ? OUTCOME_PASSED : OUTCOME_FAILED, up ? "" : "the agent does not answer");
+        result(c, up ? OUTCOME_PASSED : OUTCOME_FAILED, up ? "" : "the agent does not answer", NULL);
     else if (outside && !*at.address)
-        result(c, OUTCOME_FAILED, "the guest has no address");
+        result(c, OUTCOME_FAILED, "the guest has no address", NULL);
     else if (!outside && !up) /* the check of the agent counts that */
-        result(c, OUTCOME_UNKNOWN, "the agent does not answer");
+        result(c, OUTCOME_UNKNOWN, "the agent does not answer", NULL);
     else if (probe_start(&at, rule, probed, c, &c->probe, &e) < 0)
-        result(c, OUTCOME_UNKNOWN, e.text);
+        result(c, OUTCOME_UNKNOWN, e.text, NULL);
 }
 
 static void wake(void *arg)
@@ -245,10 +284,47 @@ static void health_free(struct health *h)
     for (size_t i = 0; i < h->n; i++) {
         probe_cancel(h->checks[i].probe);
         free(h->checks[i].rule);
+        free(h->checks[i].name);
         free(h->checks[i].message);
+        numbers_free(h->checks[i].numbers);
     }
     loop_timer_free(h->timer);
     free(h);
+}
+
+/* "tcp 80", and a second one that looks like it "tcp 80 #2". NULL: no memory. */
+static char *name_of(const struct health *h, const struct check *c)
+{
+    OWN(text) struct text t = {0};
+    size_t bare;
+    unsigned n = 1;
+
+    describe(c, &t);
+    bare = t.len;
+    for (const struct check *other = h->checks; other < c && !t.failed; other++) {
+        if (strcmp(other->name, t.s))
+            continue;
+        t.len = bare;
+        text_addf(&t, " #%u", ++n);
+        other = h->checks;
+    }
+    return text_take(&t);
+}
+
+static bool fill(struct health *h, const struct guest_spec *s, int64_t now)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        struct check *c = &h->checks[i];
+
+        *c = (struct check){.health = h, .verdict = verdict_new(now), .since = wall_ms(), .due = now};
+        if (i && !(c->rule = rule_copy(&s->health[i - 1])))
+            return false;
+        if (i)
+            c->due += verdict_first_pause(arc4random());
+        if (!(c->name = name_of(h, c)))
+            return false;
+    }
+    return true;
 }
 
 static struct health *health_new(struct guest *g, int64_t now)
@@ -259,19 +335,7 @@ static struct health *health_new(struct guest *g, int64_t now)
     if (!h)
         return NULL;
     *h = (struct health){.g = g, .state = HEALTH_STARTING, .started_at = now, .n = s->n_health + 1};
-    for (size_t i = 0; i < h->n; i++) {
-        struct check *c = &h->checks[i];
-
-        *c = (struct check){.health = h, .verdict = verdict_new(now), .since = wall_ms(), .due = now};
-        if (i == 0)
-            continue;
-        c->due += verdict_first_pause(arc4random());
-        if (!(c->rule = rule_copy(&s->health[i - 1]))) {
-            health_free(h);
-            return NULL;
-        }
-    }
-    if (loop_timer_new(g->w->loop, wake, h, &h->timer, NULL) < 0) {
+    if (!fill(h, s, now) || loop_timer_new(g->w->loop, wake, h, &h->timer, NULL) < 0) {
         health_free(h);
         return NULL;
     }
@@ -294,6 +358,7 @@ static void inherit(struct health *h, struct health *old)
             to->last_at = from->last_at;
             to->duration_ms = from->duration_ms;
             to->message = TAKE(from->message);
+            to->numbers = TAKE(from->numbers);
             break;
         }
     }
@@ -331,17 +396,16 @@ enum health_state health_of(const struct guest *g)
 static json_t *check_json(const struct check *c)
 {
     json_t *o = json_object();
-    OWN(text) struct text t = {0};
     char at[CLOCK_TEXT];
 
-    describe(c, &t);
-    json_put_text(o, "check", &t);
+    json_put_str(o, "check", c->name);
     json_put_str(o, "state", verdict_name(c->verdict.state));
     json_put_str(o, "since", wall_text(c->since, at));
     json_put_str(o, "last_at", c->last_at ? wall_text(c->last_at, at) : NULL);
     json_put(o, "duration", c->last_at ? json_real((double)c->duration_ms / 1000) : NULL);
     json_put_int(o, "failures", c->verdict.failures);
     json_put_str(o, "message", c->message);
+    json_put(o, "numbers", rule_of(c)->numbers.n ? numbers_json(c->numbers) : NULL);
     return o;
 }
 
@@ -352,4 +416,15 @@ json_t *health_json(const struct guest *g)
     for (size_t i = 0; g->health && i < g->health->n; i++)
         json_array_append_new(list, check_json(&g->health->checks[i]));
     return list;
+}
+
+bool health_look(const struct guest *g, size_t i, struct health_view *out)
+{
+    const struct check *c = g->health && i < g->health->n ? &g->health->checks[i] : NULL;
+
+    if (!c)
+        return false;
+    *out = (struct health_view){.name = c->name, .ok = c->verdict.state == VERDICT_OK, .last_at = c->last_at,
+                                .duration_ms = c->duration_ms, .numbers = c->numbers};
+    return true;
 }

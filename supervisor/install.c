@@ -1,6 +1,7 @@
 /* Files, secrets and install scripts: what is put into a running guest through its agent. Workers only. */
 #include "facts.h"
 #include "script_log.h"
+#include "scripts.h"
 #include "steps.h"
 
 #include <fcntl.h>
@@ -287,6 +288,11 @@ static void sync_disks(struct job *j)
         log_debug(j->name, "sync: %s", e.text);
 }
 
+static void keep_result(struct guest *g, void *row)
+{
+    scripts_put(g, row);
+}
+
 static int run_script(struct job *j, unsigned i, struct vm_err *e)
 {
     const struct spec_script *s = &j->spec->install[i];
@@ -326,6 +332,7 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     row.signal = r.signal;
     row.duration_ms = now_ms() - began;
     row.error = rc < 0 ? e->text : NULL;
+    job_on_loop(j, keep_result, &row);
     if (store_put_script(j->w->store, j->guest_id, &row, rc < 0 ? NULL : e) < 0)
         return -1;
     return rc;

@@ -1,6 +1,6 @@
 /* vmsd: reads its options, opens its parts from the ground up, and turns. */
 #include "leave.h"
-#include "world.h"
+#include "measures.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -198,7 +198,7 @@ static int open_parts(struct world *w, const struct options *o, struct vm_err *e
         image_store_set_unpacker(w->images, o->unpacker, e) < 0 ||
         image_store_set_boot(w->images, o->init, o->agent, e) < 0 ||
         events_open(w, e) < 0 || netsync_open(w, e) < 0 || net_relay_open(w->loop, &w->relay, e) < 0 ||
-        usage_open(w, e) < 0 || open_socket(o, &listener, e) < 0)
+        usage_open(w, e) < 0 || measures_open(w, e) < 0 || open_socket(o, &listener, e) < 0)
         return -1;
     if (loop_signal(w->loop, SIGTERM, on_signal, w, e) < 0 || loop_signal(w->loop, SIGINT, on_signal, w, e) < 0)
         return -1;
@@ -231,6 +231,7 @@ static void close_parts(struct world *w, struct loop *l)
     netsync_close(w);
     net_relay_close(w->relay);
     usage_close(w);
+    measures_close(w);
     events_close(w);
     world_close(w);
     loop_close(l);

@@ -1,4 +1,7 @@
-/* What guests use and how they are, as OpenMetrics text, or as the older text of Prometheus: one table of families. */
+/* What guests use and how they are, as OpenMetrics text, or as the older text of Prometheus: tables of families. */
+#include "health.h"
+#include "measures.h"
+#include "scripts.h"
 #include "usage.h"
 
 #include <math.h>
@@ -32,6 +35,7 @@ GET(healthy, health_of(g) == HEALTH_HEALTHY)
 GET(provisioned, g->provisioned_at != 0)
 GET(restarts, g->restarts)
 GET(applied, g->applied_at ? (double)g->applied_at / 1000 : NAN)
+GET(failed, g->error != NULL)
 GET(started, guest_is_up(g) && g->started_at ? (double)g->started_at / 1000 : NAN)
 GET(cpu, u->stats.cpu_seconds)
 GET(memory, known(u->stats.memory))
@@ -57,6 +61,7 @@ static const struct series guest_series[] = {
     {"provisioned", "gauge", NULL, NULL, "1 if its install scripts have succeeded.", get_provisioned},
     {"restarts", "counter", NULL, NULL, "Times that it was started again without being asked to.", get_restarts},
     {"applied_timestamp_seconds", "gauge", NULL, NULL, "When its spec was last brought into force.", get_applied},
+    {"failed", "gauge", NULL, NULL, "1 if what was last asked of it, or its last run, failed.", get_failed},
     {"started_timestamp_seconds", "gauge", NULL, NULL, "When it was started.", get_started},
     {"cpu_seconds", "counter", NULL, NULL, "CPU time used since it was started.", get_cpu},
     {"memory_bytes", "gauge", NULL, NULL, "Memory in use.", get_memory},
@@ -113,6 +118,200 @@ static void add_guests(struct text *t, const struct world *w, bool openmetrics)
     }
 }
 
+/* Inside of the quotes of a label. */
+static void add_quoted(struct text *t, const char *s)
+{
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            text_add(t, "\\");
+        text_add_bytes(t, s, 1);
+    }
+}
+
+static void add_label(struct text *t, const char *name, const char *value)
+{
+    text_addf(t, ",%s=\"", name);
+    add_quoted(t, value);
+    text_add(t, "\"");
+}
+
+/* ---- checks ---- */
+
+#define CHECK(name, expression) \
+    static double check_##name(const struct health_view *c) \
+    { \
+        return expression; \
+    }
+CHECK(ok, c->ok)
+CHECK(at, c->last_at ? (double)c->last_at / 1000 : NAN)
+CHECK(duration, c->last_at ? (double)c->duration_ms / 1000 : NAN)
+
+static const struct {
+    const char *family, *help;
+    double (*get)(const struct health_view *c);
+} check_series[] = {
+    {"vmsd_guest_check_ok", "1 if the check passes.", check_ok},
+    {"vmsd_guest_check_timestamp_seconds", "When the check was last made.", check_at},
+    {"vmsd_guest_check_duration_seconds", "How long that took.", check_duration},
+};
+
+static void add_checks(struct text *t, const struct world *w)
+{
+    struct health_view c;
+
+    for (size_t s = 0; s < ARRAY_LEN(check_series); s++) {
+        add_family(t, check_series[s].family, "gauge", check_series[s].help);
+        for (size_t i = 0; i < w->n_guests; i++) {
+            for (size_t k = 0; health_look(w->guests[i], k, &c); k++) {
+                double v = check_series[s].get(&c);
+
+                if (isnan(v))
+                    continue;
+                text_addf(t, "%s{guest=\"%s\"", check_series[s].family, w->guests[i]->name);
+                add_label(t, "check", c.name);
+                text_addf(t, "} %.15g\n", v);
+            }
+        }
+    }
+}
+
+/* One family for all that guests tell: what they call it is a label, so that none can pass for one of ours. */
+static void add_numbers(struct text *t, const struct world *w)
+{
+    struct health_view c;
+
+    add_family(t, "vmsd_guest_number", "gauge", "What a check was told of its service, by the name in the label number.");
+    for (size_t i = 0; i < w->n_guests; i++) {
+        for (size_t k = 0; health_look(w->guests[i], k, &c); k++) {
+            for (size_t m = 0; c.numbers && m < c.numbers->n; m++) {
+                const struct number *one = c.numbers->v[m];
+                bool labels = one->n > one->n_name;
+
+                text_addf(t, "vmsd_guest_number{guest=\"%s\"", w->guests[i]->name);
+                add_label(t, "check", c.name);
+                text_addf(t, ",number=\"%.*s\"%s%s %.15g\n", (int)one->n_name, one->series, labels ? "," : "}",
+                          labels ? one->series + one->n_name + 1 : "", one->value);
+            }
+        }
+    }
+}
+
+/* ---- install scripts ---- */
+
+#define SCRIPT(name, expression) \
+    static double script_##name(const struct script_result *r) \
+    { \
+        return expression; \
+    }
+SCRIPT(ok, r->ok)
+SCRIPT(exit_code, r->exit_code)
+SCRIPT(at, (double)(r->started_at + r->duration_ms) / 1000)
+SCRIPT(duration, (double)r->duration_ms / 1000)
+
+static const struct {
+    const char *family, *help;
+    double (*get)(const struct script_result *r);
+} script_series[] = {
+    {"vmsd_guest_script_ok", "1 if the last run of the install script succeeded.", script_ok},
+    {"vmsd_guest_script_exit_code", "Its exit code, or 128 and the signal that ended it.", script_exit_code},
+    {"vmsd_guest_script_timestamp_seconds", "When that run ended.", script_at},
+    {"vmsd_guest_script_duration_seconds", "How long it took.", script_duration},
+};
+
+static void add_scripts(struct text *t, const struct world *w)
+{
+    for (size_t s = 0; s < ARRAY_LEN(script_series); s++) {
+        add_family(t, script_series[s].family, "gauge", script_series[s].help);
+        for (size_t i = 0; i < w->n_guests; i++) {
+            const struct guest *g = w->guests[i];
+
+            for (size_t k = 0; k < g->n_scripts && k < g->spec->n_install; k++) {
+                const struct script_result *r = &g->scripts[k];
+
+                if (!r->script)
+                    continue;
+                text_addf(t, "%s{guest=\"%s\",step=\"install:%02zu\"", script_series[s].family, g->name, k + 1);
+                add_label(t, "script", r->script);
+                text_addf(t, "} %.15g\n", script_series[s].get(r));
+            }
+        }
+    }
+}
+
+/* ---- the host ---- */
+
+/* Where in its measures; label NULL: none; help NULL: as in the row before. */
+static const struct {
+    const char *family, *label, *value, *help, *part, *key;
+    double scale;
+} host_series[] = {
+    {"load", "minutes", "1", "Processes that run or want to, on average.", "load", "1m", 1},
+    {"load", "minutes", "5", NULL, "load", "5m", 1},
+    {"load", "minutes", "15", NULL, "load", "15m", 1},
+    {"memory_bytes", NULL, NULL, "Memory of the host.", "memory", "total_bytes", 1},
+    {"memory_available_bytes", NULL, NULL, "Memory that can be had without swapping.", "memory", "available_bytes", 1},
+    {"swap_bytes", NULL, NULL, "Swap of the host.", "memory", "swap_total_bytes", 1},
+    {"swap_free_bytes", NULL, NULL, "Swap that is not in use.", "memory", "swap_free_bytes", 1},
+    {"pressure", "resource", "cpu", "Share of the last 10 s in which some task of the host waited.", "pressure", "cpu", 0.01},
+    {"pressure", "resource", "memory", NULL, "pressure", "memory", 0.01},
+    {"pressure", "resource", "io", NULL, "pressure", "io", 0.01},
+};
+
+static const struct {
+    const char *family, *key, *help;
+} file_system_series[] = {
+    {"vmsd_host_file_system_size_bytes", "size_bytes", "Size of a file system of the host."},
+    {"vmsd_host_file_system_used_bytes", "used_bytes", "What of it is in use."},
+    {"vmsd_host_file_system_available_bytes", "available_bytes", "What of it users other than root can still have."},
+};
+
+static void add_measures(struct text *t, const json_t *m)
+{
+    const json_t *list = json_object_get(m, "file_systems"), *one;
+    size_t i;
+
+    for (size_t s = 0; s < ARRAY_LEN(host_series); s++) {
+        double v = json_num(json_object_get(m, host_series[s].part), host_series[s].key, NAN) * host_series[s].scale;
+        OWN(str) char *name = text_format("vmsd_host_%s", host_series[s].family);
+
+        if (host_series[s].help)
+            add_family(t, name ? name : "", "gauge", host_series[s].help);
+        if (isnan(v))
+            continue;
+        text_add(t, name ? name : "");
+        if (host_series[s].label)
+            text_addf(t, "{%s=\"%s\"}", host_series[s].label, host_series[s].value);
+        text_addf(t, " %.15g\n", v);
+    }
+    for (size_t s = 0; s < ARRAY_LEN(file_system_series); s++) {
+        add_family(t, file_system_series[s].family, "gauge", file_system_series[s].help);
+        json_array_foreach (list, i, one) {
+            double v = json_num(one, file_system_series[s].key, NAN);
+
+            if (isnan(v))
+                continue;
+            text_addf(t, "%s{type=\"%s\"", file_system_series[s].family, json_str(one, "type", ""));
+            add_label(t, "target", json_str(one, "target", ""));
+            text_addf(t, "} %.15g\n", v);
+        }
+    }
+}
+
+/* An apply that changed nothing is known to this daemon alone; of others the guests know, too. */
+static void add_applies(struct text *t, const struct world *w)
+{
+    int64_t at = w->apply.at;
+
+    for (size_t i = 0; i < w->n_guests; i++)
+        at = w->guests[i]->applied_at > at ? w->guests[i]->applied_at : at;
+    add_family(t, "vmsd_apply_timestamp_seconds", "gauge", "When something was last applied.");
+    if (at)
+        text_addf(t, "vmsd_apply_timestamp_seconds %.15g\n", (double)at / 1000);
+    add_family(t, "vmsd_apply_ok", "gauge", "1 if the last apply since the daemon started succeeded.");
+    if (w->apply.at)
+        text_addf(t, "vmsd_apply_ok %d\n", w->apply.ok);
+}
+
 static void add_host(struct text *t, const struct world *w)
 {
     size_t by_state[ST_COUNT] = {0};
@@ -135,7 +334,12 @@ char *metrics_text(struct world *w, bool openmetrics)
     OWN(text) struct text t = {0};
 
     add_host(&t, w);
+    add_applies(&t, w);
+    add_measures(&t, measures_last(w));
     add_guests(&t, w, openmetrics);
+    add_checks(&t, w);
+    add_numbers(&t, w);
+    add_scripts(&t, w);
     if (openmetrics)
         text_add(&t, "# EOF\n");
     return text_take(&t);

@@ -9,7 +9,7 @@
 #include <vmsd/fetch.h>
 
 enum {
-    BODY_MAX = 256 << 10,   /* of a page, where the wanted text must be */
+    BODY_MAX = 256 << 10,   /* of a page, where the wanted text and numbers must be */
     OUTPUT_MAX = 256 << 10, /* of a command: a check that says more than that is broken */
     TAIL = 512,             /* of its output, where the last line is looked for */
 };
@@ -29,6 +29,9 @@ struct probe {
     struct fetch *fetch;
     struct agent_stream *stream;
     const char *why;        /* it was cut off: too slow, too loud */
+    bool numbers;           /* what it says is wanted, … */
+    struct text said;       /* … all of the output of exec, or … */
+    struct probe_said heard; /* … this, when it has ended */
     size_t n_output, n_tail;
     char tail[TAIL];
 };
@@ -40,6 +43,7 @@ static void probe_free(struct probe *p)
     fetch_cancel(p->fetch);
     fd_drop(p->fd);
     free(p->body);
+    text_done(p->said);
     free(p);
 }
 
@@ -68,7 +72,8 @@ static void copy_message(char out[static PROBE_MESSAGE_MAX + 1], const struct te
 
 VM_PRINTF(3) static void finish(struct probe *p, enum outcome o, const char *fmt, ...)
 {
-    OWN(text) struct text safe = {0};
+    OWN(text) struct text safe = {0}, said = p->said;
+    struct probe_said heard = p->heard;
     char raw[TAIL + 64], shown[PROBE_MESSAGE_MAX + 1];
     probe_done_fn *done = p->done;
     void *arg = p->arg;
@@ -79,9 +84,10 @@ VM_PRINTF(3) static void finish(struct probe *p, enum outcome o, const char *fmt
     va_end(ap);
     text_add_visible(&safe, raw, strlen(raw), NULL);
     copy_message(shown, &safe);
+    p->said = (struct text){0};
     probe_free(p);
     if (done)
-        done(o, shown, arg);
+        done(o, shown, heard.s ? &heard : NULL, arg);
 }
 
 static int arm(struct probe *p, struct loop *l, void (*late)(void *arg), struct vm_err *e)
@@ -143,26 +149,37 @@ static bool status_fits(int status, int wanted)
     return wanted ? status == wanted : status >= 200 && status <= 399;
 }
 
+/* Of a page that was cut, in the middle of a number maybe. */
+static size_t whole_lines(const char *s, size_t n)
+{
+    const char *last = memrchr(s, '\n', n);
+
+    return last ? (size_t)(last - s) : 0;
+}
+
 static void http_done(const struct fetch_answer *a, const struct vm_err *e, void *arg)
 {
     struct probe *p = arg;
 
     p->fetch = NULL;
-    if (!a)
+    if (!a) {
         finish(p, OUTCOME_FAILED, "%s", e->text);
-    else if (!status_fits(a->status, p->status))
+    } else if (!status_fits(a->status, p->status)) {
         finish(p, OUTCOME_FAILED, "status %d", a->status);
-    else if (p->body && !memmem(a->body, a->n, p->body, strlen(p->body)))
+    } else if (p->body && !memmem(a->body, a->n, p->body, strlen(p->body))) {
         finish(p, OUTCOME_FAILED, "status %d, but the page does not have '%s'%s", a->status, p->body,
                a->cut ? " in its first 256 KiB" : "");
-    else
+    } else {
+        if (p->numbers)
+            p->heard = (struct probe_said){a->body, a->cut ? whole_lines(a->body, a->n) : a->n};
         finish(p, OUTCOME_PASSED, "status %d", a->status);
+    }
 }
 
 static int http_start(struct probe *p, const struct probe_target *at, const struct spec_check *c, struct vm_err *e)
 {
     struct fetch_request q = {.address = at->address, .port = c->port, .path = c->path, .host = c->host,
-                              .timeout_ms = c->timeout_ms, .answer_max = c->body ? BODY_MAX : 0};
+                              .timeout_ms = c->timeout_ms, .answer_max = c->body || p->numbers ? BODY_MAX : 0};
 
     p->status = c->status;
     if (c->body && !(p->body = strdup(c->body)))
@@ -204,10 +221,12 @@ static void agent_data(enum agent_channel ch, const void *data, size_t n, void *
 {
     struct probe *p = arg;
 
-    (void)ch;
     if (p->kind == CHECK_UNITS && p->n_tail + n > TAIL)
         n = TAIL - p->n_tail; /* the first failed units are as good as the last */
-    keep_tail(p, data, n);
+    if (p->numbers && ch == AGENT_STDOUT)
+        text_add_bytes(&p->said, data, n);
+    else
+        keep_tail(p, data, n);
     p->n_output += n;
     if (p->n_output > OUTPUT_MAX)
         cut_off(p, "it writes more than 256 KiB of output");
@@ -223,6 +242,8 @@ static void exec_ended(struct probe *p, const struct agent_result *r)
     line = memrchr(from, '\n', (size_t)(to - from));
     from = line ? line + 1 : from;
     n = (int)(to - from);
+    if (p->numbers && !p->said.failed)
+        p->heard = (struct probe_said){p->said.s ? p->said.s : "", p->said.len};
     if (r->signal)
         finish(p, OUTCOME_FAILED, "ended by signal %d%s%.*s", r->signal, n ? ": " : "", n, from);
     else if (r->exit_code)
@@ -282,7 +303,7 @@ static int agent_start(struct probe *p, const struct probe_target *at, const str
         strv_addf(&q, "arg=%s", c->exec.v[i]);
     for (size_t i = 0; c->kind == CHECK_EXEC && at->env && i < at->env->n; i++)
         strv_add(&q, at->env->v[i]);
-    if (c->kind == CHECK_EXEC)
+    if (c->kind == CHECK_EXEC && !p->numbers)
         strv_add(&q, "merge=1");
     if (q.failed || (at->env && at->env->failed))
         return vm_no_memory(e);
@@ -298,6 +319,7 @@ int probe_start(const struct probe_target *at, const struct spec_check *c, probe
     if (!p)
         return vm_no_memory(e);
     p->kind = c->kind;
+    p->numbers = c->numbers.n;
     p->timeout_ms = c->timeout_ms;
     p->done = done;
     p->arg = arg;

@@ -9,6 +9,7 @@
 
 enum { PROBE_MESSAGE_MAX = 200 };
 
+struct probe_said { const char *s; size_t n; };
 /* Borrowed for the call of probe_start. */
 struct probe_target {
     struct loop *loop;
@@ -16,8 +17,9 @@ struct probe_target {
     struct agent *agent;         /* for exec and units; its session is up */
     const struct strv *env;      /* words env=NAME=VALUE for exec; NULL: none */
 };
-/* message: one line, safe to show, at most PROBE_MESSAGE_MAX bytes; may be empty. */
-typedef void probe_done_fn(enum outcome o, const char *message, void *arg);
+/* message: one line, safe to show, at most PROBE_MESSAGE_MAX bytes; may be empty. said: what check->numbers may stand in, as
+ * the guest wrote it; borrowed; NULL: nothing, or nobody asked. */
+typedef void probe_done_fn(enum outcome o, const char *message, const struct probe_said *said, void *arg);
 
 struct probe;
 /* done is called once, at the latest when check->timeout_ms is over and what ran in the guest has ended; never from

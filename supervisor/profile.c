@@ -182,6 +182,29 @@ static json_t *time_zone(void)
     return name ? json_string(name + sizeof dir - 1) : json_null();
 }
 
+static json_t *load(void)
+{
+    static const char *const names[] = {"1m", "5m", "15m"};
+    json_t *o = json_object();
+    double v[3];
+    int n = getloadavg(v, 3);
+
+    for (int i = 0; i < 3; i++)
+        json_put(o, names[i], i < n ? json_real(v[i]) : NULL);
+    return o;
+}
+
+json_t *profile_measures(void)
+{
+    json_t *o = json_object();
+
+    json_put(o, "load", load());
+    json_put(o, "memory", memory());
+    json_put(o, "pressure", pressure());
+    json_put(o, "file_systems", profile_file_systems());
+    return o;
+}
+
 static json_t *profile(void)
 {
     json_t *o = json_object();

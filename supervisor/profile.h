@@ -8,6 +8,10 @@
 /* Yours. One at a time: drives may take their time, and workers are few. Who comes meanwhile gets UNAVAILABLE. */
 json_t *profile_json(struct vm_err *e);
 
+/* Of it what changes from one moment to the next, and costs next to nothing: {load: {1m, 5m, 15m}, memory, pressure,
+ * file_systems}. A worker's, too. Yours; NULL: no memory. */
+json_t *profile_measures(void);
+
 /* profile_disks.c */
 json_t *profile_file_systems(void);
 /* Puts md, btrfs, zfs and smart, each a list, or null and beside it NAME_why. */

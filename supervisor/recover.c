@@ -3,6 +3,7 @@
 #include "bundles.h"
 #include "job.h"
 #include "manifest.h"
+#include "scripts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,16 @@ static int load_nic(const struct store_nic *row, void *arg)
     return 0;
 }
 
+static int load_script(uint32_t guest, const struct store_script *row, void *arg)
+{
+    struct load *l = arg;
+    struct guest *g = world_guest_by_id(l->w, guest);
+
+    if (g)
+        scripts_put(g, row);
+    return 0;
+}
+
 static int mark_cut(uint32_t guest, const char *step, void *arg)
 {
     struct load *l = arg;
@@ -93,7 +104,8 @@ static int load(struct world *w, struct vm_err *e)
     struct load l = {.w = w};
 
     if (store_networks(w->store, load_network, &l, e) < 0 || store_guests(w->store, load_guest, &l, e) < 0 ||
-        store_nics(w->store, load_nic, &l, e) < 0 || store_jobs_cut(w->store, mark_cut, &l, e) < 0)
+        store_nics(w->store, load_nic, &l, e) < 0 || store_all_scripts(w->store, load_script, &l, e) < 0 ||
+        store_jobs_cut(w->store, mark_cut, &l, e) < 0)
         return -1;
     if (l.err.code != VM_E_OK && e)
         *e = l.err;

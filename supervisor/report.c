@@ -47,6 +47,7 @@ static void finish(struct report *x)
 {
     OWN(json) json_t *line = json_object();
     json_t *errors = json_array();
+    bool ok;
 
     for (size_t i = 0; i < x->guests.n; i++) {
         struct guest *g = world_guest(x->w, x->guests.v[i]);
@@ -57,7 +58,12 @@ static void finish(struct report *x)
     for (size_t i = 0; i < x->errors.n; i++)
         json_array_append_new(errors, json_string(x->errors.v[i]));
     json_put_str(line, "type", "result");
-    json_put(line, "ok", json_boolean(!x->failed && !x->blocked && !x->unhealthy));
+    ok = !x->failed && !x->blocked && !x->unhealthy;
+    if (x->apply) {
+        x->w->apply.at = wall_ms();
+        x->w->apply.ok = ok;
+    }
+    json_put(line, "ok", json_boolean(ok));
     json_put_int(line, "changed", x->changed);
     json_put_int(line, "failed", x->failed);
     json_put_int(line, "blocked", x->blocked);

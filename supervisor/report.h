@@ -14,6 +14,7 @@ struct report {
     struct strv errors, guests;  /* guests: names whose health counts at the end */
     int64_t began;
     bool sealed, finished;
+    bool apply;                  /* how it ends is kept as the last apply's */
 };
 
 struct report *report_new(struct world *w);

@@ -1,4 +1,4 @@
-#include "world.h"
+#include "scripts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +173,7 @@ void world_drop_guest(struct guest *g)
     health_stop(g);
     agent_close(g->agent);
     usage_drop(g);
+    scripts_drop(g);
     loop_timer_free(g->retry);
     loop_timer_free(g->cure);
     memmove(w->guests + at, w->guests + at + 1, (w->n_guests - at - 1) * sizeof *w->guests);

@@ -74,6 +74,7 @@ struct guest {
     struct job *next;            /* that comes after it; at most one, since jobs converge */
     const struct guest *held;    /* goes down first, as it depends on this one; see queue.c, and good within it alone */
     unsigned calls;              /* requests of the API that its agent works on, see files.c */
+    struct script_result *scripts; size_t n_scripts; /* by their place in the spec, see scripts.h */
     char *shown;                 /* JSON text for lists, or NULL when it must be made anew */
 };
 
@@ -89,6 +90,8 @@ struct world {
     struct sampler *sampler;     /* of usage */
     struct guest **guests; size_t n_guests;           /* by name */
     struct network_spec **networks; size_t n_networks; /* by name */
+    struct measures *measures;   /* of the host, see measures.h */
+    struct { int64_t at; bool ok; } apply; /* the last one since vmsd started; at is wall, 0: none */
     unsigned running_jobs;
     bool poked;                  /* the queue will be looked at */
     struct loop_timer *leaving;  /* the host goes down, and no guest is to come up again; or NULL */

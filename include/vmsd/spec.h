@@ -16,7 +16,8 @@
 #include <vmsd/own.h>
 #include <vmsd/text.h>
 
-enum { SPEC_NAME_MAX = 32, SPEC_FILE_MAX = 1 << 20, SPEC_DEPTH_MAX = 16, SPEC_GUESTS_MAX = 10000 };
+enum { SPEC_NAME_MAX = 32, SPEC_FILE_MAX = 1 << 20, SPEC_DEPTH_MAX = 16, SPEC_GUESTS_MAX = 10000,
+       NUMBER_NAME_MAX = 128 };
 
 #define SPEC_KINDS(X) X(CONTAINER, "container") X(MICROVM, "microvm")
 enum spec_kind { KIND_CONTAINER, KIND_MICROVM };
@@ -50,6 +51,7 @@ struct spec_check {
     const char *path, *host, *body; /* http; host and body may be NULL */
     int status;                    /* http; 0: any 2xx or 3xx */
     struct spec_list exec;
+    struct spec_list numbers;      /* exec, http: names that are kept of what it tells; a * at the end: all that begin so */
     int64_t every_ms, timeout_ms, start_period_ms;
     unsigned failures, successes;
 };

@@ -91,6 +91,9 @@ struct store_script { unsigned index; const char *script, *state; int exit_code,
 int store_put_script(struct store *s, uint32_t guest, const struct store_script *r, struct vm_err *e);
 json_t *store_scripts(struct store *s, uint32_t guest, struct vm_err *e); /* array as the API shows it */
 
+int store_all_scripts(struct store *s, int (*each)(uint32_t guest, const struct store_script *r, void *arg), void *arg,
+                      struct vm_err *e);
+
 /* Events are written in batches; ids grow and are never given twice. */
 struct store_event { int64_t id, at; const char *body; }; /* body: the JSON object, as text */
 int store_put_events(struct store *s, const struct store_event *v, size_t n, struct vm_err *e);

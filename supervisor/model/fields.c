@@ -167,6 +167,13 @@ static const struct field http_rows[] = {
 };
 TABLE(http, "http", .size = sizeof(struct spec_check), NO_KIND);
 
+static const char *check_numbers(const json_t *v)
+{
+    bool mute = json_object_get(v, "tcp") || json_object_get(v, "units");
+
+    return mute && json_array_size(json_object_get(v, "numbers")) ? "numbers of a check that tells none; expected them with exec or http" : NULL;
+}
+
 static const struct field check_rows[] = {
     {"tcp", .word = &word_port, .flags = F_ONE_OF, MEMBER(spec_check, port),
      .doc = "Healthy when the port takes a connection.", .example = "5432"},
@@ -176,6 +183,10 @@ static const struct field check_rows[] = {
      .doc = "Healthy when the command succeeds in the guest, run as root, with the environment of an install script.", .example = "[pg_isready, -q]"},
     {"units", .word = &word_true, .flags = F_ONE_OF, .at = 0,
      .doc = "Healthy when no unit of the guest's systemd has failed.", .example = "true"},
+    {"numbers", LIST, .word = &word_numbers, .items = 32, MEMBER(spec_check, numbers),
+     .doc = "What `exec` prints, or `http` gets, is read as lines `name value`, or as those of Prometheus. Of these names "
+            "the numbers are kept and shown, at most 256; a `*` at the end stands for all that begin so, `true` for all. "
+            "Whatever they say, the guest is as healthy as without them.", .example = "[queue_length, pg_database_*]"},
     {"every", .word = &word_duration, .otherwise = "10s", .min = 1 * SECONDS, .max = 24 * HOURS,
      MEMBER(spec_check, every_ms), .doc = "Time between two checks.", .example = "30s"},
     {"timeout", .word = &word_duration, .otherwise = "5s", .min = 100, .max = 10 * MINUTES,
@@ -188,7 +199,7 @@ static const struct field check_rows[] = {
      MEMBER(spec_check, start_period_ms), .doc = "For so long after the start failures do not count.",
      .example = "2m"},
 };
-TABLE(check, "check", .size = sizeof(struct spec_check), .kind_at = offsetof(struct spec_check, kind));
+TABLE(check, "check", .size = sizeof(struct spec_check), .kind_at = offsetof(struct spec_check, kind), .check = check_numbers);
 
 static const struct field restart_rows[] = {
     {"policy", .word = &word_choice, .otherwise = "always", CHOICES("always", "on-failure", "no"),

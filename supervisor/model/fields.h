@@ -100,7 +100,7 @@ bool env_key(const char *s);
 /* words.c, word_net.c, word_path.c */
 extern const struct word word_bool, word_true, word_count, word_number, word_size, word_duration, word_backoff,
     word_give_up, word_choice, word_label, word_tag, word_peer, word_file_name, word_text, word_arg, word_env_name,
-    word_user, word_owner, word_mode, word_capability, word_sha256;
+    word_user, word_owner, word_mode, word_capability, word_sha256, word_numbers;
 extern const char *const capability_names[]; /* NULL-terminated */
 extern const struct word word_domain, word_port, word_ports, word_host_port, word_address, word_address4,
     word_address6, word_cidr4, word_cidr6, word_mac, word_interface, word_url_path, word_url_host;

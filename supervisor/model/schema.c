@@ -53,6 +53,8 @@ static json_t *of_word(const struct field *f)
         json_put(s, "enum", choices);
     if (f->word == &word_true)
         json_put(s, "const", json_true());
+    if (f->word == &word_numbers)
+        json_put(s, "not", json_pack("{sb}", "const", 0));
     if (f->word->pattern)
         json_put_str(s, "pattern", f->word->pattern);
     put_bounds(s, f);

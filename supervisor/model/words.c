@@ -376,6 +376,23 @@ static json_t *parse_env_name(const struct field *f, const char *text, struct wo
 const struct word word_env_name = {"variable", "letters, digits and _, no digit first",
                                    "^[A-Za-z_][A-Za-z0-9_]{0,127}$", SCALAR_STRING, parse_env_name, NULL};
 
+/* true: all of them. */
+static json_t *parse_numbers(const struct field *f, const char *text, struct word_cx *cx)
+{
+    size_t n = strspn(text, LOWER UPPER DIGIT "_:");
+
+    (void)f;
+    if (!strcmp(text, "true"))
+        return json_string("*");
+    if (!strcmp(text, "false") || n > NUMBER_NAME_MAX || (n && strchr(DIGIT, *text)) || (strcmp(text + n, "*") && (text[n] || !n)))
+        return word_wrong(cx, "\"%.60s\" is not the name of a number", text);
+    return json_string(text);
+}
+
+const struct word word_numbers = {"name of numbers", "a name such as queue_length, pg_* for all that begin so, or true for all",
+                                  "^([A-Za-z_:][A-Za-z0-9_:]{0,127})?\\*$|^[A-Za-z_:][A-Za-z0-9_:]{0,127}$",
+                                  SCALAR_STRING | SCALAR_BOOL, parse_numbers, NULL};
+
 static json_t *parse_user(const struct field *f, const char *text, struct word_cx *cx)
 {
     (void)f;

@@ -124,6 +124,30 @@ json_t *store_scripts(struct store *s, uint32_t guest, struct vm_err *e)
     return handed_over(scripts, store_done(s, q, rc, e), e);
 }
 
+int store_all_scripts(struct store *s, int (*each)(uint32_t guest, const struct store_script *r, void *arg), void *arg,
+                      struct vm_err *e)
+{
+    sqlite3_stmt *q = store_bind(s, Q_SCRIPTS_ALL, "");
+    int rc;
+
+    while ((rc = store_step(s, q)) == SQLITE_ROW) {
+        struct store_script r = {
+            .index = (unsigned)sqlite3_column_int64(q, 0),
+            .script = store_text(q, 1),
+            .state = store_text(q, 2),
+            .exit_code = sqlite3_column_int(q, 3),
+            .signal = sqlite3_column_int(q, 4),
+            .started_at = sqlite3_column_int64(q, 5),
+            .duration_ms = sqlite3_column_int64(q, 6),
+            .error = store_text(q, 7),
+        };
+
+        if (store_lost(s, &rc) || each((uint32_t)sqlite3_column_int64(q, 8), &r, arg) < 0)
+            break;
+    }
+    return store_done(s, q, rc, e);
+}
+
 struct batch {
     const struct store_event *events;
     const struct store_sample *samples;

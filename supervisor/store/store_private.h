@@ -63,6 +63,7 @@
                   "error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)") \
     X(SCRIPTS, "SELECT nr, script, state, exit_code, signal, started_at, duration_ms, error FROM script " \
                "WHERE guest = ?1 ORDER BY nr") \
+    X(SCRIPTS_ALL, "SELECT nr, script, state, exit_code, signal, started_at, duration_ms, error, guest FROM script") \
     X(EVENT_PUT, "INSERT OR REPLACE INTO event (id, at, body) VALUES (?1, ?2, ?3)") \
     X(EVENTS_PRUNE, "DELETE FROM event WHERE id <= ?1 - 20000") \
     X(EVENTS, "SELECT id, at, body FROM event WHERE id > ?1 ORDER BY id LIMIT ?2") \

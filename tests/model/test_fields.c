@@ -196,7 +196,7 @@ START_TEST(test_view_of_lists)
         "files: {source: files/site.conf, target: /y, mode: 0755}\n"
         "secrets: {name: s, command: [op, read]}\n"
         "install: [scripts/base.sh, {script: scripts/plain.sh, args: -v, env: {K: v}}]\n"
-        "health: [{tcp: 1}, {http: {}}, {http: {port: 8, status: 204}}, {exec: [a, b]}, {units: true}]\n");
+        "health: [{tcp: 1}, {http: {}}, {http: {port: 8, status: 204}}, {exec: [a, b], numbers: [q, r_*]}, {units: true}]\n");
 
     ck_assert_int_eq(g->image.kind, IMAGE_TAR);
     ck_assert_str_eq(g->image.name, "/srv/vms.d/x.tar");
@@ -233,6 +233,9 @@ START_TEST(test_view_of_lists)
     ck_assert(g->health[2].port == 8 && g->health[2].status == 204);
     ck_assert_int_eq(g->health[3].kind, CHECK_EXEC);
     ck_assert_str_eq(g->health[3].exec.v[1], "b");
+    ck_assert_uint_eq(g->health[0].numbers.n, 0);
+    ck_assert_uint_eq(g->health[3].numbers.n, 2);
+    ck_assert_str_eq(g->health[3].numbers.v[1], "r_*");
     ck_assert_int_eq(g->health[4].kind, CHECK_UNITS);
 }
 END_TEST

@@ -1,3 +1,4 @@
+#include "../../supervisor/health.h"
 #include "../../supervisor/probe.h"
 #include "stubs.h"
 
@@ -16,7 +17,7 @@ struct probe {
     uint16_t port;
 };
 enum { PORTS = 8 };
-static struct { enum outcome outcome; bool hang, broken; unsigned begun, open; char address[NET_ADDR]; } port[PORTS];
+static struct { enum outcome outcome; bool hang, broken; unsigned begun, open; char address[NET_ADDR]; const char *says; } port[PORTS];
 static unsigned cancelled;
 static bool agent_there;
 
@@ -33,9 +34,11 @@ static void answer(void *arg)
     probe_done_fn *done = p->done;
     void *whose = p->arg;
     enum outcome o = port[p->port].outcome;
+    const char *says = port[p->port].says;
+    struct probe_said said = {says, says ? strlen(says) : 0};
 
     probe_free(p);
-    done(o, o == OUTCOME_PASSED ? "" : "Connection refused", whose);
+    done(o, o == OUTCOME_PASSED ? "" : "Connection refused", says ? &said : NULL, whose);
 }
 
 int probe_start(const struct probe_target *at, const struct spec_check *c, probe_done_fn *done, void *arg,
@@ -331,7 +334,7 @@ START_TEST(test_shown_as_the_api_says)
     static const char *argv[] = {"pg_isready", "-q\x1b[31m", NULL};
     OWN(json) json_t *list = NULL;
     static const char *const names[] = {"agent", "tcp 1", "http :80/health", "exec pg_isready -q\\x1B[31m", "units"};
-    static const char *const keys[] = {"check", "state", "since", "last_at", "duration", "failures", "message"};
+    static const char *const keys[] = {"check", "state", "since", "last_at", "duration", "failures", "message", "numbers"};
 
     with(4);
     checks[1] = (struct spec_check){.kind = CHECK_HTTP, .port = 80, .path = "/health", .every_ms = 1000};
@@ -351,6 +354,80 @@ START_TEST(test_shown_as_the_api_says)
     }
     ck_assert(json_is_null(json_object_get(json_array_get(list, 1), "last_at")));
     ck_assert_int_eq(strlen(json_str(json_array_get(list, 0), "last_at", "")), 24);
+}
+END_TEST
+
+static const json_t *numbers_of(const json_t *list, size_t check)
+{
+    return json_object_get(json_array_get(list, check), "numbers");
+}
+
+static double first_of(const json_t *list, size_t check)
+{
+    return json_num(json_array_get(numbers_of(list, check), 0), "value", -1);
+}
+
+/* A check has the numbers of its last result, those that it asked for; what they say and how is nothing to its health. */
+START_TEST(test_numbers)
+{
+    static const char *some[] = {"queue"};
+    OWN(json) json_t *good = NULL, *bad = NULL, *ill = NULL, *later = NULL;
+
+    with(2);
+    checks[0].numbers = (struct spec_list){some, 1};
+    port[1].says = "queue 5\nother 6\n";
+    health_start(&guest);
+    turn(800);
+    good = health_json(&guest);
+    ck_assert(json_is_null(numbers_of(good, 0)));
+    ck_assert_uint_eq(json_array_size(numbers_of(good, 1)), 1);
+    ck_assert(first_of(good, 1) == 5);
+    ck_assert_str_eq(json_str(json_array_get(good, 1), "message", ""), "1 number");
+    ck_assert(json_is_null(numbers_of(good, 2)));
+
+    port[1].says = "queue 6\nqueue of bread\n";
+    turn(200);
+    bad = health_json(&guest);
+    ck_assert_str_eq(story, "h");
+    ck_assert(first_of(bad, 1) == 6);
+    ck_assert_str_eq(json_str(json_array_get(bad, 1), "message", ""), "1 number; line 2 is left out: its value is not a number");
+
+    port[1].says = "queue 7\n";
+    port[1].outcome = OUTCOME_FAILED;
+    turn(500);
+    ill = health_json(&guest);
+    ck_assert_str_eq(story, "hu");
+    ck_assert(first_of(ill, 1) == 7);
+    ck_assert_str_eq(last_why, "tcp 1: Connection refused");
+
+    checks[1] = tcp(3); /* another one changes: its numbers stay … */
+    port[1].hang = true;
+    health_start(&guest);
+    later = health_json(&guest);
+    ck_assert(first_of(later, 1) == 7);
+    some[0] = "age"; /* … but not if others are wanted now; each has its own copy of what was */
+    health_start(&guest);
+    json_decref(later);
+    later = health_json(&guest);
+    ck_assert_uint_eq(json_array_size(numbers_of(later, 1)), 0);
+}
+END_TEST
+
+/* No two checks have the same name, so that series in metrics are never the same. */
+START_TEST(test_names_are_unique)
+{
+    static const char *const want[] = {"agent", "tcp 1", "tcp 1 #2", "tcp 2", "tcp 1 #3"};
+    struct health_view c;
+    size_t i;
+
+    with(4);
+    checks[0] = checks[1] = checks[3] = tcp(1);
+    checks[2] = tcp(2);
+    health_start(&guest);
+    for (i = 0; health_look(&guest, i, &c); i++)
+        ck_assert_str_eq(c.name, want[i]);
+    ck_assert_uint_eq(i, ARRAY_LEN(want));
+    ck_assert(!health_look(&guest, 99, &c));
 }
 END_TEST
 
@@ -387,6 +464,8 @@ int main(void)
     tcase_add_test(c, test_without_address);
     tcase_add_test(c, test_results_survive_a_new_spec);
     tcase_add_test(c, test_shown_as_the_api_says);
+    tcase_add_test(c, test_numbers);
+    tcase_add_test(c, test_names_are_unique);
 #ifndef __SANITIZE_ADDRESS__
     tcase_add_test(c, test_memory_of_a_guest);
 #endif

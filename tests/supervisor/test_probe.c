@@ -61,9 +61,11 @@ static struct {
     int calls;
     enum outcome outcome;
     char message[PROBE_MESSAGE_MAX + 1];
+    char *said;
+    size_t n_said;
 } got;
 
-static void done(enum outcome o, const char *message, void *arg)
+static void done(enum outcome o, const char *message, const struct probe_said *said, void *arg)
 {
     ck_assert_ptr_eq(arg, &got);
     ck_assert_uint_le(strlen(message), PROBE_MESSAGE_MAX);
@@ -71,6 +73,8 @@ static void done(enum outcome o, const char *message, void *arg)
     got.calls++;
     got.outcome = o;
     strcpy(got.message, message);
+    got.said = said ? strndup(said->s, said->n) : NULL;
+    got.n_said = said ? said->n : 0;
     loop_quit(loop);
 }
 
@@ -82,6 +86,7 @@ static struct probe *start(const struct spec_check *c, const char *address)
     struct probe *p = NULL;
     struct vm_err e = {0};
 
+    free(got.said);
     memset(&got, 0, sizeof got);
     ck_assert_msg(probe_start(&at, c, done, &got, &p, &e) == 0, "%s", e.text);
     ck_assert_int_eq(got.calls, 0);
@@ -104,6 +109,8 @@ static void set_up(void)
 
 static void tear_down(void)
 {
+    free(got.said);
+    got.said = NULL;
     loop_close(loop);
 }
 
@@ -213,6 +220,37 @@ START_TEST(test_http_page_without_end)
 }
 END_TEST
 
+static const char *const all[] = {"*"};
+#define NUMBERS .numbers = {(const char **)all, 1}
+
+/* What numbers may stand in is handed on: of a page that was cut the whole lines, of one that is refused nothing. */
+START_TEST(test_http_said)
+{
+    struct double_plan p = {.say = "HTTP/1.1 200 OK\r\n\r\na 1\nb 2"};
+    uint16_t port = 0;
+    struct double_server *d = double_open(&p, &port);
+    struct spec_check c = {.kind = CHECK_HTTP, .port = port, .path = "/", .timeout_ms = 5000};
+
+    run(&c, "127.0.0.1");
+    ck_assert_ptr_null(got.said);
+    c = (struct spec_check){.kind = CHECK_HTTP, .port = port, .path = "/", .timeout_ms = 5000, NUMBERS};
+    run(&c, "127.0.0.1");
+    ck_assert_str_eq(got.said, "a 1\nb 2");
+    ck_assert_str_eq(got.message, "status 200");
+    c.status = 201;
+    run(&c, "127.0.0.1");
+    ck_assert_ptr_null(got.said);
+    double_close(d);
+    p = (struct double_plan){.say = "HTTP/1.1 200 OK\r\n\r\na 1\nb 2", .flood = 1ull << 30};
+    d = double_open(&p, &port);
+    c.port = port;
+    c.status = 0;
+    run(&c, "127.0.0.1");
+    ck_assert_str_eq(got.said, "a 1");
+    double_close(d);
+}
+END_TEST
+
 /* ---- through the agent ---- */
 
 static const char *const argv[] = {"pg_isready", "-q", NULL};
@@ -289,6 +327,49 @@ START_TEST(test_D1_output_is_bounded)
     ends((struct agent_result){.ok = true});
     ck_assert_int_eq(got.outcome, OUTCOME_FAILED);
     ck_assert_int_eq(strncmp(got.message, "failed: unit-with-a-name.service, ", 34), 0);
+}
+END_TEST
+
+static void errs(const char *text)
+{
+    stream.ev.data(AGENT_STDERR, text, strlen(text), stream.ev.arg);
+}
+
+START_TEST(test_exec_said)
+{
+    struct spec_check c = {.kind = CHECK_EXEC, .exec = {(const char **)argv, 2}, .timeout_ms = 200, NUMBERS};
+    char flood[1024];
+
+    start(&c, "");
+    ck_assert_ptr_null(strstr(request, "merge"));
+    says("queue 1\nage ", 12);
+    errs("slow today\n");
+    says("2\n", 2);
+    ends((struct agent_result){.ok = true});
+    ck_assert_str_eq(got.said, "queue 1\nage 2\n");
+    ck_assert_str_eq(got.message, "slow today"); /* numbers are none */
+
+    start(&c, "");
+    says("queue 9\n", 8);
+    errs("too long a queue\n");
+    ends((struct agent_result){.ok = true, .exit_code = 1});
+    ck_assert_int_eq(got.outcome, OUTCOME_FAILED);
+    ck_assert_str_eq(got.said, "queue 9\n"); /* the more so when it fails */
+    ck_assert_str_eq(got.message, "exit 1: too long a queue");
+
+    start(&c, "");
+    says("queue 1\n", 8);
+    ends((struct agent_result){.exit_code = -1, .lost = true, .error = "gone"});
+    ck_assert_ptr_null(got.said);
+
+    memset(flood, 'x', sizeof flood);
+    start(&c, "");
+    for (int i = 0; i < 300; i++)
+        says(flood, sizeof flood);
+    ck_assert(stream.cancelled);
+    ends((struct agent_result){.ok = true});
+    ck_assert_str_eq(got.message, "it writes more than 256 KiB of output");
+    ck_assert_ptr_null(got.said);
 }
 END_TEST
 
@@ -379,6 +460,8 @@ int main(void)
     tcase_add_test(c, test_tcp_silence);
     tcase_add_loop_test(c, test_http, 0, sizeof pages / sizeof pages[0]);
     tcase_add_test(c, test_http_page_without_end);
+    tcase_add_test(c, test_http_said);
+    tcase_add_test(c, test_exec_said);
     tcase_add_loop_test(c, test_agent_answers, 0, sizeof answers / sizeof answers[0]);
     tcase_add_test(c, test_D1_output_is_bounded);
     tcase_add_test(c, test_message_ends_between_characters);
