@@ -8,12 +8,15 @@
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <termios.h>
 #include <unistd.h>
+#include <vmsd/clock.h>
 #include <vmsd/path.h>
+#include "raw.h"
+#include "term.h"
 #include "upgrade.h"
 
-enum { STREAM = 1, IN_BLOCK = 32 << 10 };
+/* OUT_KEYS: keys that may wait while the guest takes none; they are read, so that Ctrl-] is heard. */
+enum { STREAM = 1, IN_BLOCK = 32 << 10, OUT_KEYS = 256 << 10, HUNG_UP = 128 + SIGHUP };
 
 struct session {
     const char *guest;
@@ -24,37 +27,10 @@ struct session {
     size_t sent;     /* … and how much of them went */
     bool ended;
     int status;
+    struct winsize size; /* as the guest knows it */
+    struct raw_detach detach;
     sigset_t mask; /* as it was before */
-    void (*on_pipe)(int);
 };
-
-static struct termios cooked;
-static bool is_raw;
-
-static void raw_leave(void)
-{
-    if (is_raw)
-        tcsetattr(STDIN_FILENO, TCSADRAIN, &cooked);
-    is_raw = false;
-}
-
-static int raw_enter(struct vm_err *e)
-{
-    static bool at_exit;
-    struct termios raw;
-
-    if (tcgetattr(STDIN_FILENO, &cooked) < 0)
-        return vm_fail_sys(e, "standard input is no terminal");
-    if (!at_exit)
-        atexit(raw_leave);
-    at_exit = true;
-    raw = cooked;
-    cfmakeraw(&raw);
-    if (tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) < 0)
-        return vm_fail_sys(e, "make the terminal raw");
-    is_raw = true;
-    return 0;
-}
 
 static int queue(struct session *s, enum frame_type type, const void *p, size_t n, struct vm_err *e)
 {
@@ -67,25 +43,52 @@ static int queue(struct session *s, enum frame_type type, const void *p, size_t 
     return s->out.failed ? vm_no_memory(e) : 0;
 }
 
+static int tell_size(struct session *s, struct vm_err *e)
+{
+    uint8_t payload[8];
+    struct winsize w;
+
+    if (!s->io->tty || ioctl(STDIN_FILENO, TIOCGWINSZ, &w) < 0 ||
+        (w.ws_row == s->size.ws_row && w.ws_col == s->size.ws_col))
+        return 0;
+    s->size = w;
+    le32_put(payload, w.ws_row);
+    le32_put(payload + 4, w.ws_col);
+    return queue(s, FRAME_RESIZE, payload, 8, e);
+}
+
+/* The connection's end tells the guest. */
+static void leave(struct session *s, int status)
+{
+    s->status = status;
+    s->ended = true;
+}
+
+/* The terminal is the shell's until SIGCONT, which then waits to be read. */
+static int pause_session(struct vm_err *e)
+{
+    raw_leave();
+    raise(SIGSTOP);
+    return raw_enter(e);
+}
+
 static int on_signal(struct session *s, struct vm_err *e)
 {
     struct signalfd_siginfo info;
-    uint8_t payload[8];
+    uint8_t payload[4];
 
     if (read(s->signals, &info, sizeof info) != sizeof info)
         return 0;
-    if (info.ssi_signo == SIGWINCH) {
-        struct winsize w;
-
-        if (!s->io->tty || ioctl(STDIN_FILENO, TIOCGWINSZ, &w) < 0)
-            return 0;
-        le32_put(payload, w.ws_row);
-        le32_put(payload + 4, w.ws_col);
-        return queue(s, FRAME_RESIZE, payload, 8, e);
+    if (info.ssi_signo == SIGWINCH)
+        return tell_size(s, e);
+    if (info.ssi_signo == SIGTSTP)
+        return pause_session(e);
+    if (info.ssi_signo == SIGCONT) {
+        raw_again();
+        return tell_size(s, e);
     }
-    if (s->io->tty) { /* the connection's end tells the guest */
-        s->status = 128 + (int)info.ssi_signo;
-        s->ended = true;
+    if (s->io->tty) {
+        leave(s, 128 + (int)info.ssi_signo);
         return 0;
     }
     le32_put(payload, info.ssi_signo);
@@ -99,6 +102,13 @@ static int on_input(struct session *s, struct vm_err *e)
 
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return 0;
+    if (n > 0 && s->io->tty && raw_detaches(&s->detach, block, (size_t)n, now_ms())) {
+        raw_leave();
+        fputc('\n', stderr);
+        term_complain("left %s; what ran in this session ends with it", s->guest);
+        leave(s, HUNG_UP);
+        return 0;
+    }
     if (n > 0)
         return queue(s, FRAME_DATA, block, (size_t)n, e);
     s->in = -1; /* the end, or an error, which is an end as well */
@@ -138,6 +148,7 @@ static int on_frames(struct session *s, struct vm_err *e)
         } else if (f.type == FRAME_DATA && f.channel != CHANNEL_STDIN) {
             if (s->io->out(f.channel, f.data, f.n, s->io->arg, e) < 0)
                 return -1;
+            raw_see(f.data, f.n);
         } else if (f.type != FRAME_EOF) {
             got = FRAME_BROKEN;
             break;
@@ -182,9 +193,9 @@ static void on_room(struct session *s)
 static int loop(struct session *s, struct vm_err *e)
 {
     while (!s->ended) {
-        bool full = s->out.len > 0;
+        bool full = s->out.len > (s->io->tty ? OUT_KEYS : 0);
         struct pollfd p[] = {
-            {.fd = s->fd, .events = (short)(POLLIN | (full ? POLLOUT : 0))},
+            {.fd = s->fd, .events = (short)(POLLIN | (s->out.len ? POLLOUT : 0))},
             {.fd = s->signals, .events = POLLIN},
             {.fd = full ? -1 : s->in, .events = POLLIN},
         };
@@ -215,10 +226,12 @@ static int open_signals(struct session *s, struct vm_err *e)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
-    if (s->io->tty)
-        sigaddset(&set, SIGQUIT); /* only sent by others: the terminal gives the key to the guest */
-    sigprocmask(SIG_BLOCK, &set, &s->mask);
-    s->on_pipe = signal(SIGPIPE, SIG_IGN);
+    if (s->io->tty) { /* only sent by others: the terminal gives the keys to the guest */
+        sigaddset(&set, SIGQUIT);
+        sigaddset(&set, SIGTSTP);
+        sigaddset(&set, SIGCONT);
+    }
+    sigprocmask(SIG_BLOCK, &set, NULL);
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return s->signals < 0 ? vm_fail_sys(e, "signalfd") : 0;
 }
@@ -227,21 +240,21 @@ static int talk(struct session *s, struct client *c, json_t *request, struct vm_
 {
     OWN(str) char *path = client_path("/v1/guests/", s->guest, "/exec");
     OWN(text) struct text early = {0};
-    struct winsize w = {0};
     size_t room;
 
     if (!path)
         return vm_no_memory(e);
     json_put(request, "stdin", json_boolean(s->io->in >= 0));
     if (s->io->tty) {
-        ioctl(STDIN_FILENO, TIOCGWINSZ, &w);
-        json_put(request, "tty", json_pack("{s:i,s:i}", "rows", w.ws_row, "cols", w.ws_col));
+        ioctl(STDIN_FILENO, TIOCGWINSZ, &s->size);
+        json_put(request, "tty", json_pack("{s:i,s:i}", "rows", s->size.ws_row, "cols", s->size.ws_col));
     }
     if (upgrade_open(c, path, "vmsd-exec", request, &s->fd, &early, e) < 0)
         return c->unreached ? -1 : vm_context(e, "%s", s->guest);
     if (fcntl(s->fd, F_SETFL, O_NONBLOCK) < 0)
         return vm_fail_sys(e, "fcntl");
-    if (s->io->tty && raw_enter(e) < 0)
+    /* Until here a signal ends vmctl, and with it the connection. */
+    if (open_signals(s, e) < 0 || (s->io->tty && raw_enter(e) < 0) || tell_size(s, e) < 0)
         return -1;
     /* At most a head and the block it came in: always less than the reader has room for. */
     memcpy(frame_reader_room(&s->reader, &room), early.s ? early.s : "", early.len);
@@ -254,18 +267,19 @@ int session_run(struct client *c, const char *guest, json_t *request, const stru
 {
     OWN(mem) uint8_t *buffer = malloc(FRAME_BYTES_MAX);
     struct session s = {.guest = guest, .io = io, .fd = -1, .signals = -1, .in = io->in, .reader = {.buf = buffer}};
+    void (*on_pipe)(int);
     int rc;
 
     if (!buffer || !request)
         return vm_no_memory(e);
-    rc = open_signals(&s, e);
-    if (rc == 0)
-        rc = talk(&s, c, request, e);
+    sigprocmask(SIG_BLOCK, NULL, &s.mask);
+    on_pipe = signal(SIGPIPE, SIG_IGN);
+    rc = talk(&s, c, request, e);
     raw_leave();
     fd_drop(s.fd);
     fd_drop(s.signals);
     text_done(s.out);
-    signal(SIGPIPE, s.on_pipe);
+    signal(SIGPIPE, on_pipe);
     sigprocmask(SIG_SETMASK, &s.mask, NULL);
     if (rc == 0)
         *status = s.status;

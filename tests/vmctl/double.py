@@ -308,6 +308,16 @@ class Exec:
             else:
                 return b""
 
+    def do_editor(self):
+        """Takes the terminal over as editors do, and at "x" it is gone without a word."""
+        self.out(b"\x1b[?1049h\x1b[?25l\x1b[?1000;2004h\x1b[2J")
+        while True:
+            kind, _, data = self.read()
+            if kind == DATA:
+                self.out(b"typed " + data.hex().encode() + b"\r\n")
+            if kind is None or data == b"x":
+                return b""
+
     def do_journalctl(self):
         if scenario() == "no-journal":
             return end(exit=127)

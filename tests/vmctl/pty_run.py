@@ -2,7 +2,7 @@
 """Runs a command on a terminal of its own, and shows what came of it.
 
 pty_run.py [--size COLSxROWS] [--screen] [--do SECONDS:ACTION]... -- COMMAND...
-ACTION: type:TEXT, resize:COLSxROWS, signal:NUMBER, shot:NAME. Prints the bytes that the command wrote; with --screen what a reader
+ACTION: type:TEXT, resize:COLSxROWS, signal:NUMBER, shot:NAME, mode:NAME (prints whether it is raw then). Prints the bytes that the command wrote; with --screen what a reader
 finds on the terminal in the end, what scrolled away first; with shots, what the whole screen showed at those moments
 (that needs pyte). Ends with the command's status; "MODE raw" is printed when
 the terminal was left other than it was found.
@@ -81,7 +81,7 @@ if pid == 0:
     os.environ["TERM"] = os.environ.get("PTY_TERM", "xterm")
     os.execvp(args.command[0], args.command)
 
-out, begun, status, shots = b"", time.time(), None, []
+out, begun, status, shots, modes = b"", time.time(), None, [], ""
 while status is None or select.select([master], [], [], 0)[0]:
     if select.select([master], [], [], 0.02)[0]:
         try:
@@ -96,6 +96,8 @@ while status is None or select.select([master], [], [], 0)[0]:
             set_size(master, value)
         elif what == "shot":
             shots.append((value, len(out)))
+        elif what == "mode":
+            modes += f"MODE {value} {'cooked' if termios.tcgetattr(slave) == before else 'raw'}\n"
         else:
             os.kill(pid, int(value))
     if status is None:
@@ -116,6 +118,7 @@ if shots:
         pyte.ByteStream(screen).feed(out[:n])
         text += f"== {name}\n" + "\n".join(line.rstrip() for line in screen.display) + "\n"
 sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
+print(modes, end="")
 if termios.tcgetattr(slave) != before:
     print("MODE raw")
 sys.stdout.flush()

@@ -152,3 +152,49 @@ watch() {
     lacks "debian-12  "
 }
 
+
+# --- a terminal in a guest's hands ---
+
+CLEAN=$'\e[?1049l\e[?25h\e[?1000l\e[?2004l'
+in_editor() { run on_pty "$@" -- "$VMCTL" exec -it db -- editor; }
+
+@test "exec -it: three times Ctrl-] leaves, one is a key of the editor's" {
+    in_editor --do 1:type:$'\x1d' --do 1.5:mode:editing --do 2.5:type:$'\x1d\x1d' --do 2.8:type:$'\x1d'
+    [ "$status" -eq 129 ]
+    has "typed 1d"
+    has "MODE editing raw"
+    has "$CLEAN"
+    has "left db; what ran in this session ends with it"
+    lacks "MODE raw"
+}
+
+@test "exec -it: the terminal is as it was after a lost vmsd, SIGTERM and a lost line" {
+    in_editor --do 1:type:x
+    [ "$status" -eq 125 ]
+    has "$CLEAN"
+    has "vmsd closed the connection"
+    lacks "MODE raw"
+    for signal in 15 1; do
+        in_editor --do 1:signal:$signal
+        [ "$status" -eq $((128 + signal)) ]
+        has "$CLEAN"
+        lacks "MODE raw"
+    done
+}
+
+@test "exec -it: what switched nothing leaves nothing" {
+    run on_pty --do 1:type:q -- "$VMCTL" exec -it db -- tty
+    lacks $'\e'
+}
+
+@test "exec -it: Ctrl-Z is the guest's; stopped from outside, the terminal is the shell's until it goes on" {
+    run on_pty --do 1:type:$'\x1a' --do 1.3:signal:20 --do 1.6:mode:stopped --do 1.7:resize:70x20 --do 2:signal:18 \
+        --do 2.3:mode:again --do 2.5:type:a --do 2.8:type:q -- "$VMCTL" exec -it db -- tty
+    [ "$status" -eq 6 ]
+    has "typed 1a"
+    has "MODE stopped cooked"
+    has "MODE again raw"
+    has "resized 20 70"
+    has "typed 61"
+    lacks "MODE raw"
+}

@@ -5,6 +5,8 @@
 #include "vmctl/cli.h"
 #include "vmctl/human.h"
 #include "vmctl/live.h"
+#include "vmctl/modes.h"
+#include "vmctl/raw.h"
 #include "vmctl/plan.h"
 #include "vmctl/stream.h"
 #include "vmctl/table.h"
@@ -477,6 +479,69 @@ START_TEST(test_live_rows)
 }
 END_TEST
 
+/* --- the terminal in a guest's hands --- */
+
+static void check_undo(const char *wrote, const char *expected)
+{
+    for (size_t piece = 1; piece <= strlen(wrote) + 1; piece++) {
+        struct modes m = {0};
+        OWN(text) struct text out = {0};
+
+        for (size_t at = 0, n = strlen(wrote); at < n; at += piece)
+            modes_see(&m, wrote + at, at + piece < n ? piece : n - at);
+        modes_undo(&m, &out);
+        ck_assert_str_eq(out.s ? out.s : "", expected);
+    }
+}
+
+START_TEST(test_modes)
+{
+    check_undo("plain, no \033]0;title [?25l\007 and nothing \033[2J\033[10;5H\033[K", "");
+    check_undo("\033[?1049h\033[?25l", "\033[?1049l\033[?25h");
+    check_undo("\033[?1049h\033[?25lvim\033[?25h\033[?1049l", "");
+    check_undo("\033[?1000;1006;2004hmouse", "\033[?1000l\033[?1006l\033[?2004l");
+    check_undo("\033[?2004h$ \033[?2004l", "");
+    check_undo("\033[1;31mred", "\033[0m");
+    check_undo("\033[5;20r\033=\033(0\016", "\0337\033[r\0338\033>\033(B\017");
+    check_undo("\033=\033>\033(0\033(B\016\017", "");
+    check_undo("\033[>4;2m\033[>1u\033[3 q", "\033[>4m\033[<9u\033[0 q");
+    check_undo("\033[?25l\033c", "");
+    check_undo("\033[?00000000000000000000000000000000000000000000025l", "");
+    check_undo("\033[?99999999999999999999h\033[?h\033[;h\033[h\033[ q\033[ \033[", "\033[0 q");
+}
+END_TEST
+
+START_TEST(test_modes_any_bytes)
+{
+    struct modes m = {0};
+    OWN(text) struct text out = {0};
+
+    srand(7);
+    for (int i = 0; i < 300000; i++) {
+        static const char often[] = {'\033', '[', '?', ';', '2', '5', 'h', 'l', '\0', ' ', '('};
+        char c = i % 3 ? often[(size_t)rand() % sizeof often] : (char)rand();
+
+        modes_see(&m, &c, 1);
+        ck_assert_uint_lt(m.n, MODES_SEQUENCE);
+    }
+    modes_undo(&m, &out);
+    ck_assert(!out.failed);
+}
+END_TEST
+
+START_TEST(test_detach)
+{
+    struct raw_detach d = {0};
+
+    ck_assert(!raw_detaches(&d, "ls\x1d\x1d", 4, 0));
+    ck_assert(!raw_detaches(&d, "x\x1d", 2, 10)); /* another key between */
+    ck_assert(!raw_detaches(&d, "\x1d", 1, 500));
+    ck_assert(!raw_detaches(&d, "\x1d", 1, 1100)); /* too late */
+    ck_assert(!raw_detaches(&d, "\033[93;5u", 7, 1200));
+    ck_assert(raw_detaches(&d, "\033[27;5;93~", 10, 2100));
+}
+END_TEST
+
 START_TEST(test_plan_destroys)
 {
     OWN(json) json_t *harmless = json_pack("{s:[{s:s,s:b}]}", "changes", "class", "restart", "destroys_data", 0);
@@ -592,6 +657,9 @@ int main(void)
     tcase_add_test(c, test_tail_bounds);
     tcase_add_test(c, test_live_one);
     tcase_add_test(c, test_live_many);
+    tcase_add_test(c, test_modes);
+    tcase_add_test(c, test_modes_any_bytes);
+    tcase_add_test(c, test_detach);
     tcase_add_test(c, test_live_rows);
     tcase_add_test(c, test_plan_destroys);
     tcase_add_test(c, test_upgrade_head);
