@@ -194,21 +194,26 @@ static int usage_run(struct api_work *x, json_t **body, struct vm_err *e)
 /* since: RFC 3339 as we give it, or seconds before now ("3600"). */
 static bool parse_since(const char *s, int64_t *wall)
 {
+    char again[CLOCK_TEXT];
     struct tm tm = {0};
+    const char *rest;
     uint64_t ago;
 
     if (!s) {
         *wall = wall_ms() - 3600000;
         return true;
     }
-    if (text_to_u64(s, &ago) && ago < 1u << 30) {
+    if (text_to_u64(s, &ago) && ago < 1000000000) {
         *wall = wall_ms() - (int64_t)ago * 1000;
         return true;
     }
-    if (!strptime(s, "%Y-%m-%dT%H:%M:%S", &tm))
+    if (!(rest = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm)))
         return false;
     *wall = (int64_t)timegm(&tm) * 1000;
-    return true;
+    strftime(again, sizeof again, "%Y-%m-%dT%H:%M:%S", &tm); /* no blanks in it, and no 31st of February */
+    if (rest[0] == '.' && strspn(rest + 1, "0123456789"))
+        rest += 1 + strspn(rest + 1, "0123456789");
+    return !strncmp(s, again, strlen(again)) && !strcmp(rest, "Z");
 }
 
 static void usage_get(struct http_request *r, void *arg)
@@ -317,10 +322,17 @@ static void events_get(struct http_request *r, void *arg)
 static void names_get(struct http_request *r, void *arg)
 {
     const char *format = http_query(r, "format");
-    json_t *o, *list = names_json(arg), *entry, *v;
+    json_t *o, *list, *entry, *v;
     OWN(text) struct text t = {0};
+    struct vm_err e = {0};
     size_t i, k;
 
+    if (format && strcmp(format, "json") && strcmp(format, "hosts")) {
+        vm_fail(&e, VM_E_INVALID, "format: expected json or hosts");
+        http_reply_error(r, &e);
+        return;
+    }
+    list = names_json(arg);
     if (!format || strcmp(format, "hosts")) {
         o = json_object();
         json_put(o, "names", list);
@@ -455,8 +467,8 @@ static const struct http_route routes[] = {
     {"POST", "/v1/guests/{name}/rebuild", ROLE_WRITE, 0, rebuild_post, "wait"},
     {"DELETE", "/v1/guests/{name}", ROLE_WRITE, 0, guest_delete, "wait purge"},
     {"POST", "/v1/validate", ROLE_WRITE, TAR_MAX, validate_post, "base"},
-    {"POST", "/v1/plan", ROLE_WRITE, TAR_MAX, plan_post, "base select prune purge"},
-    {"POST", "/v1/apply", ROLE_WRITE, TAR_MAX, apply_post, "base select prune purge commit"},
+    {"POST", "/v1/plan", ROLE_WRITE, TAR_MAX, plan_post, "base select* prune purge*"},
+    {"POST", "/v1/apply", ROLE_WRITE, TAR_MAX, apply_post, "base select* prune purge* commit"},
     {"GET", "/v1/jobs", ROLE_READ, 0, jobs_get, ""},
     {"GET", "/v1/jobs/{id}", ROLE_READ, 0, job_get, ""},
     {"GET", "/v1/events", ROLE_READ, 0, events_get, "since follow guest"},

@@ -359,10 +359,12 @@ void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb)
     a->by = access_actor(r);
     query_list(r, "select", &a->select);
     query_list(r, "purge", &a->purge);
-    if (base && base[0] == '/')
+    if (base)
         guest_set_text(&a->base, base);
     http_on_abort(r, aborted, a);
-    if (take_commit(a, http_query(r, "commit"), &e) < 0 ||
+    if (base && base[0] != '/')
+        vm_fail(&e, VM_E_INVALID, "base: expected an absolute directory of the host, not '%.40s'", base);
+    if (e.code != VM_E_OK || take_commit(a, http_query(r, "commit"), &e) < 0 ||
         loop_work(w->loop, (struct loop_job){read_run, read_done, a}, &e) < 0) {
         http_reply_error(r, &e);
         applying_free(a);

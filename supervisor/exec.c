@@ -297,13 +297,15 @@ static int add_word(struct strv *q, const char *key, const json_t *v, struct vm_
     return 0;
 }
 
-static int add_input(struct strv *q, const json_t *input, const json_t *tty, struct vm_err *e)
+static int add_input(struct strv *q, const json_t *input, json_t *tty, struct vm_err *e)
 {
-    int64_t rows = json_int(tty, "rows", 24), cols = json_int(tty, "cols", 80);
+    json_int_t rows = 24, cols = 80;
+    json_error_t why;
 
     if (given(input) && !json_is_boolean(input))
         return vm_fail(e, VM_E_INVALID, "stdin: expected true or false");
-    if (given(tty) && (!json_is_object(tty) || rows < 0 || rows > UINT16_MAX || cols < 0 || cols > UINT16_MAX))
+    if (given(tty) && (json_unpack_ex(tty, &why, JSON_STRICT, "{s?I, s?I}", "rows", &rows, "cols", &cols) < 0 || rows < 0 ||
+                       rows > UINT16_MAX || cols < 0 || cols > UINT16_MAX))
         return vm_fail(e, VM_E_INVALID, "tty: expected an object with rows and cols from 0 to %d", UINT16_MAX);
     if (given(tty))
         strv_addf(q, "pty=%dx%d", (int)rows, (int)cols);

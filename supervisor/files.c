@@ -140,15 +140,18 @@ static void call_go(struct call *c, struct guest *g)
     feed(c);
 }
 
-/* The guest's path of the query, or NULL: answered with 400. */
+/* The guest's path of the query, or NULL: answered with 400, also where there is a mode that is none. */
 static const char *path_of(struct http_request *r)
 {
-    const char *path = http_query(r, "path");
+    const char *path = http_query(r, "path"), *mode = http_query(r, "mode");
     struct vm_err e = {0};
 
-    if (path && path[0] == '/')
+    if (!path || path[0] != '/')
+        vm_fail(&e, VM_E_INVALID, "path: expected an absolute path in the guest");
+    else if (mode && (!*mode || strlen(mode) > 4 || mode[strspn(mode, "01234567")]))
+        vm_fail(&e, VM_E_INVALID, "mode: expected octal digits up to 7777, not '%.20s'", mode);
+    else
         return path;
-    vm_fail(&e, VM_E_INVALID, "path: expected an absolute path in the guest");
     http_reply_error(r, &e);
     return NULL;
 }

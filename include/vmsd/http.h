@@ -29,8 +29,8 @@ struct http_route {
     enum http_role role;
     size_t body_max;               /* 0: no body allowed */
     void (*handle)(struct http_request *r, void *arg);
-    const char *query;             /* keys that its query may have, set apart by blanks; NULL: any. A key that is spelt
-                                      wrong must not widen what a request does */
+    const char *query;             /* keys that its query may have, set apart by blanks, "key*" more than once; NULL: any.
+                                      A key that is spelt wrong must not widen what a request does */
 };
 /* listen_fd is taken. role_of decides once, at accept, from the peer's credentials. */
 struct http_options {

@@ -154,25 +154,30 @@ static const struct http_route *find_route(const struct http_options *o, const s
     return NULL;
 }
 
-/* Is key one of the words of list, which are set apart by blanks? */
-static bool word_of(const char *list, const char *key)
+/* What follows key in a route's list of keys: a blank, the end, or the '*' of one that may be repeated. NULL: it is not in
+ * there. */
+static const char *key_in(const char *list, const char *key)
 {
-    size_t n = strlen(key);
+    size_t n = strcspn(key, " *");
 
-    for (const char *at = list; n && (at = strstr(at, key)); at++)
-        if ((at == list || at[-1] == ' ') && (!at[n] || at[n] == ' '))
-            return true;
-    return false;
+    for (const char *at = list; n && !key[n] && (at = strstr(at, key)); at++)
+        if ((at == list || at[-1] == ' ') && strchr(" *", at[n]))
+            return at + n;
+    return NULL;
 }
 
 static int check_query(const struct http_request *r, struct vm_err *e)
 {
     const char *known = r->route->query;
 
-    for (size_t i = 0; known && i < r->target.n_query; i++)
-        if (!word_of(known, r->target.query[i].key))
-            return vm_fail(e, VM_E_INVALID, "the query has an unknown key '%.40s'; known here: %s", r->target.query[i].key,
-                           *known ? known : "none");
+    for (size_t i = 0; known && i < r->target.n_query; i++) {
+        const char *key = r->target.query[i].key, *found = key_in(known, key);
+
+        if (!found)
+            return vm_fail(e, VM_E_INVALID, "the query has an unknown key '%.40s'; known here: %s", key, *known ? known : "none");
+        if (*found != '*' && target_query(&r->target, key, 1))
+            return vm_fail(e, VM_E_INVALID, "the query has '%.40s' twice", key);
+    }
     return 0;
 }
 

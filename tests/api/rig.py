@@ -202,8 +202,8 @@ class Daemon:
             c.putrequest(method, target)
             for k, v in {**({} if body is None else {"Content-Length": len(body)}), **(headers or {})}.items():
                 c.putheader(k, v)
-            c.endheaders()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before it was read
+                c.endheaders()
                 c.send(body or b"")
             r = c.getresponse()
             return Answer(r.status, r.headers, r.read())

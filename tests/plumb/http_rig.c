@@ -226,7 +226,7 @@ static void handle_counters(struct http_request *r, void *arg)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/v1/things", ROLE_READ, 0, handle_list, "q tags"},
+    {"GET", "/v1/things", ROLE_READ, 0, handle_list, "q* tags"},
     {"GET", "/v1/things/{name}", ROLE_READ, 0, handle_thing, NULL},
     {"PUT", "/v1/things/{name}", ROLE_WRITE, RIG_BODY_MAX, handle_thing, NULL},
     {"DELETE", "/v1/things/{name}", ROLE_WRITE, 0, handle_thing, NULL},

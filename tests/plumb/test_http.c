@@ -169,10 +169,11 @@ START_TEST(test_B2_only_canonical_paths)
     expect(RIG_WRITER, "GET", "/v1/things?q=a/b:c", NULL, 200);
 }
 END_TEST
-START_TEST(unknown_query_keys_are_refused)
+START_TEST(unknown_and_double_query_keys_are_refused)
 {
     static const char *const bad[] = {"/v1/things?tag=x", "/v1/things?qq=1", "/v1/things?q=1&tag=2", "/v1/things?=1",
-                                      "/v1/things?tags%20q=1"};
+                                      "/v1/things?tags%20q=1", "/v1/things?q%2a%20tags=1", "/v1/things?q%2a=1",
+                                      "/v1/things?tags=1&tags=1", "/v1/things?tags&q=1&t%61gs=2"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         expect(RIG_WRITER, "GET", bad[i], NULL, 400);
     expect(RIG_WRITER, "GET", "/v1/things?tags=1&q=2&q=3", NULL, 200);
@@ -889,7 +890,7 @@ int main(void)
     tcase_add_test(t, test_405_names_the_methods);
     tcase_add_test(t, test_arguments_are_decoded_once);
     tcase_add_test(t, test_B2_only_canonical_paths);
-    tcase_add_test(t, unknown_query_keys_are_refused);
+    tcase_add_test(t, unknown_and_double_query_keys_are_refused);
     tcase_add_test(t, test_B2_long_targets);
     tcase_add_test(t, test_B4_malformed_requests);
     tcase_add_test(t, test_B2_a_nul_ends_the_path);
