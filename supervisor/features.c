@@ -5,6 +5,7 @@
 static const char *const features[] = {
     "audit",
     "host-profile",
+    "numbers",
     "openmetrics",
     "wishes",
 };

@@ -213,7 +213,7 @@ static const struct {
     double (*get)(const struct script_result *r);
 } script_series[] = {
     {"vmsd_guest_script_ok", "1 if the last run of the install script succeeded.", script_ok},
-    {"vmsd_guest_script_exit_code", "Its exit code, or 128 and the signal that ended it.", script_exit_code},
+    {"vmsd_guest_script_exit_code", "Its exit code; 128 and the signal that ended it; -1 if it did not end by itself.", script_exit_code},
     {"vmsd_guest_script_timestamp_seconds", "When that run ended.", script_at},
     {"vmsd_guest_script_duration_seconds", "How long it took.", script_duration},
 };

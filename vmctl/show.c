@@ -8,7 +8,7 @@
 #include "table.h"
 #include "term.h"
 
-enum { LABEL = 11, EVENTS_MAX = 8 };
+enum { LABEL = 11, EVENTS_MAX = 8, NUMBERS_MAX = 10 };
 
 /* What is being built, how wide a line may be (0: as it likes), and what time it is. */
 struct page {
@@ -146,6 +146,65 @@ static void show_checks(struct page *p, const json_t *checks)
     show_table(p, "Checks", &t);
 }
 
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+
+    return n >= m && !strcmp(s + n - m, end);
+}
+
+/* In the unit that its name says, as Prometheus has it. */
+static const char *number_text(const json_t *number, int64_t now, char out[static HUMAN_MAX])
+{
+    const char *name = json_str(number, "name", "");
+    const json_t *v = json_object_get(number, "value");
+    double at = json_number_value(v);
+
+    if (ends_with(name, "_timestamp_seconds") && at > 0 && at * 1000 < (double)now)
+        snprintf(out, HUMAN_MAX, "%s ago", text_human_duration(now - (int64_t)(at * 1000), (char[TEXT_HUMAN]){""}));
+    else if (ends_with(name, "_bytes") && at >= 0)
+        human_size(v, out);
+    else if (ends_with(name, "_seconds") && at >= 0)
+        human_seconds(v, out);
+    else
+        snprintf(out, HUMAN_MAX, "%.12g", at);
+    return out;
+}
+
+static void add_labels(struct table *t, const json_t *labels)
+{
+    OWN(text) struct text line = {0};
+    const char *key;
+    json_t *v;
+
+    json_object_foreach((json_t *)labels, key, v)
+        text_addf(&line, "%s%s=%s", line.len ? ", " : "", key, json_string_value(v) ? json_string_value(v) : "");
+    table_add(t, line.s);
+}
+
+/* What the service tells of itself; of very many the first. */
+static void show_numbers(struct page *p, const json_t *checks)
+{
+    static const struct table_column columns[] = {{"NUMBER", .least = 12}, {"VALUE", .right = true}, {"OF", .least = 10}};
+    OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
+    char s[HUMAN_MAX];
+    size_t i, k, n = 0;
+    json_t *c, *one;
+
+    json_array_foreach(checks, i, c) {
+        json_array_foreach(json_object_get(c, "numbers"), k, one) {
+            if (n++ >= NUMBERS_MAX)
+                continue;
+            table_add(&t, json_str(one, "name", NULL));
+            table_add(&t, number_text(one, p->now, s));
+            add_labels(&t, json_object_get(one, "labels"));
+        }
+    }
+    show_table(p, "Numbers", &t);
+    if (n > NUMBERS_MAX)
+        rowf(p, "…", "%zu more: vmctl show -o json", n - NUMBERS_MAX);
+}
+
 static void show_scripts(struct page *p, const json_t *scripts)
 {
     static const struct table_column columns[] = {
@@ -258,6 +317,7 @@ static int show(struct cli *cli, const char *name, struct vm_err *e)
     show_guest(&p, json_object_get(doc, "guest"));
     show_job(&p, json_object_get(doc, "job"));
     show_checks(&p, json_object_get(doc, "checks"));
+    show_numbers(&p, json_object_get(doc, "checks"));
     show_scripts(&p, json_object_get(doc, "scripts"));
     show_usage(&p, json_object_get(json_object_get(doc, "guest"), "usage"));
     show_spec(&p, json_object_get(doc, "spec"));

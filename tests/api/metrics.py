@@ -19,8 +19,35 @@ import urllib.request
 import rig
 
 PROMETHEUS = f"{rig.KEPT}/prometheus"
+# What the guest tells: by a command, and over http as an exporter does. Some of it is none of what it may tell.
+EXPORTER = r"""#!/bin/sh
+set -eu
+cat >/etc/numbers <<'END'
+queue_length{queue="mail"} 5
+vmsd_guest_up{guest="paper",number="1"} 1
+vmsd_guest_up 1} 1
+evil{x="1"} 1
+evil{x="2\"} 1
+vmsd_guest_up{guest=\"paper\"} 7"} 2
+END
+cat >/usr/local/bin/page <<'END'
+#!/bin/sh
+while read -r line && [ ${#line} -gt 1 ]; do :; done
+printf 'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n'
+printf '# TYPE app_requests_total counter\napp_requests_total{code="200"} 3 1700000000000\ngo_threads 9\n'
+END
+chmod 755 /usr/local/bin/page
+printf '[Socket]\nListenStream=9100\nAccept=yes\n' >/etc/systemd/system/page.socket
+printf '[Service]\nExecStart=/usr/local/bin/page\nStandardInput=socket\n' >/etc/systemd/system/page@.service
+systemctl start page.socket
+"""
 SPECS = {"net.yaml": "kind: network\nname: metricsnet\nsubnet: 10.213.9.0/24\n",
-         "seen.yaml": "kind: container\nname: seen\nimage: debian-12\nmemory: 256M\nnetwork: metricsnet\n",
+         "seen.yaml": "kind: container\nname: seen\nimage: debian-12\nmemory: 256M\nnetwork: metricsnet\n"
+                      "install: [scripts/a.sh, scripts/b.sh]\nhealth:\n"
+                      "- {exec: [cat, /etc/numbers], numbers: true, every: 1s}\n"
+                      "- {http: {port: 9100, path: /metrics}, numbers: [app_*], every: 1s}\n",
+         "scripts/a.sh": ("#!/bin/sh\nsleep 0.2\n", 0o755),
+         "scripts/b.sh": (EXPORTER, 0o755),
          "paper.yaml": rig.paper("paper")}
 DAEMON = None
 
@@ -124,6 +151,69 @@ def test_prometheus_scrapes():
     assert kinds["vmsd_guest_cpu_seconds"][0]["type"] == "counter", kinds.keys()
 
 
+def label(**labels):
+    return ",".join(f'{k}="{v}"' for k, v in labels.items())
+
+
+def test_services_tell_their_numbers():
+    """By exec and from an exporter, of both what is wanted; and nothing of it passes for a series of vmsd's."""
+    cat, page = "exec cat /etc/numbers", "http :9100/metrics"
+    mail = label(guest="seen", check=cat, number="queue_length", queue="mail")
+    assert prometheus.wait(f"vmsd_guest_number{{{mail}}} == 5", "a number by exec")
+    asked = label(guest="seen", check=page, number="app_requests_total", code="200")
+    assert prometheus.wait(f"vmsd_guest_number{{{asked}}} == 3", "a number of an exporter")
+    said = label(guest="seen", number="vmsd_guest_up", exported_guest="paper", exported_number="1")
+    assert prometheus.wait(f"vmsd_guest_number{{{said}}} == 1", "a number with labels of ours")
+    assert len(prometheus.ask("query", query="vmsd_guest_number")["result"]) == 4
+    up = prometheus.ask("query", query='vmsd_guest_up{guest="paper"}')["result"]
+    assert [x["value"][1] for x in up] == ["0"], up
+
+    checks = {c["check"]: c for c in DAEMON.get("/v1/guests/seen/health").json()["checks"]}
+    assert checks["agent"]["numbers"] is None
+    assert checks[page]["numbers"] == [{"name": "app_requests_total", "labels": {"code": "200"}, "value": 3}], checks[page]
+    assert checks[page]["message"] == "status 200; 1 number", checks[page]
+    assert checks[cat]["message"].startswith("3 numbers; line 3 is left out: "), checks[cat]
+    assert all(c["state"] == "ok" for c in checks.values()), checks
+
+
+def series():
+    """{name{labels}: value} as they are now."""
+    lines = DAEMON.get("/v1/metrics").body.decode().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def scripts(all_, what):
+    return {k.split('"')[3]: float(v) for k, v in all_.items() if k.startswith(f"vmsd_guest_script_{what}{{")}
+
+
+def test_scripts_applies_and_the_host():
+    now = series()
+    assert scripts(now, "ok") == {"install:01": 1, "install:02": 1} and set(scripts(now, "exit_code").values()) == {0}, now
+    assert 0.2 <= scripts(now, "duration_seconds")["install:01"] < 60
+    assert 0 <= time.time() - scripts(now, "timestamp_seconds")["install:02"] < 300
+    assert (now['vmsd_guest_failed{guest="seen"}'], now['vmsd_guest_failed{guest="paper"}']) == ("0", "1")
+    assert now["vmsd_apply_ok"] == "0" and 0 <= time.time() - float(now["vmsd_apply_timestamp_seconds"]) < 300, now
+    with open("/proc/meminfo") as f:
+        total = int(f.readline().split()[1]) * 1024
+    assert float(now["vmsd_host_memory_bytes"]) == total and 'vmsd_host_load{minutes="15"}' in now, now
+
+
+def test_documented():
+    with open(f"{rig.SOURCE}/docs/api.md") as f:
+        told = set(re.findall(r"`(vmsd_\w+)`", f.read().split("## Metrics")[1]))
+    there = set(re.findall(r"^# TYPE (\S+)", DAEMON.get("/v1/metrics").body.decode(), re.M))
+    assert told == there, told ^ there
+
+
+def test_a_restart_forgets_no_result():
+    before = series()
+    DAEMON.end()
+    DAEMON.start()
+    now = series()
+    assert scripts(now, "duration_seconds") == scripts(before, "duration_seconds") != {}, now
+    assert "vmsd_apply_ok" not in now and float(now["vmsd_apply_timestamp_seconds"]) > 0, now
+
+
 def test_dashboard_asks_for_what_there_is():
     with open(f"{rig.SOURCE}/packaging/grafana.json") as f:
         board = json.load(f)
@@ -165,7 +255,8 @@ def main():
     prometheus = Prometheus()
     try:
         rig.run([test_promtool_finds_nothing, test_both_formats_say_the_same, test_prometheus_scrapes,
-                 test_dashboard_asks_for_what_there_is, test_nothing_is_left], DAEMON)
+                 test_services_tell_their_numbers, test_scripts_applies_and_the_host, test_documented,
+                 test_a_restart_forgets_no_result, test_dashboard_asks_for_what_there_is, test_nothing_is_left], DAEMON)
     finally:
         prometheus.process.kill()
 

@@ -64,6 +64,23 @@ PY
   [ "$status" -ne 0 ]
 }
 
+@test "services tell their numbers: sizes of databases, feeds, repositories, accounts" {
+  run vmctl show db
+  [[ $output =~ database_size_bytes\ +[0-9.]+M\ +database=rss ]]
+  vmctl show -o json db rss forge xmpp | python3 -c '
+import json, sys
+text, told = sys.stdin.read(), {}
+while text.strip():
+    shown, end = json.JSONDecoder().raw_decode(text.lstrip())
+    text = text.lstrip()[end:]
+    for check in shown["checks"]:
+        assert check["numbers"] is None or " left out" not in check["message"], check
+        told.update({(shown["guest"]["name"], n["name"]): n["value"] for n in check["numbers"] or ()})
+assert told["db", "database_size_bytes"] > 1 << 20 and 0 < told["db", "connections"] < told["db", "connections_limit"], told
+assert told["rss", "feeds"] >= 0 <= told["rss", "articles"] and told["forge", "repositories"] >= 1, told
+assert told["xmpp", "accounts"] == 1, told'
+}
+
 @test "dns: the other guests ask it, and what is on its list is filtered" {
   vmctl exec dns -- /usr/local/sbin/check-dns
   run vmctl exec xmpp -- getent ahostsv4 blocked.example.com

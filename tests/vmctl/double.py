@@ -88,15 +88,22 @@ def profile():
                       {"device": "/dev/vda", "model": None, "healthy": None, "why": "it does not say how it is"}]}
 
 
+def numbers(text):
+    some = [("database_size_bytes", {"database": "rss", "of": text}, 7 << 20), ("backup_timestamp_seconds", {}, 1000.0),
+            ("replay_seconds", {}, 90.0), ("queue_length", {}, 12.5)]
+    return [{"name": n, "labels": x, "value": v} for n, x, v in some] + \
+        [{"name": "pages_read", "labels": {"table": f"t{i}"}, "value": i} for i in range(8)]
+
+
 def details(name):
     text = EVIL if scenario() == "hostile" else "connection refused on 127.0.0.1:53"
     return {"guest": next(g for g in guests() if g["name"] == name),
             "spec": {"kind": "container", "name": name, "memory": 402653184, "cpus": 2, "env": {"A": text},
                      "ports": [], "network": [{"name": "services"}]},
             "checks": [{"check": "tcp 53", "state": "failing", "since": ago(90), "last_at": ago(4), "duration": 0.01,
-                        "failures": 18, "message": text},
+                        "failures": 18, "message": text, "numbers": None},
                        {"check": "agent", "state": "ok", "since": ago(7000), "last_at": ago(2), "duration": 0.002,
-                        "failures": 0, "message": None}],
+                        "failures": 0, "message": None, "numbers": numbers(text)}],
             "scripts": [{"index": 0, "script": "scripts/base.sh", "state": "done", "exit_code": 0, "signal": None,
                          "started_at": ago(7100), "duration": 12.34, "error": None},
                         {"index": 1, "script": "scripts/dns.sh", "state": "failed", "exit_code": 3, "signal": None,

@@ -234,6 +234,9 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     has "exit status 3"
     has "apply: running health, waits for db"
     has "384M"
+    has "database_size_bytes"; has "7.0M"; has "database=rss, of=connection refused"
+    has "1m30s"; has "12.5"; [[ "$output" =~ backup_timestamp_seconds\ +[0-9]+d[0-9]*h?\ ago ]]
+    has "pages_read"; has "2 more: vmctl show -o json"
     [ "$(wc -l <<<"$output")" -le 50 ]
 }
 

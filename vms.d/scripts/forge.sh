@@ -61,6 +61,7 @@ fi
 
 # forge-git: git as root of this guest, through sshd and gitolite like anybody else.
 put /usr/local/sbin/forge-git 0755 root:root <files/forge/forge-git
+put /usr/local/sbin/check-forge 0755 root:root <files/forge/check-forge
 put /srv/forge/root/known_hosts 0600 root:root <<CONF
 localhost $(cut -d' ' -f1,2 /srv/forge/ssh/ed25519.pub)
 CONF

@@ -40,6 +40,7 @@ local   all       postgres           peer
 host    sameuser  all       all      scram-sha-256
 CONF
 
+put /usr/local/sbin/check-db 0755 root:root <files/db/check-db
 serve "postgresql@$VERSION-main" "$etc/conf.d/vms.conf" "$etc/pg_hba.conf"
 
 sql() { runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1 "$@"; }

@@ -48,5 +48,6 @@ JSON
 sed "s|@URL@|$URL|" files/rss/apache.conf | put $apache/sites-available/000-default.conf 0644 root:root
 [ -e $apache/mods-enabled/headers.load ] || a2enmod -q headers
 put /usr/local/sbin/check-rss 0755 root:root <files/rss/check-rss
+put /usr/local/share/rss/numbers.php 0644 root:root <files/rss/numbers.php
 serve apache2 $apache $units/apache2.service.d
 serve tt-rss $etc $units/tt-rss.service.d
