@@ -167,6 +167,16 @@ static void listener_give(struct listener *l, const char *body)
         http_stream_write(l->stream, "\n", 1);
 }
 
+/* What stays of an event that there was no memory for. */
+static void event_lost(struct event *ev, const char *at)
+{
+    char body[256];
+
+    snprintf(body, sizeof body, "{\"at\":\"%s\",\"guest\":%s%s%s,\"id\":%" PRId64 ",\"text\":\"no memory to keep it\",\"type\":\"lost\"}",
+             at, ev->guest ? "\"" : "", ev->guest ? ev->guest : "null", ev->guest ? "\"" : "", ev->id);
+    guest_set_text(&ev->body, body);
+}
+
 void events_add(struct world *w, const char *guest, const char *type, json_t *body, const char *fmt, ...)
 {
     struct events *v = w->events;
@@ -194,7 +204,7 @@ void events_add(struct world *w, const char *guest, const char *type, json_t *bo
     slot->body = json_to_text(j);
     json_decref(j);
     if (!slot->body)
-        guest_set_text(&slot->body, "{}");
+        event_lost(slot, at);
     for (struct listener *l = v->listeners, *next; l; l = next) {
         next = l->next; /* a listener that lags may vanish while it is written to */
         if (listener_wants(l, guest))

@@ -251,6 +251,11 @@ static void build_progress(const char *text, void *arg)
     *l = (struct build_line){b, json_object()};
     json_put_str(l->line, "type", "progress");
     json_put_str(l->line, "text", text);
+    if (json_lost()) { /* of this thread; the loop cannot know */
+        json_decref(l->line);
+        free(l);
+        return;
+    }
     loop_post(b->w->loop, line_on_loop, l);
 }
 

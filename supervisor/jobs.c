@@ -141,6 +141,10 @@ void job_tell(struct job *j, json_t *line)
         tell_watcher(j, line);
         return;
     }
+    if (json_lost()) { /* of this thread; the loop cannot know */
+        json_decref(line);
+        line = NULL;
+    }
     if (!(t = malloc(sizeof *t))) {
         json_decref(line);
         return;

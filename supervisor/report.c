@@ -22,11 +22,12 @@ static void gone(void *arg)
 
 void report_line(struct report *x, json_t *line)
 {
-    OWN(str) char *text = x->stream ? json_to_text(line) : NULL;
+    static const char lost[] = "{\"text\":\"no memory for a line of this stream\",\"type\":\"lost\"}";
+    OWN(str) char *text = x->stream && json_str(line, "type", NULL) ? json_to_text(line) : NULL;
+    const char *said = text ? text : lost;
 
-    if (!text || !http_stream_write(x->stream, text, strlen(text)) || !x->stream)
-        return;
-    http_stream_write(x->stream, "\n", 1);
+    if (x->stream && http_stream_write(x->stream, said, strlen(said)) && x->stream)
+        http_stream_write(x->stream, "\n", 1);
 }
 
 enum { LAG = 256 << 10 };

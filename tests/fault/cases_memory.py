@@ -107,8 +107,6 @@ def operation(name, points):
                 s = op.begin(host, op)
                 s.all()
                 good = host.vmsd.poll() is None and outcome(host, s)
-            except KeyError:
-                said = "a line of the stream was left empty for want of memory"
             except (Wrong, *GONE) as e:
                 said = str(e)
             hit, _ = memory.enough()
