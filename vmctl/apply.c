@@ -1,7 +1,9 @@
 /* vmctl apply */
+#include "apply.h"
+
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
-#include "cli.h"
 #include "git.h"
 #include "plan.h"
 #include "progress.h"
@@ -9,23 +11,17 @@
 #include "stream.h"
 #include "term.h"
 
-/* On a terminal what cannot be brought back is asked about first; scripts have decided already. *go: do it. */
-static int ask(struct cli *cli, const struct source *s, bool *go, struct vm_err *e)
+bool apply_asks(const struct cli *cli)
 {
-    OWN(text) struct text path = {0}, shown = {0};
-    OWN(json) json_t *plan = NULL;
+    return !cli_has(cli, OPT_YES) && !cli->json && isatty(STDIN_FILENO) && term_is_tty();
+}
+
+int apply_confirm(const struct cli *cli, const json_t *plan, bool *go, struct vm_err *e)
+{
+    OWN(text) struct text shown = {0};
     char answer[16];
 
     *go = true;
-    if (cli_has(cli, OPT_YES) || cli->json || !isatty(STDIN_FILENO) || !term_is_tty())
-        return 0;
-    source_path(s, "/v1/plan", &path);
-    if (cli_has(cli, OPT_PRUNE))
-        client_query(&path, "prune", "1");
-    if (path.failed)
-        return vm_no_memory(e);
-    if (client_post(&cli->client, path.s, s->tar, s->n, &plan, e) < 0)
-        return -1;
     if (!plan_destroys(plan) && !cli_has(cli, OPT_PURGE_VOLUME))
         return 0;
     plan_show(plan, true, term_has_colour(), &shown);
@@ -38,30 +34,55 @@ static int ask(struct cli *cli, const struct source *s, bool *go, struct vm_err 
     if (term_write(&shown) < 0)
         return vm_fail_sys(e, "write to standard output");
     *go = fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+    if (!*go)
+        term_complain("nothing was done");
     return 0;
+}
+
+void apply_path(const struct cli *cli, const struct source *s, const char *head, struct text *out)
+{
+    bool plan = !strcmp(head, "/v1/plan");
+    OWN(str) char *commit = !plan && s->base ? git_commit(s->base) : NULL;
+
+    source_path(s, head, out);
+    if (cli_has(cli, OPT_PRUNE))
+        client_query(out, "prune", "1");
+    if (plan)
+        return;
+    client_query_list(out, "purge", &cli->values[OPT_PURGE_VOLUME]);
+    if (commit)
+        client_query(out, "commit", commit);
+}
+
+static int ask(struct cli *cli, const struct source *s, bool *go, struct vm_err *e)
+{
+    OWN(text) struct text path = {0};
+    OWN(json) json_t *plan = NULL;
+
+    *go = true;
+    if (!apply_asks(cli))
+        return 0;
+    apply_path(cli, s, "/v1/plan", &path);
+    if (path.failed)
+        return vm_no_memory(e);
+    if (client_post(&cli->client, path.s, s->tar, s->n, &plan, e) < 0)
+        return -1;
+    return apply_confirm(cli, plan, go, e);
 }
 
 int cmd_apply(struct cli *cli)
 {
     OWN(source) struct source s = {0};
     OWN(text) struct text path = {0};
-    OWN(str) char *commit = NULL;
     OWN(progress) struct progress *p = NULL;
     struct vm_err e = {0};
     bool go;
 
     if (source_read(cli, &s, &e) < 0 || ask(cli, &s, &go, &e) < 0)
         return cli_fail(cli, &e);
-    if (!go) {
-        term_complain("nothing was done");
+    if (!go)
         return EXIT_FAILED;
-    }
-    source_path(&s, "/v1/apply", &path);
-    if (cli_has(cli, OPT_PRUNE))
-        client_query(&path, "prune", "1");
-    client_query_list(&path, "purge", &cli->values[OPT_PURGE_VOLUME]);
-    if ((commit = s.base ? git_commit(s.base) : NULL))
-        client_query(&path, "commit", commit);
+    apply_path(cli, &s, "/v1/apply", &path);
     if (path.failed)
         vm_no_memory(&e);
     if (path.failed || progress_open(cli, &p, &e) < 0 || progress_post(cli, path.s, s.tar, s.n, p, &e) < 0) {

@@ -158,21 +158,17 @@ static int command_check(struct cli *cli, struct vm_err *e)
 /* What was said is stronger than the environment, and a host stronger than a socket. */
 static int choose_daemon(struct cli *cli, struct vm_err *e)
 {
-    const char *socket = cli_value(cli, OPT_SOCKET), *host = cli_value(cli, OPT_HOST);
+    const char *socket = cli_value(cli, OPT_SOCKET);
+    bool said = socket;
 
-    if (socket && host)
+    if (said && (cli_has(cli, OPT_HOST) || cli_has(cli, OPT_HOSTS)))
         return vm_fail(e, VM_E_INVALID, "--socket is of this host, -H of another one: give one of them");
-    if (!socket && !host)
-        host = getenv("VMSD_HOST");
-    if (!socket)
+    if (!said)
         socket = getenv("VMSD_SOCKET");
     cli->client.socket = socket && *socket ? socket : CLIENT_SOCKET;
     if (strlen(cli->client.socket) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
         return vm_fail(e, VM_E_INVALID, "the socket's path is longer than the kernel takes: %s", cli->client.socket);
-    if (!host || !*host)
-        return 0;
-    cli->client.remote = &cli->remote;
-    return remote_parse(&cli->remote, host, e);
+    return said ? 0 : hosts_choose(cli, e);
 }
 
 int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
@@ -204,9 +200,16 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
 
 void cli_done(struct cli *cli)
 {
-    remote_done(&cli->remote);
+    hosts_done(&cli->hosts);
     for (int i = 0; i < OPT_COUNT; i++)
         strv_done(cli->values[i]);
+}
+
+static const char *turn;
+
+void cli_turn(const char *host)
+{
+    turn = host;
 }
 
 int cli_fail(const struct cli *cli, const struct vm_err *e)
@@ -214,7 +217,7 @@ int cli_fail(const struct cli *cli, const struct vm_err *e)
     struct vm_err older = {0};
     const struct vm_err *why = older_vmsd(cli, &older) ? &older : e;
 
-    term_complain("%s", why->text);
+    term_complain("%s%s%s", turn ? turn : "", turn ? ": " : "", why->text);
     return cli->client.unreached ? EXIT_UNREACHED : vm_err_exit(why->code);
 }
 
@@ -227,6 +230,9 @@ int cli_written(int rc)
 
 static int print_json(const json_t *doc, size_t flags)
 {
+    OWN(json) json_t *marked = turn && json_is_object(doc) ? hosts_mark(turn, doc) : NULL;
+
+    doc = marked ? marked : doc;
     if (json_lost()) {
         errno = ENOMEM;
         return -1;

@@ -8,7 +8,7 @@
 #include <vmsd/err.h>
 #include <vmsd/text.h>
 #include "client.h"
-#include "remote.h"
+#include "hosts.h"
 
 enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEALTHY, EXIT_EXEC = 125 };
 
@@ -17,7 +17,8 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
 #define CLI_OPTIONS(X) \
     X(HELP, 'h', "help", NULL, "show this help") \
     X(SOCKET, 0, "socket", "PATH", "socket; default: $VMSD_SOCKET or " CLIENT_SOCKET) \
-    X(HOST, 'H', "host", "URL", "another host's vmsd: ssh://[USER@]HOST[:PORT][/SOCKET], or $VMSD_HOST") \
+    X(HOST, 'H', "host", "HOST", "another host: ssh://[USER@]HOST[:PORT][/SOCKET], or a name; may repeat") \
+    X(HOSTS, 0, "hosts", "FILE", "what names hosts; default: $VMSD_HOSTS or " HOSTS_FILE) \
     X(OUTPUT, 'o', "output", "FORMAT", "json: the API's documents; table: for people") \
     X(TAG, 't', "tag", "TAG", "guests with this tag; may repeat") \
     X(ALL, 0, "all", NULL, "every guest") \
@@ -47,7 +48,7 @@ extern const struct cli_option_row cli_options[OPT_COUNT];
 struct cli {
     const struct cli_command *command;
     struct client client;
-    struct remote remote;
+    struct hosts hosts;
     struct strv values[OPT_COUNT]; /* of each option as often as it was given; "" for a switch */
     char **args;                   /* behind the options, NULL-terminated */
     size_t n_args;
@@ -56,7 +57,7 @@ struct cli {
 
 #define OPT(id) (1u << OPT_##id)
 enum {
-    OPTS_ALWAYS = OPT(HELP) | OPT(SOCKET) | OPT(HOST),
+    OPTS_ALWAYS = OPT(HELP) | OPT(SOCKET) | OPT(HOST) | OPT(HOSTS),
     OPTS_DATA = OPT(OUTPUT),
     OPTS_SELECT = OPT(TAG) | OPT(OUTPUT),
 };
@@ -135,6 +136,8 @@ static inline const char *cli_value(const struct cli *cli, enum cli_option o)
     return cli->values[o].n ? cli->values[o].v[cli->values[o].n - 1] : NULL;
 }
 
+/* It is that host's turn, one of several: complaints name it, and objects printed as JSON have it as "host". NULL: no one's. */
+void cli_turn(const char *host);
 /* Says what went wrong, and gives the exit status for it: return cli_fail(cli, &e). */
 int cli_fail(const struct cli *cli, const struct vm_err *e);
 /* The exit status after writing to standard output: says so when rc is -1. */

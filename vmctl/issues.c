@@ -17,9 +17,10 @@ static int by_place(const void *pa, const void *pb)
 static void print(const json_t *issue)
 {
     OWN(text) struct text t = {0};
-    const char *file = json_str(issue, "file", ""), *what = json_str(issue, "what", "");
+    const char *host = json_str(issue, "host", NULL), *file = json_str(issue, "file", ""), *what = json_str(issue, "what", "");
     int64_t line = json_int(issue, "line", 0);
 
+    text_addf(&t, "%s%s", host ? host : "", host ? ": " : "");
     text_add_visible(&t, file, strlen(file), NULL);
     if (line > 0)
         text_addf(&t, ":%lld:%lld", (long long)line, (long long)json_int(issue, "column", 0));

@@ -7,6 +7,7 @@
 #include "term.h"
 
 static const struct table_column columns[] = {
+    {"HOST", .least = 4}, /* of several only */
     {"NAME", .least = 6},    {"KIND", .least = 4},   {"STATE", .coloured = true},   {"HEALTH", .coloured = true},
     {"ADDRESS", .least = 8}, {"CPU", .right = true}, {"MEMORY", .right = true},     {"DISK", .right = true},
     {"NET", .right = true},  {"AGE", .right = true}, {"LAST-APPLY", .right = true},
@@ -18,6 +19,8 @@ static void add_row(struct table *t, const json_t *g, int64_t now)
     const json_t *rx = json_object_get(net, "rx_bytes"), *tx = json_object_get(net, "tx_bytes");
     char a[HUMAN_MAX], b[HUMAN_MAX];
 
+    if (t->columns == columns)
+        table_add(t, json_str(g, "host", NULL));
     table_add(t, json_str(g, "name", NULL));
     table_add(t, json_str(g, "kind", NULL));
     table_add(t, json_str(g, "state", NULL));
@@ -37,12 +40,14 @@ static void add_row(struct table *t, const json_t *g, int64_t now)
 /* A guest may run and be healthy although what was asked of it last failed: the table alone would hide that. */
 static void add_error(struct text *out, const json_t *g)
 {
-    const char *name = json_str(g, "name", ""), *error = json_str(g, "error", NULL);
+    const char *host = json_str(g, "host", NULL), *error = json_str(g, "error", NULL);
+    OWN(str) char *label = hosts_label(g, "name");
     OWN(text) struct text line = {0}, shown = {0};
 
     if (!error)
         return;
-    text_addf(&line, "%s: %s; see vmctl show %s", name, error, name);
+    text_addf(&line, "%s: %s; see vmctl %s%s%sshow %s", label ? label : "", error, host ? "-H " : "", host ? host : "",
+              host ? " " : "", json_str(g, "name", ""));
     if (!line.failed)
         text_add_visible(&shown, line.s, line.len, NULL);
     out->failed |= line.failed || shown.failed;
@@ -55,7 +60,8 @@ static void add_error(struct text *out, const json_t *g)
 int cmd_ls(struct cli *cli)
 {
     OWN(json) json_t *guests = NULL;
-    OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
+    size_t hidden = !cli->hosts.several;
+    OWN(table) struct table t = {.columns = columns + hidden, .n_columns = ARRAY_LEN(columns) - hidden};
     OWN(text) struct text errors = {0};
     struct vm_err e = {0};
     int64_t now = wall_ms();

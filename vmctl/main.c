@@ -1,6 +1,7 @@
 /* vmctl: the command that speaks to vmsd. */
 #include <string.h>
 #include "cli.h"
+#include "fleet.h"
 #include "term.h"
 
 static int run(struct cli *cli)
@@ -8,7 +9,7 @@ static int run(struct cli *cli)
     OWN(text) struct text help = {0};
 
     if (!cli_has(cli, OPT_HELP))
-        return cli->command->run(cli);
+        return cli->hosts.several ? fleet_run(cli) : cli->command->run(cli);
     cli_help(cli->command, &help);
     return cli_written(term_write(&help));
 }

@@ -95,15 +95,15 @@ static void add_fields(struct text *out, const json_t *fields)
 
 static void add_change(struct text *out, const json_t *change, size_t width, bool whole, bool colour)
 {
-    const char *name = json_str(change, "guest", ""), *class = json_str(change, "class", "");
+    const char *class = json_str(change, "class", "");
     const char *error = json_str(change, "error", NULL);
     const json_t *scripts = json_object_get(change, "scripts");
     OWN(text) struct text shown = {0}, word = {0};
-    OWN(str) char *list = human_list(scripts);
+    OWN(str) char *list = human_list(scripts), *name = hosts_label(change, "guest");
 
-    add_visible(&shown, name);
+    add_visible(&shown, name ? name : "");
     add_visible(&word, class);
-    if (shown.failed || word.failed || !list) {
+    if (!name || shown.failed || word.failed || !list) {
         out->failed = true;
         return;
     }
@@ -132,9 +132,12 @@ static bool removes(const json_t *changes, const char *guest)
     json_t *change;
     size_t i;
 
-    json_array_foreach(changes, i, change)
-        if (!strcmp(json_str(change, "class", ""), "remove") && !strcmp(json_str(change, "guest", ""), guest ? guest : ""))
+    json_array_foreach(changes, i, change) {
+        OWN(str) char *label = hosts_label(change, "guest");
+
+        if (!strcmp(json_str(change, "class", ""), "remove") && label && !strcmp(label, guest ? guest : ""))
             return true;
+    }
     return false;
 }
 
@@ -147,8 +150,9 @@ void plan_show(const json_t *plan, bool whole, bool colour, struct text *out)
 
     json_array_foreach(changes, i, change) {
         OWN(text) struct text shown = {0};
+        OWN(str) char *label = hosts_label(change, "guest");
 
-        add_visible(&shown, json_str(change, "guest", ""));
+        add_visible(&shown, label ? label : "");
         if (!shown.failed && shown.s && term_width(shown.s) > width)
             width = term_width(shown.s);
     }
@@ -170,10 +174,13 @@ void plan_show(const json_t *plan, bool whole, bool colour, struct text *out)
 void plan_summary(const json_t *plan, struct text *out)
 {
     const json_t *changes = json_object_get(plan, "changes");
-    const char *between = "plan: ";
+    const char *between = "plan: ", *host = json_str(plan, "host", NULL);
     json_t *change;
     size_t i;
 
+    if (host)
+        add_visible(out, host);
+    text_add(out, host ? ": " : "");
     for (size_t c = 0; c < ARRAY_LEN(classes); c++) {
         size_t n = 0;
 
@@ -198,13 +205,34 @@ bool plan_destroys(const json_t *plan)
     return false;
 }
 
+int plan_print(struct cli *cli, const json_t *plan)
+{
+    size_t errors = issues_errors(json_object_get(plan, "errors")), changes = json_array_size(json_object_get(plan, "changes"));
+    OWN(text) struct text out = {0};
+    char n[HUMAN_MAX];
+
+    if (cli->json && cli_print_json(plan) < 0)
+        return cli_written(-1);
+    if (cli->json)
+        return errors ? EXIT_USAGE : EXIT_DONE;
+    issues_print(json_object_get(plan, "errors"));
+    if (errors && !changes)
+        term_complain("%s; nothing would be done", human_count(errors, "error", n));
+    if (errors && !changes)
+        return EXIT_USAGE;
+    plan_show(plan, true, term_has_colour(), &out);
+    plan_summary(plan, &out);
+    if (term_write(&out) < 0)
+        return cli_written(-1);
+    return errors ? EXIT_USAGE : EXIT_DONE; /* of other hosts */
+}
+
 int cmd_plan(struct cli *cli)
 {
     OWN(source) struct source s = {0};
-    OWN(text) struct text path = {0}, out = {0};
+    OWN(text) struct text path = {0};
     OWN(json) json_t *plan = NULL;
     struct vm_err e = {0};
-    size_t errors;
 
     if (source_read(cli, &s, &e) < 0)
         return cli_fail(cli, &e);
@@ -213,22 +241,5 @@ int cmd_plan(struct cli *cli)
         vm_no_memory(&e);
     if (path.failed || client_post(&cli->client, path.s, s.tar, s.n, &plan, &e) < 0)
         return cli_fail(cli, &e);
-    errors = issues_errors(json_object_get(plan, "errors"));
-    if (cli->json) {
-        if (cli_print_json(plan) < 0)
-            return cli_written(-1);
-    } else {
-        issues_print(json_object_get(plan, "errors"));
-        if (!errors) {
-            plan_show(plan, true, term_has_colour(), &out);
-            plan_summary(plan, &out);
-            if (term_write(&out) < 0)
-                return cli_written(-1);
-        } else {
-            char n[HUMAN_MAX];
-
-            term_complain("%s; nothing would be done", human_count(errors, "error", n));
-        }
-    }
-    return errors ? EXIT_USAGE : EXIT_DONE;
+    return plan_print(cli, plan);
 }

@@ -10,6 +10,9 @@
 void plan_show(const json_t *plan, bool whole, bool colour, struct text *out);
 /* "plan: 1 create, 2 restart" or "plan: nothing to do" and a line's end. */
 void plan_summary(const json_t *plan, struct text *out);
+/* All of it on standard output, as -o has it; the exit status. */
+struct cli;
+int plan_print(struct cli *cli, const json_t *plan);
 /* Does a change throw a root away or remove a guest? */
 bool plan_destroys(const json_t *plan);
 

@@ -21,6 +21,7 @@ struct progress {
     size_t results, changed, failed, blocked, unhealthy;
     double seconds; /* of the longest stream */
     bool bad_specs, not_ok;
+    struct sigaction was[2]; /* what SIGINT and SIGTERM did before */
 };
 
 static volatile sig_atomic_t interrupts, continued;
@@ -48,8 +49,8 @@ int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e
     p->verb = cli->command->run == cmd_start || cli->command->run == cmd_stop ? cli->command->name : NULL;
     p->live = !cli->json && term_is_tty();
     interrupts = 0;
-    sigaction(SIGINT, &act, NULL);
-    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGINT, &act, &p->was[0]);
+    sigaction(SIGTERM, &act, &p->was[1]);
     if (p->live) /* the shell had the terminal meanwhile */
         sigaction(SIGCONT, &(struct sigaction){.sa_handler = on_continued, .sa_flags = SA_RESTART}, NULL);
     *out = p;
@@ -61,8 +62,8 @@ void progress_close(struct progress *p)
     if (!p)
         return;
     live_end(&p->view);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    sigaction(SIGINT, &p->was[0], NULL);
+    sigaction(SIGTERM, &p->was[1], NULL);
     signal(SIGCONT, SIG_DFL);
     tasks_done(p->tasks);
     strv_done(p->unwell);
@@ -126,9 +127,9 @@ static void expect_changes(struct progress *p, const json_t *changes)
     size_t i;
 
     json_array_foreach(changes, i, change) {
-        const char *guest = json_str(change, "guest", "");
+        OWN(str) char *guest = hosts_label(change, "guest");
 
-        if (!strchr(guest, ' ') && strcmp(json_str(change, "class", "none"), "none") != 0)
+        if (guest && !strchr(guest, ' ') && strcmp(json_str(change, "class", "none"), "none") != 0)
             tasks_get(&p->tasks, guest);
     }
 }
@@ -321,6 +322,16 @@ static void add_count(struct text *t, size_t n, const char *what)
         text_addf(t, ", %zu %s", n, what);
 }
 
+/* "left/db" is on one of several hosts. */
+static void say_where(const char *guest)
+{
+    const char *slash = strrchr(guest, '/'), *name = slash ? slash + 1 : guest;
+    OWN(str) char *on = slash ? text_format("-H %.*s ", (int)(slash - guest), guest) : strdup("");
+
+    if (on)
+        term_say("%s: look with vmctl %sshow %s, vmctl %slogs %s --install", guest, on, name, on, name);
+}
+
 static void summary(struct progress *p)
 {
     OWN(text) struct text t = {0};
@@ -338,8 +349,7 @@ static void summary(struct progress *p)
         if (!strv_has(&p->told, p->errors.v[i]))
             term_complain("%s", p->errors.v[i]);
     for (size_t i = 0; i < p->unwell.n; i++)
-        term_say("%s: look with vmctl show %s, vmctl logs %s --install", p->unwell.v[i], p->unwell.v[i],
-                 p->unwell.v[i]);
+        say_where(p->unwell.v[i]);
 }
 
 int progress_finish(struct progress *p, size_t streams)
@@ -349,17 +359,18 @@ int progress_finish(struct progress *p, size_t streams)
         term_complain("stopped watching; vmsd goes on with the work, vmctl jobs shows it");
         return EXIT_FAILED;
     }
-    if (p->bad_specs) {
-        if (!p->json)
-            term_complain("the specs have errors; nothing was done");
+    if (p->bad_specs && !p->json)
+        term_complain("the specs have errors; nothing was done%s", streams > 1 ? " there" : "");
+    if (p->bad_specs && streams < 2)
         return EXIT_USAGE;
-    }
     if (p->results < streams) {
         term_complain("vmsd ended its answer without a result; once it runs it goes on with the work, vmctl jobs shows it");
         return EXIT_FAILED;
     }
     if (!p->json)
         summary(p);
+    if (p->bad_specs)
+        return EXIT_USAGE;
     if (p->failed || p->blocked)
         return EXIT_FAILED;
     return p->unhealthy ? EXIT_UNHEALTHY : p->not_ok ? EXIT_FAILED : EXIT_DONE;

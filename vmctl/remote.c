@@ -49,7 +49,7 @@ static void on_signal(int sig)
 
 static void catch_signals(void)
 {
-    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
 
     for (size_t i = 0; i < ARRAY_LEN(ends); i++)
         sigaction(ends[i], &(struct sigaction){.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER}, NULL);
@@ -122,6 +122,7 @@ static void run_ssh(const struct remote *r, const char *forward, pid_t parent)
     /* A connection of its own: in one that is shared the forwarding would stay when ssh has ended. */
     const char *argv[24] = {"ssh", "-N", "-T", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=15", "-o",
                             "ServerAliveInterval=15", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-L", forward};
+    sigset_t none;
     size_t n = 15;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -135,10 +136,13 @@ static void run_ssh(const struct remote *r, const char *forward, pid_t parent)
     }
     argv[n++] = "--";
     argv[n] = r->host;
+    sigemptyset(&none);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(127);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     /* Else its questions and complaints go to the terminal; standard input is vmctl's. */
     if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
         (!r->mute || dup2(r->said, STDERR_FILENO) >= 0))
@@ -236,7 +240,8 @@ int remote_look(struct remote *r, struct vm_err *e)
 
         reason(r, status, why, sizeof why);
         forget(r);
-        return vm_fail(e, VM_E_UNAVAILABLE, "%s is %s: %s; try 'ssh %s true'", r->host, was ? "lost" : "not reached", why, r->host);
+        return vm_fail(e, VM_E_UNAVAILABLE, "%s is %s: %s; try 'ssh %s%s%s%s true'", r->host, was ? "lost" : "not reached", why,
+                       r->port ? "-p " : "", r->port ? r->port : "", r->port ? " " : "", r->host);
     }
     if (r->ready || (r->ready = listens(r->socket)))
         return 1;

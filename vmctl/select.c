@@ -75,7 +75,7 @@ static int guests_get(struct cli *cli, struct guests *g, struct vm_err *e)
     size_t i, k;
     json_t *guest, *tag;
 
-    if (client_json(&cli->client, "GET", "/v1/guests", &doc, e) < 0)
+    if (hosts_guests(cli, &doc, e) < 0)
         return -1;
     g->list = json_incref(json_object_get(doc, "guests"));
     if (!(g->known = calloc(json_array_size(g->list) + 1, sizeof *g->known)))

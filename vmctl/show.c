@@ -75,7 +75,7 @@ static void add_word(struct page *p, const char *word)
 }
 
 /* "db: running, unhealthy" and what is known about it. */
-static void show_guest(struct page *p, const json_t *g)
+static void show_guest(struct page *p, const json_t *g, const char *host)
 {
     char ago[HUMAN_MAX], n[HUMAN_MAX];
 
@@ -87,6 +87,7 @@ static void show_guest(struct page *p, const json_t *g)
     if (!strcmp(json_str(g, "wish", ""), "down"))
         text_add(&p->out, ", to stay stopped");
     text_add(&p->out, "\n");
+    row(p, "host", host);
     row(p, "error", json_str(g, "error", NULL));
     rowf(p, "kind", "%s, driver %s, image %s", json_str(g, "kind", "-"), json_str(g, "driver", "-"),
          json_str(g, "image", "-"));
@@ -301,7 +302,7 @@ static void show_events(struct page *p, const json_t *events)
     }
 }
 
-static int show(struct cli *cli, const char *name, struct vm_err *e)
+static int show(struct cli *cli, const char *host, const char *name, struct vm_err *e)
 {
     struct page p = {.width = term_is_tty() ? term_columns() : 0, .now = wall_ms()};
     OWN(str) char *path = client_path("/v1/guests/", name, "");
@@ -314,7 +315,7 @@ static int show(struct cli *cli, const char *name, struct vm_err *e)
         return -1;
     if (cli->json)
         return cli_print_json(doc);
-    show_guest(&p, json_object_get(doc, "guest"));
+    show_guest(&p, json_object_get(doc, "guest"), host);
     show_job(&p, json_object_get(doc, "job"));
     show_checks(&p, json_object_get(doc, "checks"));
     show_numbers(&p, json_object_get(doc, "checks"));
@@ -339,7 +340,8 @@ int cmd_show(struct cli *cli)
     json_array_foreach(guests, i, guest) {
         if (i && !cli->json)
             putchar('\n');
-        if (show(cli, json_str(guest, "name", ""), &e) < 0)
+        hosts_turn(cli, guest);
+        if (show(cli, json_str(guest, "host", NULL), json_str(guest, "name", ""), &e) < 0)
             return cli_fail(cli, &e);
     }
     return EXIT_DONE;

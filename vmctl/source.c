@@ -34,27 +34,50 @@ static int read_stdin(char **out, size_t *n, struct vm_err *e)
     return *out ? 0 : vm_no_memory(e);
 }
 
-/* Guests of the specs, then those that vmsd has: with --prune one may select a guest that has left the directory. */
-static int check_selection(struct cli *cli, const struct bundle *b, const struct strv *selected, struct vm_err *e)
+struct sets {
+    struct spec_set **v;
+    size_t n;
+};
+
+static void sets_done(struct sets s)
 {
-    OWN(spec_set) struct spec_set *set = NULL;
+    for (size_t i = 0; i < s.n; i++)
+        spec_set_free(s.v[i]);
+    free(s.v);
+}
+OWN_DEFINE(sets, struct sets, sets_done)
+
+/* Guests of the specs, then, if it is one host, those that vmsd has: with --prune one may select a guest that has left the
+ * directory. */
+static int check_selection(struct cli *cli, struct bundle *const *b, size_t n_bundles, const struct strv *selected,
+                           struct vm_err *e)
+{
+    OWN(sets) struct sets sets = {.v = calloc(n_bundles, sizeof *sets.v)};
     OWN(json) json_t *doc = NULL;
     OWN(mem) struct select_known *known = NULL;
     struct spec_host host = {0};
     json_t *guest, *list;
-    size_t n = 0, i;
+    size_t all = 0, n = 0, i;
 
-    if (spec_set_read(b, &host, &set, e) < 0)
-        return -1;
-    if (set->n_errors) /* the daemon will say them all */
-        return 0;
-    if (client_json(&cli->client, "GET", "/v1/guests", &doc, e) < 0)
+    if (!sets.v)
+        return vm_no_memory(e);
+    for (; sets.n < n_bundles; sets.n++) {
+        if (spec_set_read(b[sets.n], &host, &sets.v[sets.n], e) < 0)
+            return -1;
+        if (sets.v[sets.n]->n_errors) { /* the daemon will say them all */
+            sets.n++;
+            return 0;
+        }
+        all += sets.v[sets.n]->n_guests;
+    }
+    if (!cli->hosts.several && client_json(&cli->client, "GET", "/v1/guests", &doc, e) < 0)
         return -1;
     list = json_object_get(doc, "guests");
-    if (!(known = calloc(set->n_guests + json_array_size(list) + 1, sizeof *known)))
+    if (!(known = calloc(all + json_array_size(list) + 1, sizeof *known)))
         return vm_no_memory(e);
-    for (i = 0; i < set->n_guests; i++)
-        known[n++] = (struct select_known){set->guests[i]->name, set->guests[i]->tags};
+    for (size_t k = 0; k < sets.n; k++)
+        for (i = 0; i < sets.v[k]->n_guests; i++)
+            known[n++] = (struct select_known){sets.v[k]->guests[i]->name, sets.v[k]->guests[i]->tags};
     json_array_foreach(list, i, guest)
         known[n++].name = json_str(guest, "name", "");
     return select_check(selected, known, n, e);
@@ -85,30 +108,43 @@ int source_directory(const struct cli *cli, const char *where, char **out, struc
     return 0;
 }
 
-int source_read(struct cli *cli, struct source *out, struct vm_err *e)
+static int read_one(struct cli *cli, const char *where, struct source *s, struct bundle **b, struct vm_err *e)
 {
-    OWN(source) struct source s = {0};
-    OWN(bundle) struct bundle *b = NULL;
-    const char *where = cli->n_args ? cli->args[0] : SOURCE_DIR;
-
-    if (select_patterns(cli, 1, &s.selected, e) < 0)
+    if (select_patterns(cli, 1, &s->selected, e) < 0)
         return -1;
     if (!strcmp(where, "-")) {
-        if (read_stdin(&s.tar, &s.n, e) < 0)
+        if (read_stdin(&s->tar, &s->n, e) < 0)
             return -1;
-        if (s.selected.n && bundle_from_tar(s.tar, s.n, NULL, &b, e) < 0)
+        if (s->selected.n && bundle_from_tar(s->tar, s->n, NULL, b, e) < 0)
             return vm_context(e, "standard input");
-    } else {
-        if (source_directory(cli, where, &s.base, e) < 0 || bundle_from_dir(s.base, &b, e) < 0 ||
-            bundle_to_tar(b, &s.tar, &s.n, e) < 0)
-            return -1;
-        source_warn(b, where);
+        return 0;
     }
-    if (s.selected.n && check_selection(cli, b, &s.selected, e) < 0)
+    if (source_directory(cli, where, &s->base, e) < 0 || bundle_from_dir(s->base, b, e) < 0 ||
+        bundle_to_tar(*b, &s->tar, &s->n, e) < 0)
         return -1;
-    *out = s;
-    s = (struct source){0};
+    source_warn(*b, where);
     return 0;
+}
+
+int source_read_each(struct cli *cli, const char *const *where, size_t n, struct source *out, struct vm_err *e)
+{
+    OWN(mem) struct bundle **b = calloc(n, sizeof(struct bundle *));
+    int rc = b ? 0 : vm_no_memory(e);
+
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = read_one(cli, where[i], &out[i], &b[i], e);
+    if (rc == 0 && out[0].selected.n)
+        rc = check_selection(cli, b, n, &out[0].selected, e);
+    for (size_t i = 0; b && i < n; i++)
+        bundle_free(b[i]);
+    return rc;
+}
+
+int source_read(struct cli *cli, struct source *out, struct vm_err *e)
+{
+    const char *own = cli->hosts.n ? cli->hosts.v[0].specs : NULL;
+
+    return source_read_each(cli, (const char *[]){cli->n_args ? cli->args[0] : own ? own : SOURCE_DIR}, 1, out, e);
 }
 
 void source_path(const struct source *s, const char *head, struct text *out)

@@ -8,7 +8,7 @@
 #include "term.h"
 #include "top_rows.h"
 
-enum { EVERY_MS = 2000, KEY_MS = 100, CTRL_C = 3, ESCAPE = 27 };
+enum { EVERY_MS = 2000, KEY_MS = 100, LOST_S = 4, CTRL_C = 3, ESCAPE = 27 };
 
 /* One screen: lines of text, the first guest's row below the title, a footer. */
 struct view {
@@ -36,7 +36,9 @@ static void put_line(int y, const char *line, int attributes)
 
 static void draw(struct view *v)
 {
-    static const char keys[] = "q quit  Enter show  / filter  N name c cpu m memory d disk n net p pressure h health a age";
+    static const char one[] = "q quit  Enter show  / filter  N name c cpu m memory d disk n net p pressure h health a age";
+    static const char many[] = "q quit  Enter show  / filter  H host N name c cpu m memory d disk n net p pressure h health a age";
+    const char *keys = v->top.hosts ? many : one;
     size_t rows = rows_shown(), n = v->top.names.n;
 
     v->chosen = n && v->chosen >= n ? n - 1 : v->chosen;
@@ -143,13 +145,44 @@ static void wait_for_keys(struct view *v, int64_t until)
 
 /* ---- the whole ---- */
 
+/* The guests of all hosts; *e: what the first of the others lacks, which never keeps the rest from being shown. */
+static json_t *ask_all(struct view *v, struct vm_err *e)
+{
+    struct hosts *all = &v->cli->hosts;
+    OWN(mem) struct transfer *t = calloc(all->n, sizeof *t);
+    OWN(mem) json_t **docs = calloc(all->n, sizeof(json_t *));
+    json_t *doc = json_pack("{s:[]}", "guests");
+
+    for (size_t i = 0; t && i < all->n; i++) {
+        t[i] = (struct transfer){.method = "GET", .path = "/v1/guests", .limit_s = LOST_S, .cut = true};
+        t[i].at = host_client(&all->v[i], &t[i].err);
+    }
+    if (!t || !docs || !doc || client_gather(NULL, t, all->n, keys_during, v, docs, NULL) < 0) {
+        json_decref(doc);
+        vm_no_memory(e);
+        return NULL;
+    }
+    v->top.here = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        hosts_merge(all->v[i].name, json_object_get(docs[i], "guests"), json_object_get(doc, "guests"));
+        v->top.here += docs[i] != NULL;
+        json_decref(docs[i]);
+        if (!docs[i] && t[i].err.code && !e->code)
+            vm_fail(e, t[i].err.code, "%.60s: %.170s", all->v[i].name, t[i].err.text);
+    }
+    return doc;
+}
+
 static void look(struct view *v)
 {
     OWN(json) json_t *doc = NULL;
     struct vm_err e = {0};
 
-    if (client_watch(&v->cli->client, "/v1/guests", keys_during, v, &doc, &e) == 0 && doc &&
-        top_update(&v->top, doc, now_ms()) < 0)
+    if (v->top.hosts)
+        doc = ask_all(v, &e);
+    else
+        client_watch(&v->cli->client, "/v1/guests", keys_during, v, &doc, &e);
+    if (!v->quit && doc && top_update(&v->top, doc, now_ms()) < 0)
         vm_fail(&e, VM_E_BACKEND, "vmsd's answer is no list of guests");
     v->err = e;
     compose(v);
@@ -159,13 +192,17 @@ static void look(struct view *v)
 /* On the screen as the shell knows it, so that it can be read and scrolled like any other output. */
 static void show_chosen(struct view *v)
 {
-    char *name[] = {v->top.names.v[v->chosen], NULL};
-    struct cli one = {.command = v->cli->command, .client = v->cli->client, .args = name, .n_args = 1};
+    const json_t *guest = top_guest(&v->top, v->top.names.v[v->chosen]);
+    char *name[] = {(char *)json_str(guest, "name", ""), NULL};
+    struct cli one = {.command = v->cli->command, .args = name, .n_args = 1};
 
     v->open = false;
+    hosts_turn(v->cli, guest);
+    one.client = v->cli->client;
     def_prog_mode();
     endwin();
     cmd_show(&one);
+    cli_turn(NULL);
     term_say("%s", "");
     term_say("any key goes back to the list");
     reset_prog_mode();
@@ -183,8 +220,11 @@ int cmd_top(struct cli *cli)
         term_complain("top needs a terminal; vmctl ls shows the same once");
         return EXIT_USAGE;
     }
-    if (client_reach(&cli->client, &e) < 0) /* ssh may ask for something, before the screen is taken */
+    if (cli->hosts.several && hosts_reach(&cli->hosts) < 0)
+        return EXIT_DONE; /* each host has its status */
+    if (!cli->hosts.several && client_reach(&cli->client, &e) < 0) /* ssh may ask for something, before the screen is taken */
         return cli_fail(cli, &e);
+    v.top.hosts = cli->hosts.several ? cli->hosts.n : 0;
     setlocale(LC_CTYPE, "C.UTF-8");
     if (!initscr())
         return EXIT_FAILED;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <vmsd/json.h>
+#include "hosts.h"
 #include "human.h"
 #include "table.h"
 
@@ -27,14 +28,23 @@ static const char *name_of(const json_t *guest)
     return json_str(guest, "name", "");
 }
 
-/* name -> what a rate is counted from */
+static const char *host_of(const json_t *guest)
+{
+    return json_str(guest, "host", "");
+}
+
+/* label -> what a rate is counted from */
 static json_t *counters(const json_t *guests)
 {
     json_t *all = json_object(), *guest;
     size_t i;
 
-    json_array_foreach(guests, i, guest)
-        json_put(all, name_of(guest), json_incref(json_object_get(json_object_get(guest, "usage"), "net")));
+    json_array_foreach(guests, i, guest) {
+        OWN(str) char *label = hosts_label(guest, "name");
+
+        if (label)
+            json_put(all, label, json_incref(json_object_get(json_object_get(guest, "usage"), "net")));
+    }
     return all;
 }
 
@@ -51,6 +61,20 @@ int top_update(struct top *t, const json_t *doc, int64_t at)
     t->guests = json_incref(guests);
     t->at = at;
     return 0;
+}
+
+const json_t *top_guest(const struct top *t, const char *wanted_label)
+{
+    json_t *guest;
+    size_t i;
+
+    json_array_foreach(t->guests, i, guest) {
+        OWN(str) char *label = hosts_label(guest, "name");
+
+        if (label && !strcmp(label, wanted_label))
+            return guest;
+    }
+    return NULL;
 }
 
 bool top_key(struct top *t, int key)
@@ -70,7 +94,8 @@ static double rate(const struct top *t, const json_t *guest, const char *counter
 {
     const json_t *net = json_object_get(json_object_get(guest, "usage"), "net");
     double now = number(json_object_get(net, counter));
-    double then = number(json_object_get(json_object_get(t->before, name_of(guest)), counter));
+    OWN(str) char *label = hosts_label(guest, "name");
+    double then = number(json_object_get(json_object_get(t->before, label ? label : ""), counter));
 
     return t->at > t->before_at && now >= then ? (now - then) * 1000 / (double)(t->at - t->before_at) : NAN;
 }
@@ -120,13 +145,14 @@ static int by_order(const void *a, const void *b, void *top)
         return isnan(x->order) ? 1 : -1;
     if (x->order > y->order || x->order < y->order)
         return x->order > y->order ? -sign : sign;
-    int by_name = strcmp(name_of(x->guest), name_of(y->guest));
-    return t->sort == TOP_NAME && t->reverse ? -by_name : by_name;
+    int host = strcmp(host_of(x->guest), host_of(y->guest)), name = strcmp(name_of(x->guest), name_of(y->guest));
+    int by = name && !(t->sort == TOP_HOST && host) ? name : host;
+    return t->sort == TOP_NAME || t->sort == TOP_HOST ? sign * by : by;
 }
 
 static bool wanted(const struct top *t, const json_t *guest)
 {
-    static const char *const keys[] = {"name", "state", "health", "kind"};
+    static const char *const keys[] = {"name", "state", "health", "kind", "host"};
     json_t *tag;
     size_t i;
 
@@ -165,6 +191,8 @@ static void add_row(struct table *t, const struct row *r, int64_t now)
     OWN(json) json_t *pressure = isnan(worst_pressure(r->usage)) ? json_null() : json_real(worst_pressure(r->usage));
     char a[HUMAN_MAX];
 
+    if (!strcmp(t->columns->title, "HOST"))
+        table_add(t, host_of(r->guest));
     table_add(t, name_of(r->guest));
     table_add(t, json_str(r->guest, "state", NULL));
     table_add(t, json_str(r->guest, "health", NULL));
@@ -191,17 +219,22 @@ static void summary(const struct top *t, const struct row *rows, size_t n, struc
         memory += isnan(m) ? 0 : m;
     }
     OWN(json) json_t *bytes = json_real(memory);
-    text_addf(out, "%s, %zu running, %zu ill; CPU %.1f%%, memory %s; by %s%s%s%s\n", human_count(n, "guest", a), running, bad, cpu,
+    text_add(out, human_count(n, "guest", a));
+    if (t->hosts)
+        text_addf(out, " on %zu of %s", t->here, human_count(t->hosts, "host", a));
+    text_addf(out, ", %zu running, %zu ill; CPU %.1f%%, memory %s; by %s%s%s%s\n", running, bad, cpu,
               human_size(bytes, b), sorts[t->sort].word, t->reverse ? ", reversed" : "", *t->filter ? "; only " : "", t->filter);
 }
 
 int top_render(struct top *t, size_t width, int64_t now, struct text *out)
 {
     static const struct table_column columns[] = {
+        {"HOST", .least = 4}, /* of several only */
         {"NAME", .least = 6}, {"STATE", .least = 4}, {"HEALTH", .least = 4}, {"CPU", .right = true}, {"MEMORY", .right = true},
         {"DISK", .right = true}, {"NET/s", .right = true}, {"PRESSURE", .right = true}, {"AGE", .right = true},
     };
-    OWN(table) struct table table = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
+    size_t hidden = !t->hosts;
+    OWN(table) struct table table = {.columns = columns + hidden, .n_columns = ARRAY_LEN(columns) - hidden};
     OWN(mem) struct row *rows = calloc(json_array_size(t->guests) + 1, sizeof *rows);
     json_t *guest;
     size_t i, n = 0;
@@ -221,8 +254,10 @@ int top_render(struct top *t, size_t width, int64_t now, struct text *out)
     t->names = (struct strv){0};
     summary(t, rows, n, out);
     for (i = 0; i < n; i++) {
+        OWN(str) char *label = hosts_label(rows[i].guest, "name");
+
         add_row(&table, &rows[i], now);
-        strv_add(&t->names, name_of(rows[i].guest));
+        strv_add(&t->names, label ? label : "");
     }
     table_render(&table, width, false, out);
     return out->failed || t->names.failed ? -1 : 0;
