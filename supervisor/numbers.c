@@ -10,7 +10,7 @@ enum { VALUE_MAX = 40, BAD_MAX = 100 /* lines; then it speaks another language, 
 
 /* A piece of what the guest wrote. */
 struct slice { const char *s; size_t n; };
-struct label { struct slice name, value; const char *prefix; };
+struct label { struct slice name, value; };
 struct line {
     const char *at, *end;
     struct slice name;
@@ -47,18 +47,11 @@ static bool slice_is(struct slice a, const char *s)
 
 /* ---- labels ---- */
 
-/* By name, as it will stand there. */
-static int label_order(const struct label *a, const struct label *b)
+static int name_order(struct slice a, struct slice b)
 {
-    size_t pa = strlen(a->prefix), pb = strlen(b->prefix);
+    int order = memcmp(a.s, b.s, a.n < b.n ? a.n : b.n);
 
-    for (size_t i = 0; i < pa + a->name.n && i < pb + b->name.n; i++) {
-        char ca = i < pa ? a->prefix[i] : a->name.s[i - pa], cb = i < pb ? b->prefix[i] : b->name.s[i - pb];
-
-        if (ca != cb)
-            return ca < cb ? -1 : 1;
-    }
-    return (pa + a->name.n > pb + b->name.n) - (pa + a->name.n < pb + b->name.n);
+    return order ? order : (a.n > b.n) - (a.n < b.n);
 }
 
 static const char *label_add(struct line *x, struct label l)
@@ -67,9 +60,10 @@ static const char *label_add(struct line *x, struct label l)
 
     if (i == NUMBER_LABELS_MAX)
         return "more than 16 labels";
-    for (; i && label_order(&l, &x->labels[i - 1]) <= 0; i--)
-        if (label_order(&l, &x->labels[i - 1]) == 0)
-            return "a label twice";
+    while (i && name_order(l.name, x->labels[i - 1].name) < 0)
+        i--;
+    if (i && name_order(l.name, x->labels[i - 1].name) == 0)
+        return "a label twice";
     memmove(&x->labels[i + 1], &x->labels[i], (x->n_labels++ - i) * sizeof l);
     x->labels[i] = l;
     return NULL;
@@ -88,19 +82,28 @@ static const char *label_value(struct line *x, struct slice *out)
     return text_is_clean(out->s, out->n) ? NULL : "a label with control characters or bad UTF-8";
 }
 
+/* Labels of ours are called as Prometheus calls what it would overwrite. */
+static struct slice label_name(struct line *x)
+{
+    static const char *const ours[][2] = {
+        {"guest", "exported_guest"}, {"check", "exported_check"}, {"number", "exported_number"}};
+    struct slice w = word(x, LETTERS, DIGITS);
+
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        if (slice_is(w, ours[i][0]))
+            return (struct slice){ours[i][1], strlen(ours[i][1])};
+    return w;
+}
+
 static const char *read_labels(struct line *x)
 {
-    static const char *const ours[] = {"guest", "check", "number"};
     const char *why = NULL;
 
     while (!why && !eat(x, '}')) {
-        struct label l = {.name = word(x, LETTERS, DIGITS), .prefix = ""};
+        struct label l = {.name = label_name(x)};
 
         if (!l.name.n || (l.name.n > 1 && !memcmp(l.name.s, "__", 2)) || !eat(x, '=') || !eat(x, '"'))
             return "labels that are not {name=\"value\", …}";
-        for (size_t i = 0; i < ARRAY_LEN(ours); i++)
-            if (slice_is(l.name, ours[i]))
-                l.prefix = "exported_"; /* as Prometheus calls what it would overwrite */
         why = label_value(x, &l.value);
         if (!why && l.value.n) /* an empty one counts as none */
             why = label_add(x, l);
@@ -193,10 +196,9 @@ static size_t series_of(const struct line *x, char out[static NUMBER_SERIES_MAX]
     for (size_t i = 0; i < x->n_labels; i++) {
         const struct label *l = &x->labels[i];
 
-        if (strlen(l->prefix) + l->name.n + l->value.n + strlen("{=\"\"}") > room - (size_t)(at - out))
+        if (l->name.n + l->value.n + strlen("{=\"\"}") > room - (size_t)(at - out))
             return 0;
         *at++ = i ? ',' : '{';
-        at = put(at, l->prefix, strlen(l->prefix));
         at = put(at, l->name.s, l->name.n);
         at = put(at, "=\"", 2);
         at = put(at, l->value.s, l->value.n);
