@@ -35,7 +35,9 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
     X(TTY, 't', "tty", NULL, "give the command a terminal") \
     X(USER, 'u', "user", "USER", "run as this user of the guest; default: root") \
     X(ENV, 'e', "env", "K=V", "set an environment variable; may repeat") \
-    X(WORKDIR, 'w', "workdir", "DIR", "run in this directory; default: the user's home")
+    X(WORKDIR, 'w', "workdir", "DIR", "run in this directory; default: the user's home") \
+    X(ARCHIVE, 'a', "archive", NULL, "keep owners, by their numbers") \
+    X(OWNER, 0, "owner", "USER[:GROUP]", "whose the copy in a guest is; default: root")
 #define X(id, letter, word, argument, help) OPT_##id,
 enum cli_option { CLI_OPTIONS(X) OPT_COUNT };
 #undef X
@@ -84,7 +86,8 @@ enum {
     X(console, "console", "NAME", OPT(FOLLOW) | OPT(LINES), 1, 1, "what a guest wrote to its console") \
     X(logs, "logs", "NAME…", OPT(TAG) | OPT(FOLLOW) | OPT(INSTALL) | OPT(LINES), 0, MANY, \
       "journals of guests, or the output of their install scripts") \
-    X(cp, "cp", "SRC DST", 0, 2, 2, "copy a file or a directory into a guest or out of it (NAME:/PATH)") \
+    X(cp, "cp", "SRC|- DST|-", OPT(ARCHIVE) | OPT(OWNER), 2, 2, \
+      "copy a file or a directory into a guest or out of it (NAME:/PATH)") \
     X(events, "events", "[NAME…]", OPTS_SELECT | OPT(FOLLOW) | OPT(SINCE) | OPT(TYPE), 0, MANY, "what happened") \
     X(audit, "audit", "", OPTS_DATA | OPT(SINCE) | OPT(LINES), 0, 0, "who did what, and when") \
     X(image_ls, "image ls", "", OPTS_DATA, 0, 0, "list built images") \

@@ -346,6 +346,9 @@ class Exec:
     def do_test(self):
         return self.do_tar()
 
+    def do_stat(self):
+        return end(exit=127) if scenario() == "no-stat" else self.do_tar()
+
     def do_tar(self):
         """Really runs it, with the guest's root before each absolute path."""
         if scenario() == "evil-tar":
@@ -541,6 +544,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if self.command == "PUT":
                 with open(path, "wb") as f:
                     f.write(body)
+                if "owner" in query:
+                    subprocess.run(["chown", query["owner"][0], path], check=True)
                 os.chmod(path, int(query["mode"][0], 8))
                 return self.reply(200, {})
             if not os.path.isfile(path):

@@ -777,6 +777,88 @@ PY
     [ "$(ls -A | grep -c vmctl)" -eq 0 ]
 }
 
+of() { stat -c '%a %u:%g' "$1"; }
+
+@test "cp: modes both ways, and owners with -a and --owner" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root"
+    umask 022
+    rm -rf "$D/root/own"
+    mkdir -p "$D/root/own" t/sub
+    echo x >t/f
+    echo y >t/sub/g
+    chmod 4711 t/f
+    chown 123:456 t/f t/sub/g
+    daemon=$(id -u daemon):$(id -g daemon)
+    vmctl cp t/f db:/own/f
+    [ "$(of "$D/root/own/f")" = "711 0:0" ]
+    vmctl cp -a t/f db:/own/f
+    [ "$(of "$D/root/own/f")" = "711 123:456" ]
+    vmctl cp --owner daemon t/f db:/own/f
+    [ "$(stat -c %u "$D/root/own/f")" = "$(id -u daemon)" ]
+    vmctl cp t db:/own/plain
+    [ "$(of "$D/root/own/plain/sub/g")" = "644 0:0" ]
+    vmctl cp -a t db:/own/kept
+    [ "$(of "$D/root/own/kept/sub/g")" = "644 123:456" ]
+    vmctl cp --owner daemon t db:/own/daemon
+    [ "$(of "$D/root/own/daemon/sub/g")" = "644 $daemon" ]
+    [ "$(of "$D/root/own/daemon")" = "755 $daemon" ]
+    chmod 640 "$D/root/own/kept/f"
+    chown 123:456 "$D/root/own/kept/f"
+    vmctl cp db:/own/kept/f out
+    [ "$(of out)" = "640 0:0" ]
+    vmctl cp -a db:/own/kept/f out
+    [ "$(of out)" = "640 123:456" ]
+    vmctl cp db:/own/kept dir
+    [ "$(of dir/f)" = "640 0:0" ]
+    chmod 6777 "$D/root/own/kept/sub/g"
+    vmctl cp -a db:/own/kept dir-a
+    [ "$(of dir-a/f)" = "640 123:456" ]
+    [ "$(of dir-a/sub/g)" = "755 123:456" ] # no set-user-ID file comes out of a guest
+    scenario no-stat
+    vmctl cp db:/own/kept/f plain
+    [ "$(of plain)" = "644 0:0" ]
+    vmctl cp db:/own/kept plain-dir
+    [ -f plain-dir/sub/g ]
+    run --separate-stderr vmctl cp -a db:/own/kept/f plain
+    [ "$status" -eq 1 ]
+    says "does not say whose it is"
+    scenario ""
+    run --separate-stderr vmctl cp --owner nobody-such t db:/own/none
+    [ "$status" -eq 1 ]
+    says "nobody-such"
+    [ ! -e "$D/root/own/none" ]
+    run --separate-stderr vmctl cp --owner root db:/own/f .
+    [ "$status" -eq 2 ]
+    says "out of it -a keeps owners"
+}
+
+@test "cp: '-' is standard input and output" {
+    mkdir -p "$D/root/std"
+    seq 1000 | vmctl cp - db:/std/f
+    [ "$(of "$D/root/std/f")" = "644 0:0" ]
+    cmp "$D/root/std/f" <(seq 1000)
+    vmctl cp --owner daemon - db:/std/g <"$D/root/std/f"
+    [ "$(stat -c %u "$D/root/std/g")" = "$(id -u daemon)" ]
+    seq 5 | vmctl cp --owner daemon - db:/std/h
+    [ "$(of "$D/root/std/h")" = "644 $(id -u daemon):$(id -g daemon)" ]
+    cmp <(vmctl cp db:/std/f -) <(seq 1000)
+    scenario large
+    cmp <(vmctl cp db:/std/f -) <(seq 1000)
+    scenario ""
+    run --separate-stderr vmctl cp - db:/std </dev/null
+    [ "$status" -eq 2 ]
+    says "name the file that it is to be"
+    run --separate-stderr vmctl cp db:/std -
+    [ "$status" -eq 2 ]
+    says "vmctl exec db -- tar -C /std -cf - ."
+    run --separate-stderr vmctl cp -a db:/std/f -
+    [ "$status" -eq 2 ]
+    run --separate-stderr vmctl cp db:/std/none -
+    [ "$status" -eq 1 ]
+    says "no such file"
+    [ -z "$output" ]
+}
+
 @test "cp: a guest's tar makes no devices, set-user-ID files, or files outside" {
     mkdir -p "$D/root/evil" in
     python3 - "$D/evil.tar" <<'PY'
@@ -801,6 +883,11 @@ PY
     [ -z "$(find in -type c)" ]
     [ -z "$(find in -perm /6000)" ]
     [ -z "$(find in ! -uid "$(id -u)")" ]
+    [ "$(id -u)" -eq 0 ] || return 0
+    run vmctl cp -a db:/evil in/kept
+    [ ! -e outside ] && [ ! -e in/outside ] && [ ! -e outside2 ] && [ ! -e in/outside2 ]
+    [ -z "$(find in -type c)" ]
+    [ -z "$(find in -perm /6000)" ]
 }
 
 # --- on a terminal ---
