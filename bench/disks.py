@@ -11,8 +11,8 @@ SIZES = ("1G", "8G", "100G")
 def clone(bench, table):
     tree = tiny_tree(bench, "clone-tree")
     d = Daemon(bench, "clone").start()
-    table.head("clone: a root disk for a new guest, against `cp --sparse=always` of the same template")
-    for size in SIZES:
+    table.head("clone: a root disk for a new guest, against `cp --sparse=always` of the same template", "cp")
+    for size in bench.sizes(*SIZES):
         text = (f"kind: container\nname: c\nimage: {{directory: {tree}}}\ndisk: {size}\nhealth: []\nrestart: {{policy: no}}\n"
                 "stop_timeout: 5s\n")
         d.apply({"c.yaml": text})  # the template is made once per size

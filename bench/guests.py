@@ -1,10 +1,13 @@
-"""start, boot, exec, many: containers through vmsd against bare systemd-nspawn and nsenter."""
+"""start, boot, many: containers through vmsd, against what is beneath it and against its peers."""
 
+import contextlib
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from rig import Daemon, Nspawn, interleave, read, run, took, tiny_tree, wait_for
+import peers
+from rig import Daemon, interleave, named, pss, read, run, took, tiny_tree, wait_for
 
 SPEC = "kind: container\nname: {name}\nimage: {image}\nstop_timeout: 5s\nrestart: {{policy: no}}\n{more}"
 
@@ -19,104 +22,114 @@ def stamp_at(path, after):
     return (int(text) - after) / 1e6
 
 
-def started(d, name):
-    """One start through the API, from the request to the init's first instruction."""
-    d.wish(name, "stop")
+def life(c, name, memory):
+    """One life of a container: ms to its init's first instruction, until start returned, of `true` inside, of the stop."""
     began = time.monotonic_ns()
-    d.wish(name, "start")
-    return stamp_at(f"/proc/{d.guest(name)['pid']}/root/stamp", began)
-
-
-def started_bare(bare):
-    began = time.monotonic_ns()
-    s = bare.spawn()
-    ms = stamp_at(f"{bare.root}/stamp", began)
-    bare.await_ready(s)
-    bare.stop()
-    return ms
+    c.start(name)
+    ready = (time.monotonic_ns() - began) / 1e6
+    first = stamp_at(f"/proc/{c.pid(name)}/root/stamp", began)
+    memory.append(sum(pss(pid) for comm in c.processes for pid in named(comm)))
+    return first, ready, took(lambda: c.true(name)), took(lambda: c.stop(name))
 
 
 def start(bench, table):
     tree = tiny_tree(bench)
-    d = Daemon(bench, "start").start()
-    d.apply(spec("tiny", f"{{directory: {tree}}}"))
-    bare = Nspawn(bench, d, "tiny", tree)
-    table.head("start: from the request to the first instruction of the guest's init, against bare systemd-nspawn")
-    ours, floor = interleave(bench.n(15), lambda: started(d, "tiny"), lambda: started_bare(bare))
-    table.row("start, warm (root is there)", "ms", ours, floor, ratio_goal=1.1)
-    d.remove_guests()
-    d.stop()
-
-
-def booted(d, name):
-    d.wish(name, "stop")
-    return took(lambda: d.wish(name, "start"))
-
-
-def booted_bare(bare):
-    ms = took(lambda: bare.await_ready(bare.spawn()))
-    bare.stop()
-    return ms
-
-
-def debian(bench):
-    return os.path.realpath(f"{bench.images}/../tree")
+    table.head("start: a small container that has its root, by the command that starts it", "systemd-nspawn")
+    with contextlib.ExitStack() as stack:
+        ours = peers.Vmsd(bench, tree)
+        ours.open()
+        stack.callback(ours.close)
+        ours.daemon.apply(ours.spec("tiny"))
+        bare = peers.Nspawn(bench, tree, ours.daemon, "tiny")
+        ours.stop("tiny")
+        others = [bare, peers.Unshare(bench, tree), *peers.opened(bench, stack, tree)]
+        for c in others:
+            c.make("tiny")
+        all_ = [ours, *others]
+        for c in all_:
+            life(c, "tiny", [])  # what only a first start does
+        memory = [[] for _ in all_]
+        lives = interleave(bench.n(12), *(lambda c=c, m=m: life(c, "tiny", m) for c, m in zip(all_, memory)))
+        columns = [list(zip(*samples)) for samples in lives]
+        for i, (what, floor, goal) in enumerate((("to init's first instruction", 1, 1.05), ("until start returns", 1, None),
+                                                 ("exec of true", 1, 1.05), ("stop", 1, None))):
+            table.row(what, "ms", columns[0][i], columns[floor][i], ratio_goal=goal,
+                      against="nsenter" if i == 2 else bare.name,
+                      peers={c.name: column[i] for c, column in zip(all_[2:], columns[2:])
+                             if not (i == 2 and isinstance(c, peers.Unshare))})
+        table.row("memory of what stands beside it", "KiB", memory[0], memory[1], against=bare.name,
+                  peers={c.name: m for c, m in zip(all_[2:], memory[2:])})
+        for c in others:
+            c.remove("tiny")
 
 
 def boot(bench, table):
-    d = Daemon(bench, "boot").start()
-    d.apply(spec("real"))
-    bare = Nspawn(bench, d, "real", debian(bench))
-    booted_bare(bare)  # what a first boot alone does
-    table.head("boot: Debian 12, from the request to ready; vmsd's includes its agent and health")
-    ours, floor = interleave(bench.n(5), lambda: booted(d, "real"), lambda: booted_bare(bare))
-    table.row("boot to ready and healthy", "ms", ours, floor, ratio_goal=1.1)
-    d.remove_guests()
-    d.stop()
+    with contextlib.ExitStack() as stack:
+        d = Daemon(bench, "boot").start()
+        stack.callback(d.stop)
+        d.apply(spec("real"))
+        stack.callback(d.remove_guests)
+        bare = peers.Nspawn(bench, os.path.realpath(f"{bench.images}/../tree"), d, "real")
+        bare.make("real")
+        bare.start("real")  # what a first boot alone does
+        bare.stop("real")
+        table.head("boot: Debian 12 to ready, and its stop; vmsd's includes its agent and health", bare.name)
+
+        def ours():
+            stop = took(lambda: d.wish("real", "stop"))
+            return took(lambda: d.wish("real", "start")), stop
+
+        def theirs():
+            return took(lambda: bare.start("real")), took(lambda: bare.stop("real"))
+        lives = interleave(bench.n(5), ours, theirs)
+        (up, down), (bare_up, bare_down) = [list(zip(*samples)) for samples in lives]
+        table.row("boot to ready and healthy", "ms", up, bare_up, ratio_goal=1.05)
+        table.row("stop of Debian 12", "ms", down, bare_down, ratio_goal=1.05)
+        bare.remove("real")
 
 
-def exec(bench, table):
-    d = Daemon(bench, "exec").start()
-    d.apply(spec("x"))
-    leader = str(d.guest("x")["pid"])
-    table.head("exec: `true` in a running guest, against nsenter")
-    ours, floor = interleave(bench.n(30), lambda: took(lambda: d.vmctl("exec", "x", "--", "true")),
-                             lambda: took(lambda: run("nsenter", "-t", leader, "-a", "--", "true")))
-    table.row("vmctl exec x -- true", "ms", ours, floor)
-    began = time.monotonic()
-    d.wish("x", "stop")
-    table.row("stop of Debian 12", "ms", [(time.monotonic() - began) * 1e3])
-    d.remove_guests()
-    d.stop()
+def at_once(fn, names):
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(fn, names))
 
 
 def many(bench, table):
-    n = 10
+    names = [f"m{i}" for i in range(3 if bench.smoke else 20)]
     tree = tiny_tree(bench, "many-tree")
-    d = Daemon(bench, "many").start()
-    files = {}
-    for i in range(n):
-        files.update(spec(f"m{i}", f"{{directory: {tree}}}"))
-    names = [f"m{i}" for i in range(n)]
-    d.apply(files)
-    bares = [Nspawn(bench, d, name, tree) for name in names]
+    table.head(f"many: {len(names)} new containers at once, from nothing to started; vmsd's are healthy then", "systemd-nspawn")
+    with contextlib.ExitStack() as stack:
+        d = Daemon(bench, "many").start()
+        stack.callback(d.stop)
+        files = {}
+        for name in names:
+            files.update(spec(name, f"{{directory: {tree}}}"))
+        d.write_specs(files)
+        d.apply(files)
+        stack.callback(d.remove_guests)
+        bare = peers.Nspawn(bench, tree, d, names[0])
+        for name in names:
+            bare.make(name)
+        others = peers.opened(bench, stack, tree)
 
-    def applied():
-        d.remove_guests()
-        return took(lambda: d.apply(files))
+        def ours():
+            d.remove_guests()
+            up = took(lambda: d.vmctl("apply", "-y", f"{d.dir}/specs"))
+            return up, took(lambda: d.vmctl("stop", *names))
 
-    def bare():
-        def all_up():
-            for b, s in [(b, b.spawn()) for b in bares]:
-                b.await_ready(s)
-        ms = took(all_up)
-        for b in bares:
-            b.stop()
-        return ms
-    table.head(f"many: apply of {n} new small containers, against {n} bare systemd-nspawn at once")
-    ours, floor = interleave(bench.n(3), applied, bare)
-    table.row(f"{n} containers, from nothing to healthy", "ms", ours, floor)
-    stops = interleave(2, lambda: took(lambda: d.vmctl("stop", *names)), lambda: d.vmctl("start", *names) and 0)[0]
-    table.row(f"vmctl stop of {n}", "ms", stops)
-    d.remove_guests()
-    d.stop()
+        def floor():
+            return (took(lambda: [peers.await_ready(s) for s in [bare.spawn(name) for name in names]]),
+                    took(lambda: at_once(bare.stop, names)))
+
+        def peer(c):
+            def new(name):
+                c.make(name)
+                c.start(name)
+            try:
+                return took(lambda: at_once(new, names)), took(lambda: at_once(c.stop, names))
+            finally:
+                at_once(c.remove, names)
+        lives = interleave(bench.n(3), ours, floor, *(lambda c=c: peer(c) for c in others))
+        (up, down), (bare_up, bare_down), *rest = [list(zip(*samples)) for samples in lives]
+        table.row(f"{len(names)} containers up", "ms", up, bare_up, peers={c.name: r[0] for c, r in zip(others, rest)},
+                  note="the floor has its roots already")
+        table.row(f"{len(names)} stopped", "ms", down, bare_down, peers={c.name: r[1] for c, r in zip(others, rest)})

@@ -27,10 +27,11 @@ def healthy(bench, name, n):
 
 
 def memory(bench, table):
+    settled = 1 if bench.smoke else SETTLED
     table.head("memory: PSS of vmsd, of a guest's keeper and agent; RSS counts whole what other programs share")
-    for n in (0, 1, 10):
+    for n in bench.sizes(0, 1, 10, 100):
         d = healthy(bench, f"memory{n}", n)
-        time.sleep(SETTLED)
+        time.sleep(settled)
         table.row(f"vmsd with {n} healthy guests", "MiB", [pss(d.pid) / 1024], goal=12 if n == 10 else None,
                   note=f"RSS {pss(d.pid, 'Rss') / 1024:.1f}, dirty {pss(d.pid, 'Private_Dirty') / 1024:.1f}")
         if n == 10:
@@ -40,21 +41,22 @@ def memory(bench, table):
         d.remove_guests()
         d.stop()
     sizes = []
-    for n in (1, 1000):
+    counts = (1, 20) if bench.smoke else (1, 1000)
+    for n in counts:
         d = populated(bench, f"memory-specs{n}", n)
         d.call("GET", "/v1/guests")
-        time.sleep(SETTLED)
+        time.sleep(settled)
         sizes.append(pss(d.pid))
         table.row(f"vmsd with {n} stopped guests", "MiB", [sizes[-1] / 1024])
         d.stop()
-    table.row("each further guest", "KiB", [(sizes[1] - sizes[0]) / 999], goal=8)
+    table.row("each further guest", "KiB", [(sizes[1] - sizes[0]) / (counts[1] - counts[0])], goal=8)
 
 
 def idle(bench, table):
-    seconds = 60
+    seconds = 3 if bench.smoke else 60
     table.head(f"idle: vmsd with 10 healthy guests, tcp and http checks every 10 s, over {seconds} s")
     d = healthy(bench, "idle", 10)
-    time.sleep(SETTLED)
+    time.sleep(1 if bench.smoke else SETTLED)
     threads, ticks, began = Threads(d.pid), cpu_seconds(d.pid), time.monotonic()
     while (t := time.monotonic() - began) < seconds:
         time.sleep(1)

@@ -51,27 +51,41 @@ def took(fn):
 # ---- figures ----
 
 class Table:
-    """Rows of a figure, told as they come. A goal is `<= N`, of the ratio or of the measured median."""
+    """Rows of a figure, told as they come. A goal is `<= N`, of the ratio to the floor or of the measured median."""
 
     def __init__(self):
         self.rows = []
 
-    def head(self, text):
+    def head(self, text, against=None):
+        self.figure, self.against = text.split(":")[0], against
         print(f"\n{text}  (load {os.getloadavg()[0]:.1f})", flush=True)
-        print(f"  {'':40} {'min':>8} {'median':>8} {'max':>8} unit   {'floor':>8} {'ratio':>7} {'best':>7}  goal", flush=True)
+        print(f"  {'':42} {'min':>8} {'median':>8} {'max':>8} unit   {'ratio':>7} {'best':>7}  goal", flush=True)
 
-    def row(self, what, unit, samples, floor=None, ratio_goal=None, goal=None, note=""):
-        """best: the ratio of the two minima, which what else the machine does disturbs least."""
-        median = statistics.median(samples)
-        base = statistics.median(floor) if floor else None
-        ratio, best = (median / base, min(samples) / min(floor)) if floor else (None, None)
-        missed = bool((ratio_goal and ratio > ratio_goal) or (goal and median > goal))
+    def row(self, what, unit, samples, floor=None, against=None, peers=None, ratio_goal=None, goal=None, note=""):
+        """Ratios are ours to theirs. best: of the two minima, which what else the machine does disturbs least."""
+        ours, others = summary(samples), {}
+        if floor:
+            others[against or self.against] = summary(floor)
+        others.update({name: summary(x) for name, x in (peers or {}).items()})
+        for x in others.values():
+            x["ratio"], x["best"] = ours["median"] / x["median"], ours["min"] / x["min"]
+        ratio = next(iter(others.values()))["ratio"] if floor else None
+        missed = bool((ratio_goal and ratio > ratio_goal) or (goal and ours["median"] > goal))
         aim = f"<= {ratio_goal} x" if ratio_goal else f"<= {goal} {unit}" if goal else ""
-        against = f"{base:8.2f} {ratio:6.2f}x {best:6.2f}x" if floor else " " * 24
-        print(f"  {what:40} {min(samples):8.2f} {median:8.2f} {max(samples):8.2f} {unit:6} {against}  "
-              f"{aim}{' MISSED' if missed else ''}{'  ' + note if note else ''}".rstrip(), flush=True)
-        self.rows.append({"what": what, "unit": unit, "min": min(samples), "median": median, "max": max(samples),
-                          "floor": base, "ratio": ratio, "best": best, "missed": missed})
+        print(f"  {what:42} {numbers(ours)} {unit:6} {'':16}  {aim}{' MISSED' if missed else ''}{'  ' + note if note else ''}".rstrip(),
+              flush=True)
+        for name, x in others.items():
+            print(f"      {name:38} {numbers(x)} {unit:6} {x['ratio']:6.2f}x {x['best']:6.2f}x", flush=True)
+        self.rows.append({"figure": self.figure, "what": what, "unit": unit, "vmsd": ours, "floor": bool(floor), "others": others,
+                          "aim": aim, "missed": missed, "note": note, "load": os.getloadavg()[0]})
+
+
+def summary(samples):
+    return {"min": min(samples), "median": statistics.median(samples), "max": max(samples)}
+
+
+def numbers(x):
+    return " ".join(f"{x[k]:8.2f}" for k in ("min", "median", "max"))
 
 
 def interleave(n, *fns):
@@ -127,9 +141,8 @@ class Threads:
 
 
 def named(name):
-    """Processes by the name that they were started with."""
-    found = (p.split("/")[2] for p in glob.glob("/proc/[0-9]*/cmdline") if os.path.basename(read(p).split("\0")[0]) == name)
-    return [int(pid) for pid in found]
+    """Processes by the name of their program."""
+    return [int(p.split("/")[2]) for p in glob.glob("/proc/[0-9]*/comm") if read(p).strip() == name]
 
 
 # ---- the daemon ----
@@ -240,48 +253,7 @@ def tar(files):
     return out.getvalue()
 
 
-# ---- peers ----
-
-class Nspawn:
-    """Bare systemd-nspawn, with the very words that vmsd gave it for that guest, on a plain copy of the same tree."""
-
-    def __init__(self, bench, daemon, name, tree):
-        g = daemon.guest(name)
-        gid = next(i for i in os.listdir(f"{daemon.dir}/run/guests")
-                   if f"leader={g['pid']} " in read(f"{daemon.dir}/run/guests/{i}/state"))
-        state = dict(line.split("=", 1) for line in read(f"{daemon.dir}/run/guests/{gid}/state").splitlines())
-        self.words = read(f"/proc/{state['nspawn'].split()[0]}/cmdline").rstrip("\0").split("\0")
-        self.root = f"{bench.work}/bare-{name}"
-        self.words[self.words.index("-D") + 1] = self.root
-        run("cp", "-a", tree, self.root)
-        base = next(w.split("=")[1].split(":")[0] for w in self.words if w.startswith("--private-users="))
-        shift(self.root, int(base))
-        self.notify = f"{bench.work}/notify-{name}"
-        self.process = None
-
-    def spawn(self, tag=""):
-        """Starts it; the socket on which it tells that it is up."""
-        path = self.notify + tag
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        s.bind(path)
-        self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, start_new_session=True,
-                                        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NOTIFY_SOCKET": path,
-                                             "LC_ALL": "C.UTF-8"})
-        return s
-
-    def await_ready(self, s):
-        s.settimeout(SETTLE)
-        while b"READY=1" not in s.recv(4096):
-            pass
-        s.close()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(SETTLE)
-
+# ---- roots ----
 
 def shift(root, base):
     """Owners of a tree into a guest's range, as --private-users-ownership=chown leaves it."""
@@ -296,9 +268,11 @@ def shift(root, base):
 def tiny_tree(bench, name="tiny"):
     """A root with nothing but stamp.c as its init."""
     tree = f"{bench.work}/{name}"
-    for d in ("usr/lib", "sbin", "dev", "proc", "sys", "run", "tmp", "etc", "var"):
+    for d in ("usr/lib", "sbin", "bin", "dev", "proc", "sys", "run", "tmp", "etc", "var"):
         os.makedirs(f"{tree}/{d}")
     with open(f"{tree}/usr/lib/os-release", "w") as f:
         f.write("ID=tiny\n")
     shutil.copy(bench.program("stamp"), f"{tree}/sbin/init")
+    for true in ("bin/true", "sbin/true"):
+        shutil.copy(bench.program("stamp"), f"{tree}/{true}")
     return tree

@@ -1,11 +1,13 @@
-"""apply, ask: what many specs cost. Their guests are wished down, so none of them runs."""
+"""list, apply, ask: what many specs cost. Their guests are wished down, so none of them runs."""
 
-import hashlib
+import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 
-from rig import Daemon, interleave, percentile, run, took, wait_for
+import peers
+from rig import Daemon, interleave, percentile, run, tiny_tree, took, wait_for
 
 NETWORK = "kind: network\nname: lan\nsubnet: 10.64.0.0/16\nnat: false\n"
 SPEC = """kind: container
@@ -61,16 +63,60 @@ def populated(bench, name, n):
     return d.start()
 
 
-def read_tree(top):
-    for d, _, files in os.walk(top):
-        for name in files:
-            with open(f"{d}/{name}", "rb") as f:
-                hashlib.sha256(f.read()).digest()
+def add_to(peer, old, new):
+    """The peer knows so many containers more, made as cheaply as it can be; False: that would take too long."""
+    names = [f"g{i:05}" for i in range(old, new)]
+    if isinstance(peer, peers.LibvirtLxc):
+        peer.define(names)
+    elif isinstance(peer, peers.Lxc):
+        for name in names:
+            peer.make(name, with_root=False)
+    elif new > 100:
+        return False
+    else:
+        for name in names:
+            peer.make(name)
+    return True
+
+
+def list(bench, table):
+    table.head("list: all containers, stopped, by the command that lists them")
+    with contextlib.ExitStack() as stack:
+        others, old = peers.opened(bench, stack, tiny_tree(bench, "list-tree")), 0
+        for n in bench.sizes(1, 10, 100, 1000):
+            d = populated(bench, f"list{n}", n)
+            others = [p for p in others if add_to(p, old, n)]
+            samples = interleave(bench.n(9), lambda: took(lambda: d.vmctl("ls")), *(lambda p=p: took(p.all) for p in others))
+            table.row(f"{n} containers", "ms", samples[0], peers={p.name: x for p, x in zip(others, samples[1:])},
+                      note="peers that take minutes to make them are left out" if bench.peers and n > 100 else "")
+            d.stop()
+            old = n
+
+
+PLAYBOOK = """- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - copy: {src: "%s/", dest: "%s/", mode: preserve}
+"""
+
+
+def ansible(d):
+    """What compares these files with what is there, and changes nothing."""
+    play, to = f"{d.dir}/play.yaml", f"{d.dir}/copied"
+    with open(play, "w") as f:
+        f.write(PLAYBOOK % (d.specs, to))
+
+    def play_it():
+        run("ansible-playbook", "-i", "localhost,", play, env=dict(os.environ, ANSIBLE_LOCAL_TEMP=f"{d.dir}/ansible",
+                                                                  ANSIBLE_REMOTE_TEMP=f"{d.dir}/ansible", LC_ALL="C.UTF-8"))
+    return play_it
 
 
 def apply(bench, table):
-    table.head("apply: `vmctl apply` of specs of which none or one changed, against sha256sum of the same files")
-    for n, goal in ((1, None), (100, 50), (1000, 300)):
+    table.head("apply: `vmctl apply` of specs of which none or one changed, against sha256sum of the same files", "sha256sum")
+    with_ansible = bench.peers and shutil.which("ansible-playbook")
+    for n, goal in zip(bench.sizes(1, 100, 1000), (None, 50, 300)):
         d = populated(bench, f"apply{n}", n)
         names = [f"{d.specs}/{f}" for f in os.listdir(d.specs) if f.endswith(".yaml")]
         changes = iter(range(1, 1000))
@@ -78,16 +124,19 @@ def apply(bench, table):
         def one_change():
             write(d, specs(1, change=next(changes)))
             return took(lambda: d.vmctl("apply", "-y", d.specs))
-        same, one, hashed, walked, hello = interleave(
-            bench.n(7), lambda: took(lambda: d.vmctl("apply", "-y", d.specs)), one_change,
-            lambda: took(lambda: run("sha256sum", *names)), lambda: took(lambda: read_tree(d.specs)),
-            lambda: took(lambda: d.vmctl("ls", "g00000")))
-        table.row(f"{n} specs, nothing changed", "ms", same, hashed, goal=goal)
+        same, one, hashed = interleave(bench.n(7), lambda: took(lambda: d.vmctl("apply", "-y", d.specs)), one_change,
+                                       lambda: took(lambda: run("sha256sum", *names)))
+        others = {}
+        if with_ansible and n <= 100:
+            play = ansible(d)
+            play()
+            others["ansible"] = [took(play) for _ in range(3 if n == 1 else 1)]
+        table.row(f"{n} specs, nothing changed", "ms", same, hashed, goal=goal, peers=others,
+                  note="ansible: minutes, left out" if with_ansible and n > 100 else "")
         table.row(f"{n} specs, one changed", "ms", one, hashed)
-        if n == 1000:
-            table.row(f"{n} files hashed in a script, for comparison", "ms", walked)
-            table.row(f"vmctl ls of one guest, for comparison", "ms", hello)
         d.stop()
+    if bench.peers and not with_ansible:
+        print("  ansible: left out, it is not installed", flush=True)
 
 
 def ask_http(bench, socket, path, clients, n):
@@ -95,21 +144,35 @@ def ask_http(bench, socket, path, clients, n):
     return [float(us) / 1e3 for us, _ in lines], int(lines[0][1])
 
 
+class Bare:
+    """A libmicrohttpd that answers everything with as many bytes."""
+
+    def __init__(self, bench, size):
+        self.socket = f"{bench.work}/bare{size}.sock"
+        self.process = subprocess.Popen([bench.program("http"), "serve", self.socket, str(size)])
+        wait_for("the bare server", lambda: os.path.exists(self.socket))
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
 def ask(bench, table):
-    d = populated(bench, "ask", 1000)
-    _, size = ask_http(bench, d.socket, "/v1/guests", 1, 1)
-    bare = f"{d.dir}/bare.sock"
-    server = subprocess.Popen([bench.program("http"), "serve", bare, str(size)])
-    wait_for("the bare server", lambda: os.path.exists(bare))
-    table.head(f"ask: GET /v1/guests of 1000 guests ({size >> 10} KiB), against a bare libmicrohttpd that sends as much")
-    for clients in (1, 8):
-        ours, floor = [], []
-        for _ in range(5):
-            ours += ask_http(bench, d.socket, "/v1/guests", clients, 200)[0]
-            floor += ask_http(bench, bare, "/", clients, 200)[0]
-        who = "1 client, one after the other" if clients == 1 else f"{clients} clients at once"
-        table.row(f"{who}: p50", "ms", ours, floor, goal=5 if clients == 1 else None)
-        table.row(f"{who}: p99", "ms", [percentile(ours, 99)], [percentile(floor, 99)], goal=5 if clients == 1 else None)
-    server.kill()
-    server.wait()
+    n = bench.sizes(10, 100, 1000)[-1]
+    d = populated(bench, "ask", n)
+    table.head(f"ask: reads of the API while {n} guests are known, against a bare libmicrohttpd that sends as much", "bare HTTP")
+    for path, what, calls in (("/v1/guests/g00000", "one guest", 2000), ("/v1/guests", f"list of {n}", 200)):
+        _, size = ask_http(bench, d.socket, path, 1, 1)
+        bare = Bare(bench, size)
+        for clients in (1, 8):
+            ours, floor, speed = [], [], ([], [])
+            for _ in range(bench.n(5)):
+                for socket, samples, rate in ((d.socket, ours, speed[0]), (bare.socket, floor, speed[1])):
+                    ms = took(lambda: samples.extend(ask_http(bench, socket, path, clients, calls)[0]))
+                    rate.append(ms / calls)
+            who = f"{what}, {clients} client{'s' if clients > 1 else ''}"
+            table.row(f"{who}: p50", "ms", ours, floor, goal=5 if clients == 1 else None,
+                      note=f"{size / 1024:.1f} KiB, {1000 / min(speed[0]):.0f} reads/s, bare {1000 / min(speed[1]):.0f}")
+            table.row(f"{who}: p99", "ms", [percentile(ours, 99)], [percentile(floor, 99)], goal=5 if clients == 1 else None)
+        bare.stop()
     d.stop()

@@ -1,4 +1,4 @@
-/* The init of tiny containers: leaves the monotonic time of its start in /stamp, says that it is up, answers HTTP on port
+/* The init of tiny containers, and their true: leaves the monotonic time of its start in /stamp, says that it is up, answers HTTP on port
  * 8080, and ends when it is asked to. Static, so that its first instruction is not the loader's. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -49,11 +49,14 @@ static void serve(void)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    const char *name = argc ? strrchr(argv[0], '/') : NULL;
     struct timespec now;
     FILE *f;
 
+    if (!strcmp(name ? name + 1 : argv[0], "true"))
+        return 0;
     clock_gettime(CLOCK_MONOTONIC, &now);
     if ((f = fopen("/stamp.new", "we"))) {
         fprintf(f, "%lld\n", (long long)now.tv_sec * 1000000000 + now.tv_nsec);
@@ -62,6 +65,7 @@ int main(void)
     }
     signal(SIGRTMIN + 3, end);
     signal(SIGTERM, end);
+    signal(SIGPWR, end);
     signal(SIGCHLD, SIG_IGN); /* the kernel reaps */
     signal(SIGPIPE, SIG_IGN);
     ready();
