@@ -5,7 +5,10 @@
 #include "usage.h"
 
 #include <math.h>
+#include <string.h>
 #include <vmsd/text.h>
+
+enum { NAME = 64 };
 
 /* One row for each series of a guest; rows of one family follow each other. NAN: left out. */
 struct series {
@@ -82,9 +85,9 @@ static const struct series guest_series[] = {
     {"pressure", "gauge", "resource", "io", NULL, get_pressure_io},
 };
 
-static void add_family(struct text *t, const char *name, const char *type, const char *help)
+static void add_family(struct text *t, const char *prefix, const char *name, const char *type, const char *help)
 {
-    text_addf(t, "# TYPE %s %s\n# HELP %s %s\n", name, type, name, help);
+    text_addf(t, "# TYPE %s%s %s\n# HELP %s%s %s\n", prefix, name, type, prefix, name, help);
 }
 
 /* What a counter's series is called; in the older text its family is called so, too. */
@@ -93,46 +96,85 @@ static const char *total(const struct series *s)
     return s->type[0] == 'c' ? "_total" : "";
 }
 
-/* Names of guests are DNS labels: nothing in them needs an escape. The daemon's numeric locale is always "C". */
-static void add_guest(struct text *t, const struct series *s, const struct guest *g)
+/* ---- a series: name{label="…",…} value. A thousand guests have tens of thousands of them, and the loop waits meanwhile. ---- */
+
+enum { DIGITS = 24 };
+#define WHOLE 1e15 /* below it a double says each of them, and %.15g all of their digits */
+
+static void add_value(struct text *t, double v)
+{
+    char digits[DIGITS], *at = digits + sizeof digits;
+    uint64_t left = v >= 0 && v < WHOLE ? (uint64_t)v : 0;
+
+    if (v < 0 || v >= WHOLE || (double)left != v) {
+        text_addf(t, "%.15g", v); /* the daemon's numeric locale is always "C" */
+        return;
+    }
+    do
+        *--at = (char)('0' + left % 10);
+    while (left /= 10);
+    text_add_bytes(t, at, (size_t)(digits + sizeof digits - at));
+}
+
+/* Names of guests are DNS labels: nothing in them needs an escape. */
+static void open_series(struct text *t, const char *prefix, const char *family, const struct guest *g)
+{
+    text_add(t, prefix);
+    text_add(t, family);
+    text_add(t, "{guest=\"");
+    text_add(t, g->name);
+    text_add(t, "\"");
+}
+
+static void add_label(struct text *t, const char *name, const char *value)
+{
+    text_add(t, ",");
+    text_add(t, name);
+    text_add(t, "=\"");
+    for (size_t n; *value; value += n) {
+        n = strcspn(value, "\"\\");
+        text_add_bytes(t, value, n);
+        if (value[n]) {
+            text_add(t, "\\");
+            text_add_bytes(t, value + n++, 1);
+        }
+    }
+    text_add(t, "\"");
+}
+
+static void close_series(struct text *t, double v)
+{
+    text_add(t, "} ");
+    add_value(t, v);
+    text_add(t, "\n");
+}
+
+/* ---- guests ---- */
+
+/* name: with the _total of a counter. */
+static void add_guest(struct text *t, const char *name, const struct series *s, const struct guest *g)
 {
     double v = s->get(g, usage_last(g));
 
     if (isnan(v))
         return;
-    text_addf(t, "vmsd_guest_%s%s{guest=\"%s\"", s->family, total(s), g->name);
+    open_series(t, "vmsd_guest_", name, g);
     if (s->label)
-        text_addf(t, ",%s=\"%s\"", s->label, s->value);
-    text_addf(t, "} %.15g\n", v);
+        add_label(t, s->label, s->value);
+    close_series(t, v);
 }
 
 static void add_guests(struct text *t, const struct world *w, bool openmetrics)
 {
     for (const struct series *s = guest_series; s < guest_series + ARRAY_LEN(guest_series); s++) {
-        OWN(str) char *name = text_format("vmsd_guest_%s%s", s->family, openmetrics ? "" : total(s));
+        char name[NAME];
 
+        snprintf(name, sizeof name, "%s%s", s->family, total(s));
         if (s->help)
-            add_family(t, name ? name : "", s->type, s->help);
+            add_family(t, "vmsd_guest_", openmetrics ? s->family : name, s->type, s->help);
         for (size_t i = 0; i < w->n_guests; i++)
-            add_guest(t, s, w->guests[i]);
+            add_guest(t, name, s, w->guests[i]);
     }
-}
-
-/* Inside of the quotes of a label. */
-static void add_quoted(struct text *t, const char *s)
-{
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            text_add(t, "\\");
-        text_add_bytes(t, s, 1);
-    }
-}
-
-static void add_label(struct text *t, const char *name, const char *value)
-{
-    text_addf(t, ",%s=\"", name);
-    add_quoted(t, value);
-    text_add(t, "\"");
 }
 
 /* ---- checks ---- */
@@ -150,9 +192,9 @@ static const struct {
     const char *family, *help;
     double (*get)(const struct health_view *c);
 } check_series[] = {
-    {"vmsd_guest_check_ok", "1 if the check passes.", check_ok},
-    {"vmsd_guest_check_timestamp_seconds", "When the check was last made.", check_at},
-    {"vmsd_guest_check_duration_seconds", "How long that took.", check_duration},
+    {"ok", "1 if the check passes.", check_ok},
+    {"timestamp_seconds", "When the check was last made.", check_at},
+    {"duration_seconds", "How long that took.", check_duration},
 };
 
 static void add_checks(struct text *t, const struct world *w)
@@ -160,16 +202,16 @@ static void add_checks(struct text *t, const struct world *w)
     struct health_view c;
 
     for (size_t s = 0; s < ARRAY_LEN(check_series); s++) {
-        add_family(t, check_series[s].family, "gauge", check_series[s].help);
+        add_family(t, "vmsd_guest_check_", check_series[s].family, "gauge", check_series[s].help);
         for (size_t i = 0; i < w->n_guests; i++) {
             for (size_t k = 0; health_look(w->guests[i], k, &c); k++) {
                 double v = check_series[s].get(&c);
 
                 if (isnan(v))
                     continue;
-                text_addf(t, "%s{guest=\"%s\"", check_series[s].family, w->guests[i]->name);
+                open_series(t, "vmsd_guest_check_", check_series[s].family, w->guests[i]);
                 add_label(t, "check", c.name);
-                text_addf(t, "} %.15g\n", v);
+                close_series(t, v);
             }
         }
     }
@@ -180,17 +222,23 @@ static void add_numbers(struct text *t, const struct world *w)
 {
     struct health_view c;
 
-    add_family(t, "vmsd_guest_number", "gauge", "What a check was told of its service, by the name in the label number.");
+    add_family(t, "vmsd_", "guest_number", "gauge", "What a check was told of its service, by the name in the label number.");
     for (size_t i = 0; i < w->n_guests; i++) {
         for (size_t k = 0; health_look(w->guests[i], k, &c); k++) {
             for (size_t m = 0; c.numbers && m < c.numbers->n; m++) {
                 const struct number *one = c.numbers->v[m];
                 bool labels = one->n > one->n_name;
 
-                text_addf(t, "vmsd_guest_number{guest=\"%s\"", w->guests[i]->name);
+                open_series(t, "vmsd_guest_", "number", w->guests[i]);
                 add_label(t, "check", c.name);
-                text_addf(t, ",number=\"%.*s\"%s%s %.15g\n", (int)one->n_name, one->series, labels ? "," : "}",
-                          labels ? one->series + one->n_name + 1 : "", one->value);
+                text_add(t, ",number=\"");
+                text_add_bytes(t, one->series, one->n_name);
+                text_add(t, "\"");
+                if (labels) { /* written so that they can stand here as they are */
+                    text_add(t, ",");
+                    text_add_bytes(t, one->series + one->n_name + 1, one->n - one->n_name - 2);
+                }
+                close_series(t, one->value);
             }
         }
     }
@@ -212,16 +260,18 @@ static const struct {
     const char *family, *help;
     double (*get)(const struct script_result *r);
 } script_series[] = {
-    {"vmsd_guest_script_ok", "1 if the last run of the install script succeeded.", script_ok},
-    {"vmsd_guest_script_exit_code", "Its exit code; 128 and the signal that ended it; -1 if it did not end by itself.", script_exit_code},
-    {"vmsd_guest_script_timestamp_seconds", "When that run ended.", script_at},
-    {"vmsd_guest_script_duration_seconds", "How long it took.", script_duration},
+    {"ok", "1 if the last run of the install script succeeded.", script_ok},
+    {"exit_code", "Its exit code; 128 and the signal that ended it; -1 if it did not end by itself.", script_exit_code},
+    {"timestamp_seconds", "When that run ended.", script_at},
+    {"duration_seconds", "How long it took.", script_duration},
 };
 
 static void add_scripts(struct text *t, const struct world *w)
 {
+    char step[NAME];
+
     for (size_t s = 0; s < ARRAY_LEN(script_series); s++) {
-        add_family(t, script_series[s].family, "gauge", script_series[s].help);
+        add_family(t, "vmsd_guest_script_", script_series[s].family, "gauge", script_series[s].help);
         for (size_t i = 0; i < w->n_guests; i++) {
             const struct guest *g = w->guests[i];
 
@@ -230,9 +280,11 @@ static void add_scripts(struct text *t, const struct world *w)
 
                 if (!r->script)
                     continue;
-                text_addf(t, "%s{guest=\"%s\",step=\"install:%02zu\"", script_series[s].family, g->name, k + 1);
+                snprintf(step, sizeof step, "install:%02zu", k + 1);
+                open_series(t, "vmsd_guest_script_", script_series[s].family, g);
+                add_label(t, "step", step);
                 add_label(t, "script", r->script);
-                text_addf(t, "} %.15g\n", script_series[s].get(r));
+                close_series(t, script_series[s].get(r));
             }
         }
     }
@@ -260,9 +312,9 @@ static const struct {
 static const struct {
     const char *family, *key, *help;
 } file_system_series[] = {
-    {"vmsd_host_file_system_size_bytes", "size_bytes", "Size of a file system of the host."},
-    {"vmsd_host_file_system_used_bytes", "used_bytes", "What of it is in use."},
-    {"vmsd_host_file_system_available_bytes", "available_bytes", "What of it users other than root can still have."},
+    {"size_bytes", "size_bytes", "Size of a file system of the host."},
+    {"used_bytes", "used_bytes", "What of it is in use."},
+    {"available_bytes", "available_bytes", "What of it users other than root can still have."},
 };
 
 static void add_measures(struct text *t, const json_t *m)
@@ -272,27 +324,26 @@ static void add_measures(struct text *t, const json_t *m)
 
     for (size_t s = 0; s < ARRAY_LEN(host_series); s++) {
         double v = json_num(json_object_get(m, host_series[s].part), host_series[s].key, NAN) * host_series[s].scale;
-        OWN(str) char *name = text_format("vmsd_host_%s", host_series[s].family);
 
         if (host_series[s].help)
-            add_family(t, name ? name : "", "gauge", host_series[s].help);
+            add_family(t, "vmsd_host_", host_series[s].family, "gauge", host_series[s].help);
         if (isnan(v))
             continue;
-        text_add(t, name ? name : "");
+        text_addf(t, "vmsd_host_%s", host_series[s].family);
         if (host_series[s].label)
             text_addf(t, "{%s=\"%s\"}", host_series[s].label, host_series[s].value);
         text_addf(t, " %.15g\n", v);
     }
     for (size_t s = 0; s < ARRAY_LEN(file_system_series); s++) {
-        add_family(t, file_system_series[s].family, "gauge", file_system_series[s].help);
+        add_family(t, "vmsd_host_file_system_", file_system_series[s].family, "gauge", file_system_series[s].help);
         json_array_foreach (list, i, one) {
             double v = json_num(one, file_system_series[s].key, NAN);
 
             if (isnan(v))
                 continue;
-            text_addf(t, "%s{type=\"%s\"", file_system_series[s].family, json_str(one, "type", ""));
+            text_addf(t, "vmsd_host_file_system_%s{type=\"%s\"", file_system_series[s].family, json_str(one, "type", ""));
             add_label(t, "target", json_str(one, "target", ""));
-            text_addf(t, "} %.15g\n", v);
+            close_series(t, v);
         }
     }
 }
@@ -304,10 +355,10 @@ static void add_applies(struct text *t, const struct world *w)
 
     for (size_t i = 0; i < w->n_guests; i++)
         at = w->guests[i]->applied_at > at ? w->guests[i]->applied_at : at;
-    add_family(t, "vmsd_apply_timestamp_seconds", "gauge", "When something was last applied.");
+    add_family(t, "vmsd_", "apply_timestamp_seconds", "gauge", "When something was last applied.");
     if (at)
         text_addf(t, "vmsd_apply_timestamp_seconds %.15g\n", (double)at / 1000);
-    add_family(t, "vmsd_apply_ok", "gauge", "1 if the last apply since the daemon started succeeded.");
+    add_family(t, "vmsd_", "apply_ok", "gauge", "1 if the last apply since the daemon started succeeded.");
     if (w->apply.at)
         text_addf(t, "vmsd_apply_ok %d\n", w->apply.ok);
 }
@@ -316,13 +367,13 @@ static void add_host(struct text *t, const struct world *w)
 {
     size_t by_state[ST_COUNT] = {0};
 
-    add_family(t, "vmsd_build_info", "gauge", "Version of the daemon, as a label.");
+    add_family(t, "vmsd_", "build_info", "gauge", "Version of the daemon, as a label.");
     text_addf(t, "vmsd_build_info{version=\"%s\"} 1\n", VMSD_VERSION);
-    add_family(t, "vmsd_start_timestamp_seconds", "gauge", "When the daemon was started.");
+    add_family(t, "vmsd_", "start_timestamp_seconds", "gauge", "When the daemon was started.");
     text_addf(t, "vmsd_start_timestamp_seconds %.15g\n", (double)w->started_at / 1000);
-    add_family(t, "vmsd_jobs_running", "gauge", "Jobs that change a guest now.");
+    add_family(t, "vmsd_", "jobs_running", "gauge", "Jobs that change a guest now.");
     text_addf(t, "vmsd_jobs_running %u\n", w->running_jobs);
-    add_family(t, "vmsd_guests", "gauge", "Guests by the state that they are in.");
+    add_family(t, "vmsd_", "guests", "gauge", "Guests by the state that they are in.");
     for (size_t i = 0; i < w->n_guests; i++)
         by_state[w->guests[i]->state]++;
     for (size_t i = 0; i < ST_COUNT; i++)
