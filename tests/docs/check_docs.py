@@ -116,6 +116,15 @@ def check_blocks(page):
         check(block.kind in ("text", "skip") or f" {page.stem.lower()}" in walked, page, f"{block.where}: no test walks this page")
 
 
+def check_manual(page, program):
+    """A page has the options that the program says it has, no more and no less. vmctl(1) is made from vmctl's own table."""
+    said = subprocess.run([pathlib.Path(VMCTL).parent / program, "--help"], capture_output=True, text=True, check=True).stdout
+    said, shown = (set(re.findall(r"--[a-z]+", text)) for text in (said, page.read_text().replace("\\", "")))
+    for option in sorted(said ^ shown):
+        check(False, page, f"{option} is {'not in it' if option in said else 'no option'} of {program}")
+    check(said, page, f"{program} --help shows no options")
+
+
 def check_threats(page):
     """A row that names tests must name tests that are there."""
     p = subprocess.run([sys.executable, ROOT / "scripts/threats"], capture_output=True, text=True, check=True)
@@ -131,6 +140,15 @@ for page in PAGES:
     check_commands(page)
     check_blocks(page)
     check_specs(page)
+def check_variables(page):
+    """What scripts and commands find in their environment."""
+    said = set(re.findall(r'"(VMS_\w+)"', (ROOT / "supervisor/facts.c").read_text()))
+    check(said and said == set(re.findall(r"VMS_\w+", page.read_text())), page, f"the variables are {', '.join(sorted(said))}")
+
+
+check_variables(ROOT / "docs/vms.d.5.scd")
+check_manual(ROOT / "docs/vmsd.8.scd", "vmsd")
+check_manual(ROOT / "docs/vms-agent.8.scd", "vms-agent")
 check_threats(ROOT / "docs/testing.md")
 for line in bad:
     print(line)

@@ -3,8 +3,9 @@
   sh                     commands, run one after another; each must succeed
   sh terminal            the same on a terminal, and left by "exit" or "q"
   console                lines that begin with "$ " are run; what is shown below one must be its output, where "…" is anything
+  console wait           the same, again and again until its output has come: for what takes a while
   yaml                   a spec; "# PATH" as its first line writes that file, "# in PATH" changes those fields of it
-  LANGUAGE file PATH     written to that file; executable if it begins with #!
+  LANGUAGE file PATH     written to that file
   LANGUAGE not run: WHY
   text                   no commands: pictures, formats, output
 """
@@ -25,8 +26,8 @@ class Block:
         first = re.match(r"# (in )?([\w./-]+/[\w.-]+)\n", body)
         if self.reason is not None:
             self.kind = "skip"
-        elif rest == "terminal":
-            self.kind = "terminal"
+        elif rest in ("terminal", "wait"):
+            self.kind = rest
         elif rest.startswith("file "):
             self.kind, self.path = "file", rest[5:].strip()
         elif self.language == "yaml" and first:
@@ -40,7 +41,7 @@ class Block:
             return "a block is not run without a reason"
         if self.kind == "text" and re.search(r"^(\$ |(sudo )?(build/)?(vmctl|curl|apt-get|systemctl) )", self.body, re.M):
             return "a block of text has commands in it: sh or console"
-        if self.kind == "console" and not self.body.startswith("$ "):
+        if self.language == "console" and self.reason is None and not self.body.startswith("$ "):
             return "a console begins with a command, '$ …'"
         if self.kind == "other":
             return f"a block of {self.language} is neither written to a file nor left out with a reason"

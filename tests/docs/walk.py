@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""walk.py PAGE [--build=DIR] [--trace]: does what a page of the documentation says, block by block, and compares what it shows.
-
-On a host of its own: namespaces, /etc, /srv, /root and /var/lib that forget, a vmsd at its usual place that is started again
-when it ends. What a page takes for granted is done by PAGE's own .bash beside this file. Blocks: see pages.py.
+"""walk.py PAGE [--build=DIR] [--trace] [--here]: does what a page of the documentation says, block by block, and compares what
+it shows; with --trace it tells all that it sees. With --here it works with the vmsd of this very host. Else on a host of its
+own: namespaces, directories that forget, a vmsd at its usual place that is started again when it ends. What a page takes for
+granted is done by PAGE's own .bash beside this file. Blocks: see pages.py.
 """
 import os
 import pathlib
@@ -13,8 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-
-import yaml
 
 import pages
 
@@ -61,8 +59,6 @@ def forgetful():
                         "-o", f"lowerdir={directory},upperdir={layers}/upper,workdir={layers}/work"], check=True)
     os.makedirs("/var/lib/vmsd", 0o700, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", "/var/lib/vmsd"], check=True)
-    os.makedirs(HOME)
-    pathlib.Path("/root/.curlrc").write_text("silent\nshow-error\n")  # as on a terminal, where it shows no meter
 
 
 class Keeper(threading.Thread):
@@ -87,7 +83,7 @@ class Shell:
     """One bash from the first block to the last, as a reader has."""
 
     def __init__(self, build):
-        env = {**os.environ, "PATH": f"{build}:{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": "/root", "LC_ALL": "C.UTF-8",
+        env = {**os.environ, "PATH": f"{build}:{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": HOME, "LC_ALL": "C.UTF-8",
                "SOURCE": str(SOURCE), "BUILD": str(build), "TERM": "xterm", "GIT_CONFIG_NOSYSTEM": "1", "NO_COLOR": "1"}
         for name in ("VMSD_SOCKET", "VMSD_HOST", "CDPATH"):
             env.pop(name, None)
@@ -97,7 +93,7 @@ class Shell:
 
     def run(self, text, strict=True):
         """Its output, and its status; None: the shell has ended at a command that failed."""
-        script = f"{rig.HERE}/block"
+        script = f"{HOME}/.block"
         pathlib.Path(script).write_text(text + "\n")
         if self.bash.poll() is not None:
             return "the shell has ended\n", None
@@ -112,6 +108,8 @@ class Shell:
                 return data.decode(errors="replace") + ("" if ready else f"(not done within {SECONDS} s)\n"), None
             data += more
         found, _, status = data.decode(errors="replace").rpartition(MARK)
+        if "--trace" in sys.argv:
+            print(f"$ {text}\n{found}", end="", flush=True)
         return found, int(status)
 
 
@@ -123,12 +121,11 @@ def write(path, body):
     file = pathlib.Path(path if path.startswith("/") else f"{HOME}/{path}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(body)
-    if body.startswith("#!"):
-        file.chmod(0o755)
 
 
 def change(path, body):
     """Fields that a page shows take the place of those in the file."""
+    import yaml  # which a host that is only tried need not have
     file = pathlib.Path(f"{HOME}/{path}")
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **yaml.safe_load(body)}, sort_keys=False))
 
@@ -136,8 +133,13 @@ def change(path, body):
 def console(shell, block):
     commands = block.commands()
     for i, (command, shown) in enumerate(commands):
+        end = time.monotonic() + SECONDS if block.kind == "wait" else 0
         # The shell's status is that of the command before, as a reader sees it.
-        found, status = shell.run(f"(exit {shell.status}); {command}", strict=False)
+        while True:
+            found, status = shell.run(f"(exit {shell.status}); {command}", strict=False)
+            if status is None or shows(shown, found) or time.monotonic() > end:
+                break
+            time.sleep(0.5)
         if status is None:
             raise Wrong(f"$ {command}\n{found}")
         if shown and not shows(shown, found):
@@ -161,7 +163,7 @@ def do(shell, block):
         write(block.path, block.body)
     elif block.kind == "change":
         change(block.path, block.body)
-    elif block.kind == "console":
+    elif block.kind in ("console", "wait"):
         console(shell, block)
     elif block.kind in ("sh", "terminal"):
         found, status = shell.run(block.body if block.kind == "sh" else on_terminal(block.body))
@@ -190,7 +192,21 @@ def walk(shell):
     print(f"{PAGE.name}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(count.items())))
 
 
+def walk_and_tell(build):
+    """Whether it went as the page says."""
+    pathlib.Path(HOME).mkdir(parents=True, exist_ok=True)
+    pathlib.Path(HOME, ".curlrc").write_text("silent\nshow-error\n")  # as on a terminal, where it shows no meter
+    try:
+        walk(Shell(build))
+        return True
+    except Wrong as e:
+        print(e)
+        return False
+
+
 def main():
+    if "--here" in sys.argv:
+        sys.exit(0 if walk_and_tell("/usr/bin") else 1)
     rig.enter()
     forgetful()
     rig.add_groups()
@@ -199,17 +215,13 @@ def main():
     rig.far_guest_ids(daemon)
     daemon.start()
     keeper = Keeper(daemon)
-    shell = Shell(pathlib.Path(rig.BUILD).resolve())
-    try:
-        walk(shell)
-        status = 0
-    except Wrong as e:
-        print(f"{e}\n-- vmsd's log --\n{daemon.tail()}")
-        status = 1
+    well = walk_and_tell(pathlib.Path(rig.BUILD).resolve())
+    if not well:
+        print(f"-- vmsd's log --\n{daemon.tail()}")
     subprocess.run([f"{rig.BUILD}/vmctl", "rm", "--purge", "*"], capture_output=True, timeout=60)
     keeper.end()
     daemon.kill()
-    sys.exit(status)
+    sys.exit(0 if well else 1)
 
 
 main()
