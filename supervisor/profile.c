@@ -83,7 +83,7 @@ static json_t *cpu(void)
     json_put(o, "model", colon_value(info, "model name"));
     json_put_int(o, "count", sysconf(_SC_NPROCESSORS_ONLN));
     for (int i = 0; i < 3; i++)
-        json_array_append_new(load, getloadavg(v, 3) == 3 ? json_real(v[i]) : json_null());
+        json_array_append_new(load, getloadavg(v, 3) == 3 ? json_real(round(v[i] * 100) / 100) : json_null());
     json_put(o, "load", load);
     return o;
 }

@@ -99,7 +99,7 @@ int cmd_host(struct cli *cli)
     }
     counts = json_object_get(h, "counts");
     say_machine(h, p);
-    term_say("%s guests, %s running, %s healthy", human_int(json_object_get(counts, "guests"), a),
+    term_say("%s, %s running, %s healthy", human_count((size_t)json_num(counts, "guests", 0), "guest", a),
              human_int(json_object_get(counts, "running"), b), human_int(json_object_get(counts, "healthy"), c));
     say_arrays(p);
     putchar('\n');

@@ -76,6 +76,8 @@ char *human_value(const json_t *v)
 {
     const char *s = json_string_value(v);
 
+    if (json_is_real(v))
+        return text_format("%.15g", json_real_value(v));
     return s ? strdup(s) : v ? json_to_text(v) : strdup("-");
 }
 

@@ -52,7 +52,7 @@ static struct MHD_Response *response_of_json(json_t *body)
 {
     struct text t = {0};
 
-    if (!body || json_dump_callback(body, add_to_text, &t, JSON_COMPACT | JSON_ENCODE_ANY) < 0 || json_lost())
+    if (!body || json_dump_callback(body, add_to_text, &t, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) < 0 || json_lost())
         t.failed = true;
     json_decref(body);
     text_add(&t, "\n");
