@@ -391,6 +391,16 @@ static void limits_met(const struct cgroup *c, struct drv_stats *out)
         out->cpu_held_seconds = (double)held * PERIOD_US / 1e6;
 }
 
+/* File caches, which the kernel takes back when memory is wanted. */
+static uint64_t cache(const struct cgroup *c)
+{
+    OWN(str) char *text = get(c->v2 ? c->guest : c->v1[V1_MEMORY], "memory.stat");
+    uint64_t active, inactive;
+
+    return number_after(text, c->v2 ? "\nactive_file " : "\ntotal_active_file ", &active) &&
+           number_after(text, c->v2 ? "\ninactive_file " : "\ntotal_inactive_file ", &inactive) ? active + inactive : UINT64_MAX;
+}
+
 void cgroup_stats(const struct cgroup *c, struct drv_stats *out)
 {
     uint64_t cpu;
@@ -402,12 +412,15 @@ void cgroup_stats(const struct cgroup *c, struct drv_stats *out)
                              : get_number(c->v1[V1_MEMORY], "memory.max_usage_in_bytes"),
         .memory_limit = c->v2 ? get_number(c->guest, "memory.max")
                               : get_number(c->v1[V1_MEMORY], "memory.limit_in_bytes"),
+        .memory_cache = UINT64_MAX,
         .pids = get_number(c->v2 ? c->guest : c->v1[V1_PIDS], "pids.current"),
         .pressure_cpu = get_pressure(c->guest, "cpu.pressure"),
         .pressure_memory = get_pressure(c->guest, "memory.pressure"),
         .pressure_io = get_pressure(c->guest, "io.pressure"),
     };
     limits_met(c, out);
+    if (out->memory != UINT64_MAX && out->memory > out->memory_limit / 2) /* it costs the kernel more than all the others */
+        out->memory_cache = cache(c);
     if (c->v2) {
         if ((cpu = get_counter(c->guest, "cpu.stat", "usage_usec")) != UINT64_MAX)
             out->cpu_seconds = (double)cpu / 1e6;

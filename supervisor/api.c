@@ -450,6 +450,7 @@ static const struct http_route routes[] = {
     {"GET", "/v1/host", ROLE_READ, 0, host_get, ""},
     {"GET", "/v1/host/profile", ROLE_READ, 0, profile_get, ""},
     {"GET", "/v1/audit", ROLE_WRITE, 0, audit_get, "since limit"},
+    {"GET", "/v1/alerts", ROLE_READ, 0, alerts_get, "all limit"},
     {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get, ""},
     {"GET", "/v1/guests", ROLE_READ, 0, guests_get, ""},
     {"POST", "/v1/guests", ROLE_WRITE, WISHES, guests_post, ""},

@@ -56,6 +56,8 @@ void volumes_list(struct http_request *r, void *arg);
 void volumes_remove(struct http_request *r, void *arg);
 /* audit.c */
 void audit_get(struct http_request *r, void *arg);
+/* alert_api.c */
+void alerts_get(struct http_request *r, void *arg);
 /* features.c */
 json_t *features_json(void);
 /* openapi.c */

@@ -43,6 +43,7 @@ static void applying_free(struct applying *a)
     strv_done(a->purge);
     strv_done(a->networks);
     strv_done(a->gone_networks);
+    free(a->host);
     strv_done(a->orphans);
     strv_done(a->bundles);
     strv_done(a->hypervisors);

@@ -23,6 +23,7 @@ struct applying {
     char **texts;                 /* canonical, one for each guest of the set */
     struct planned *planned; size_t n_planned;
     struct strv networks, gone_networks; /* texts to store; names that nobody uses any more */
+    char *host; bool host_gone;   /* text to store, or NULL; there is none any more */
     struct strv orphans;
     struct strv bundles;          /* that guests use until the world has followed the commit */
     struct strv hypervisors;      /* that this host was asked for, each with why it cannot be had, or "" */

@@ -1,6 +1,7 @@
 /* From plan to jobs: first the intent is written, all of it or nothing, then the world follows. */
 #include "apply.h"
 
+#include "alert.h"
 #include "bundles.h"
 
 #include <stdlib.h>
@@ -84,6 +85,8 @@ static int commit(struct store *s, void *arg, struct vm_err *e)
     for (size_t i = 0; i < a->gone_networks.n; i++)
         if (store_put_network_removing(s, a->gone_networks.v[i], e) < 0)
             return -1;
+    if ((a->host || a->host_gone) && store_put_host(s, a->host, e) < 0)
+        return -1;
     for (size_t i = 0; i < a->n_planned; i++)
         if (commit_guest(s, a, &a->planned[i], e) < 0)
             return vm_context(e, "%s", a->planned[i].name);
@@ -100,7 +103,7 @@ void apply_commit(struct applying *a)
         files |= a->planned[i].text != NULL;
     if (files)
         a->rc = bundle_keep(a->w->options->state_dir, a->bundle, &a->err);
-    if (a->rc == 0 && (a->n_planned || a->networks.n || a->gone_networks.n))
+    if (a->rc == 0 && (a->n_planned || a->networks.n || a->gone_networks.n || a->host_gone))
         a->rc = store_transaction(a->w->store, commit, a, &a->err);
     if (a->rc == 0 && bundles_sweep(a->w, &a->bundles, &e) < 0)
         log_warn(NULL, "old bundles: %s, continuing", e.text);
@@ -197,7 +200,12 @@ void apply_adopt(struct applying *a, struct report *x)
         netsync_forget(a->w, world_network(a->w, a->gone_networks.v[i]));
         world_drop_network(a->w, a->gone_networks.v[i]);
     }
-    x->changed += (unsigned)(a->networks.n + a->gone_networks.n);
+    if (a->host || a->host_gone) {
+        if (world_put_host(a->w, a->host, &e) < 0)
+            report_error(x, NULL, e.text);
+        alerts_changed(a->w);
+    }
+    x->changed += (unsigned)(a->networks.n + a->gone_networks.n) + (a->host || a->host_gone);
     for (size_t i = 0; i < a->n_planned; i++)
         adopt_guest(a, &a->planned[i], x);
     for (size_t i = 0; i < a->set->n_guests; i++)

@@ -1,4 +1,5 @@
 /* vmsd: reads its options, opens its parts from the ground up, and turns. */
+#include "alert.h"
 #include "leave.h"
 #include "measures.h"
 
@@ -202,7 +203,7 @@ static int open_parts(struct world *w, const struct options *o, struct vm_err *e
         return -1;
     if (loop_signal(w->loop, SIGTERM, on_signal, w, e) < 0 || loop_signal(w->loop, SIGINT, on_signal, w, e) < 0)
         return -1;
-    if (recover(w, e) < 0)
+    if (recover(w, e) < 0 || alerts_open(w, e) < 0)
         return -1;
     return api_open(w, take_fd(&listener), e) < 0 ? -1 : start_watchdog(w, e);
 }
@@ -230,6 +231,7 @@ static void close_parts(struct world *w, struct loop *l)
     loop_timer_free(w->leaving);
     netsync_close(w);
     net_relay_close(w->relay);
+    alerts_close(w);
     usage_close(w);
     measures_close(w);
     events_close(w);

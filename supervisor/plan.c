@@ -412,6 +412,21 @@ static int plan_networks(struct applying *a, struct vm_err *e)
     return 0;
 }
 
+static int plan_the_host(struct applying *a, struct vm_err *e)
+{
+    OWN(str) char *text = a->set->host ? json_to_text(a->set->host->json) : NULL;
+
+    a->host_gone = !a->set->host && a->prune && a->w->host_text;
+    if (!a->set->host)
+        return 0;
+    if (!text)
+        return vm_no_memory(e);
+    if (a->w->host_text && !strcmp(text, a->w->host_text))
+        return 0;
+    a->host = TAKE(text);
+    return plan_host(a->w->host_text, a->set->host, &planned_new(a, "host")->change, e);
+}
+
 /* Then it is an orphan as before: applied again, it goes. */
 static bool removal_failed(const struct guest *g)
 {
@@ -423,7 +438,7 @@ int apply_plan(struct applying *a)
     struct taken t = {0};
     int rc;
 
-    a->planned = calloc(a->set->n_guests + a->w->n_guests + a->set->n_networks + 1, sizeof *a->planned);
+    a->planned = calloc(a->set->n_guests + a->w->n_guests + a->set->n_networks + 2, sizeof *a->planned);
     if (!a->planned)
         return vm_no_memory(&a->err);
     rc = list_taken(a, &t, &a->err);
@@ -431,6 +446,8 @@ int apply_plan(struct applying *a)
         rc = list_held(a, &t, &a->err);
     if (rc == 0)
         rc = plan_networks(a, &a->err);
+    if (rc == 0)
+        rc = plan_the_host(a, &a->err);
     for (size_t i = 0; rc == 0 && i < a->set->n_guests; i++)
         if (selected(a, a->set->guests[i]->name, &a->set->guests[i]->tags))
             rc = plan_one(a, i, &t, &a->err);

@@ -99,11 +99,24 @@ static int mark_cut(uint32_t guest, const char *step, void *arg)
     return 0;
 }
 
+/* One that cannot be read costs who would be told of alerts, and no guest. */
+static int load_host(struct world *w, struct vm_err *e)
+{
+    OWN(str) char *text = NULL;
+
+    if (store_host(w->store, &text, e) < 0)
+        return -1;
+    if (world_put_host(w, text, e) == 0)
+        return 0;
+    log_error(NULL, "the host's own spec in the store cannot be read: %s; nobody is told of alerts before it is applied again", e->text);
+    return world_put_host(w, NULL, e);
+}
+
 static int load(struct world *w, struct vm_err *e)
 {
     struct load l = {.w = w};
 
-    if (store_networks(w->store, load_network, &l, e) < 0 || store_guests(w->store, load_guest, &l, e) < 0 ||
+    if (load_host(w, e) < 0 || store_networks(w->store, load_network, &l, e) < 0 || store_guests(w->store, load_guest, &l, e) < 0 ||
         store_nics(w->store, load_nic, &l, e) < 0 || store_all_scripts(w->store, load_script, &l, e) < 0 ||
         store_jobs_cut(w->store, mark_cut, &l, e) < 0)
         return -1;

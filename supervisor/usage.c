@@ -44,7 +44,7 @@ struct round {
 };
 
 #define NO_STATS \
-    {.cpu_seconds = NAN, .memory = UINT64_MAX, .memory_peak = UINT64_MAX, .memory_limit = UINT64_MAX, \
+    {.cpu_seconds = NAN, .memory = UINT64_MAX, .memory_peak = UINT64_MAX, .memory_limit = UINT64_MAX, .memory_cache = UINT64_MAX, \
      .pids = UINT64_MAX, .io_read = UINT64_MAX, .io_write = UINT64_MAX, \
      .pressure_cpu = NAN, .pressure_memory = NAN, .pressure_io = NAN, \
      .memory_kills = UINT64_MAX, .pids_refused = UINT64_MAX, .cpu_held_seconds = NAN}

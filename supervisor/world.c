@@ -34,6 +34,8 @@ void world_close(struct world *w)
     json_decref(w->drivers);
     free(w->access);
     free(w->upstream);
+    host_spec_free(w->host_spec);
+    free(w->host_text);
     free(w);
 }
 
@@ -150,6 +152,18 @@ int world_put_network(struct world *w, const char *text, struct vm_err *e)
     }
     w->networks = grown;
     w->networks[w->n_networks++] = spec;
+    return 0;
+}
+
+int world_put_host(struct world *w, const char *text, struct vm_err *e)
+{
+    struct host_spec *spec = NULL;
+
+    if (host_spec_load(text, &spec, e) < 0)
+        return -1;
+    host_spec_free(w->host_spec);
+    w->host_spec = spec;
+    guest_set_text(&w->host_text, text);
     return 0;
 }
 

@@ -88,8 +88,10 @@ struct world {
     struct events *events;
     struct netsync *netsync;
     struct sampler *sampler;     /* of usage */
+    struct alerts *alerts;       /* see alert.h; or NULL */
     struct guest **guests; size_t n_guests;           /* by name */
     struct network_spec **networks; size_t n_networks; /* by name */
+    struct host_spec *host_spec; char *host_text; /* never NULL: its defaults; its canonical text, or NULL: none was applied */
     struct measures *measures;   /* of the host, see measures.h */
     struct { int64_t at; bool ok; } apply; /* the last one since vmsd started; at is wall, 0: none */
     unsigned running_jobs;
@@ -118,6 +120,7 @@ int world_put_guest(struct world *w, uint32_t id, uint32_t slot, const char *tex
                     struct vm_err *e);
 int world_put_network(struct world *w, const char *text, struct vm_err *e);
 void world_drop_network(struct world *w, const char *name);
+int world_put_host(struct world *w, const char *text, struct vm_err *e); /* text NULL: all defaults */
 void world_drop_guest(struct guest *g);
 enum { SLOTS_MAX = 16384 }; /* guests on one host */
 uint32_t slot_uid_base(uint32_t slot); /* first of the 65536 host ids of a slot */

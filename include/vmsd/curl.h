@@ -14,7 +14,7 @@
 extern struct libcurl { LIBCURL_FUNCTIONS(X) } libcurl;
 #undef X
 
-/* Before any use of libcurl; without TLS, which nothing here speaks. */
+/* Before any use of libcurl. */
 int libcurl_need(struct vm_err *e);
 
 #endif

@@ -62,6 +62,7 @@ struct drv_exit { enum drv_exit_kind kind; int status; char text[200]; };
 struct drv_stats {
     double cpu_seconds;
     uint64_t memory, memory_peak, memory_limit, pids, io_read, io_write;
+    uint64_t memory_cache;      /* of memory, what the kernel takes back when it is wanted; asked when it is more than half the limit */
     double pressure_cpu, pressure_memory, pressure_io; /* some avg10, per cent */
     /* How its limits held it, since its start: */
     uint64_t memory_kills;      /* times that the kernel had to kill for lack of memory within the limit */
