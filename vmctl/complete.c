@@ -126,6 +126,15 @@ static void offer_tags(const struct asked *a)
     }
 }
 
+static void offer_hosts(const struct asked *a)
+{
+    OWN(strv) struct strv names = {0};
+
+    hosts_names(a->cli, &names);
+    for (size_t i = 0; i < names.n; i++)
+        offer(a, names.v[i], i ? "" : "each of them");
+}
+
 /* As the usage says it: "[DIR|-] [NAME…]", "NAME…", "NAME", "NAME -- ARGV…". */
 static bool is_guest(const char *usage, bool first)
 {
@@ -159,6 +168,8 @@ static void answer(const struct asked *a)
         offer(a, "table", "for people");
     } else if (a->option == &cli_options[OPT_TAG]) {
         offer_tags(a);
+    } else if (a->option == &cli_options[OPT_HOST]) {
+        offer_hosts(a);
     } else if (a->option) {
         return; /* files, and what only the user knows */
     } else if (a->word[0] == '-') {

@@ -1,13 +1,13 @@
 /* vmctl events */
 #include <fnmatch.h>
 #include <string.h>
-#include <unistd.h>
+#include <vmsd/clock.h>
 #include "cli.h"
 #include "select.h"
 #include "stream.h"
 #include "term.h"
 
-enum { AGAIN_S = 1 };
+enum { AGAIN_MS = 1000 };
 
 /* Of one vmsd. */
 struct feed {
@@ -24,6 +24,7 @@ struct events {
     struct feed *feeds;
     struct transfer *transfers;
     size_t n;
+    int64_t ended_at; /* when the first of them did; 0: all go on */
 };
 
 static void events_done(struct events v)
@@ -90,18 +91,18 @@ static struct client *client_of(struct feed *f, struct vm_err *e)
     return host_left_out(f->host) ? NULL : host_client(f->host, e);
 }
 
-/* One that ended is asked for again, from where it was; so are then all, from where they were. */
+/* A second after one has ended it is asked for again, from where it was; so are then all, from where they were. */
 static bool still_all(void *events)
 {
     struct events *v = events;
 
-    for (size_t i = 0; i < v->n; i++) {
+    for (size_t i = 0; i < v->n && !v->ended_at; i++) {
         struct feed *f = &v->feeds[i];
 
         if (v->transfers[i].at ? !v->transfers[i].cut : !host_left_out(f->host) && client_of(f, NULL))
-            return false;
+            v->ended_at = now_ms();
     }
-    return true;
+    return !v->ended_at || now_ms() - v->ended_at < AGAIN_MS;
 }
 
 /* What failed has it in its transfer. */
@@ -109,6 +110,7 @@ static int read_once(struct events *v, struct vm_err *e)
 {
     bool many = v->cli->hosts.several, follow = cli_has(v->cli, OPT_FOLLOW);
 
+    v->ended_at = 0;
     for (size_t i = 0; i < v->n; i++) {
         struct feed *f = &v->feeds[i];
 
@@ -140,6 +142,15 @@ static bool any_seen(const struct events *v)
     return false;
 }
 
+/* What is left of the second. */
+static void rest(const struct events *v)
+{
+    int64_t ms = v->ended_at ? v->ended_at + AGAIN_MS - now_ms() : AGAIN_MS;
+
+    if (ms > 0)
+        sleep_ms(ms);
+}
+
 /* A vmsd that is started anew, upgraded say, goes on where the last one was. */
 static int follow(struct events *v, struct vm_err *e)
 {
@@ -161,7 +172,7 @@ static int follow(struct events *v, struct vm_err *e)
                           f->host ? ": " : "");
             f->away = true;
         }
-        sleep(AGAIN_S);
+        rest(v);
     }
 }
 

@@ -220,8 +220,10 @@ static void summary(const struct top *t, const struct row *rows, size_t n, struc
     }
     OWN(json) json_t *bytes = json_real(memory);
     text_add(out, human_count(n, "guest", a));
-    if (t->hosts)
+    if (t->here < t->hosts)
         text_addf(out, " on %zu of %s", t->here, human_count(t->hosts, "host", a));
+    else if (t->hosts)
+        text_addf(out, " on %s", human_count(t->hosts, "host", a));
     text_addf(out, ", %zu running, %zu ill; CPU %.1f%%, memory %s; by %s%s%s%s\n", running, bad, cpu,
               human_size(bytes, b), sorts[t->sort].word, t->reverse ? ", reversed" : "", *t->filter ? "; only " : "", t->filter);
 }

@@ -5,6 +5,7 @@ double.py DIR FRAME_SUM_LIBRARY: serves DIR/sock. DIR/scenario, read at each req
 DIR/requests gets a line for each; DIR/root is the root directory of every guest.
 """
 import ctypes
+import glob
 import http.server
 import itertools
 import json
@@ -446,6 +447,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open(f"{DIR}/requests", "a") as f:
             f.write(f"{self.command} {self.path} {len(body)}\n")
         kind = scenario()
+        if kind == "meet":  # it answers when those beside it have been asked, too
+            open(f"{DIR}/met", "w").close()
+            while not all(os.path.exists(s[:-len("scenario")] + "met") for s in glob.glob(f"{DIR}/../*/scenario")):
+                time.sleep(0.02)
         if kind == "denied":
             return self.error(403, "denied", "only root and group vmsd may do that\x1b[2J")
         if kind == "no-json":
@@ -498,7 +503,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                  "what": "ab" * 32, "detail": {"commit": "0123456789abcdef-dirty", "changes": [
                      {"guest": "db", "class": "restart"}, {"guest": "rss", "class": "create"}]}, "result": None},
                 {"id": 8, "at": ago(50), "uid": 1001, "user": None, "login": None, "login_user": None, "pid": 9, "verb": "stop",
-                 "what": EVIL, "detail": None, "result": "no such guest"}]},
+                 "what": EVIL, "detail": None, "result": "no such guest"},
+                {"id": 9, "at": ago(40), "uid": None, "user": None, "login": None, "login_user": None, "pid": None, "verb": "script",
+                 "what": "rss", "detail": {"script": "10-rss.sh", "exit_code": 3, "signal": 0, "duration": 1.5, "output": "no feed"},
+                 "result": "10-rss.sh exited with 3"}]},
             "jobs": lambda: {"jobs": [details("dns")["job"]]},
             "images": lambda: {"images": [{"id": "ab12" * 10, "name": "debian-12", "kind": "tree", "bytes": 314572800,
                                            "created_at": ago(86400), "used_by": ["db", "dns"]}]},
