@@ -19,6 +19,10 @@ static void look_run(void *arg)
     struct measures *m = arg;
 
     m->next = profile_measures();
+    if (json_lost()) { /* half of it would look like a host that cannot tell */
+        json_decref(m->next);
+        m->next = NULL;
+    }
 }
 
 static void look_done(void *arg, bool cancelled)

@@ -299,18 +299,22 @@ void numbers_say(const struct numbers *x, struct text *t)
         text_addf(t, ", and %zu more", x->bad - 1);
 }
 
-/* A value without its escapes. */
+/* A label's value without its escapes; it is no longer than what it is of. */
 static json_t *plain(const char *s, size_t n)
 {
-    OWN(text) struct text t = {0};
+    char out[NUMBER_SERIES_MAX];
+    size_t len = 0;
 
     for (size_t i = 0; i < n; i++) {
         bool escaped = s[i] == '\\';
 
         i += escaped;
-        text_add_bytes(&t, escaped && s[i] == 'n' ? "\n" : &s[i], 1);
+        out[len] = s[i];
+        if (escaped && s[i] == 'n')
+            out[len] = '\n';
+        len++;
     }
-    return t.failed ? NULL : json_stringn(t.s ? t.s : "", t.len);
+    return json_stringn(out, len);
 }
 
 static json_t *labels_json(const char *at)

@@ -218,12 +218,24 @@ static int said(json_t *taken, struct vm_err *e)
     return text ? 0 : -1;
 }
 
+static int one_more(uint32_t guest, const struct store_script *r, void *n)
+{
+    (void)guest;
+    *(unsigned *)n += r->script && r->state;
+    return 0;
+}
+
 static int run_read(struct store *s, uint32_t id, struct vm_err *e)
 {
+    unsigned n = 0;
+
     nth_over();
     if (run_job(s, id, e) < 0 || run_history(s, id, e) < 0)
         return vm_context(e, "not ready");
     nth_again();
+    if (store_all_scripts(s, one_more, &n, e) < 0)
+        return -1;
+    nth_say("%u ", n);
     return said(store_jobs(s, 0, 10, e), e) < 0 || said(store_scripts(s, id, e), e) < 0 ||
            said(store_samples(s, id, 0, e), e) < 0 || said(store_audits(s, 0, 10, e), e) < 0 ? -1 : 0;
 }

@@ -465,6 +465,20 @@ START_TEST(test_H1_kill_loses_nothing_that_was_told)
 }
 END_TEST
 
+/* A bit for each that is as it was put. */
+static int meet_script(uint32_t guest, const struct store_script *r, void *met)
+{
+    ck_assert_uint_ne(guest, 0);
+    if (r->index == 1) {
+        ck_assert_str_eq(r->script, "b.sh");
+        ck_assert_str_eq(r->error, "why");
+        ck_assert(r->exit_code == 3 && r->signal == 9 && r->started_at == 60000 && r->duration_ms == 1500);
+    }
+    ck_assert_str_eq(r->state, r->index ? "failed" : "done");
+    *(unsigned *)met |= 1u << r->index;
+    return 0;
+}
+
 START_TEST(history)
 {
     struct store *s = open_store();
@@ -484,6 +498,10 @@ START_TEST(history)
     ck_assert_int_eq(store_put_script(s, id, &(struct store_script){.index = 0, .script = "a.sh", .state = "done"}, &e), 0);
     OWN(json) json_t *scripts = store_scripts(s, id, &e);
     ck_assert_int_eq(json_int(json_array_get(scripts, 0), "index", 0), 1);
+    ck_assert_int_eq(store_put_script(s, id, &(struct store_script){1, "b.sh", "failed", 3, 9, 60000, 1500, "why"}, &e), 0);
+    unsigned met = 0;
+    ck_assert_int_eq(store_all_scripts(s, meet_script, &met, &e), 0);
+    ck_assert_uint_eq(met, 1u << 0 | 1u << 1);
     ck_assert_int_eq(store_audit(s, &root, &(struct store_deed){.verb = "apply", .what = "x", .detail = "{\"commit\":\"ab\"}"}, &e), 0);
     ck_assert_int_eq(store_drop_guest(s, id, &e), 0);
     json_decref(samples);
