@@ -209,6 +209,9 @@ static void judge_space(const struct doctor_facts *f, json_t *list)
     if (few_files)
         say(list, WARNING, "inodes", "remove files, or make the file system anew with more inodes",
             "less than one in twenty is free in %s", f->state_dir);
+    if (!f->grows)
+        say(list, WARNING, "disks that grow", "give vmsd CAP_SYS_RESOURCE, or rebuild a container whose `disk` was raised",
+            "CAP_SYS_RESOURCE is missing: the file system of a container's disk stays as large as it was made");
     text_human_size(f->guest_memory, free_text);
     text_human_size(f->host_memory, total_text);
     if (f->host_memory && f->guest_memory > f->host_memory)

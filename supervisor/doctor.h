@@ -18,7 +18,7 @@ struct doctor_facts {
     struct strv circles;             /* guests that start after others which need them to start, a line each */
     struct strv orphans;             /* what belongs to no guest, "network interface vms7-0" */
     const char *run_dir, *state_dir; /* borrowed */
-    bool run_tmpfs, mmdebstrap, erofs, init, group, clock_known, clock_synced;
+    bool run_tmpfs, grows, mmdebstrap, erofs, init, group, clock_known, clock_synced;
     uint64_t disk_total, disk_free;  /* bytes of the state directory's file system */
     uint64_t files_total, files_free; /* its inodes; 0: it does not count them */
     uint64_t host_memory, guest_memory; /* bytes; of guests that shall be up, together */

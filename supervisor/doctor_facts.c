@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/timex.h>
 #include <sys/vfs.h>
@@ -335,6 +337,7 @@ static void look_at_process(struct doctor_facts *f)
     struct timex t = {0};
     int state = adjtimex(&t);
 
+    f->grows = prctl(PR_CAPBSET_READ, CAP_SYS_RESOURCE) == 1;
     getrlimit(RLIMIT_NOFILE, &files);
     f->open_files = files.rlim_cur;
     f->wall = wall_ms();

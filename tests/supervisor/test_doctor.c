@@ -71,6 +71,7 @@ static struct doctor_facts sound(void)
         .run_dir = "/run/vmsd",
         .state_dir = "/var/lib/vmsd",
         .run_tmpfs = true,
+        .grows = true,
         .mmdebstrap = true,
         .erofs = true,
         .init = true,
@@ -119,6 +120,7 @@ START_TEST(test_sound_host)
 END_TEST
 
 static void no_systemd(struct doctor_facts *f) { f->host.systemd = false; }
+static void stiff(struct doctor_facts *f) { f->grows = false; }
 static void no_tmpfs(struct doctor_facts *f) { f->run_tmpfs = false; }
 static void v1(struct doctor_facts *f) { f->host.cgroup2 = false; }
 static void no_memory_limit(struct doctor_facts *f) { f->host.cgroup_memory = false; }
@@ -180,6 +182,7 @@ static const struct { void (*ail)(struct doctor_facts *f); const char *what, *le
     {five_gib, "disk space", "warning", "free in /var/lib/vmsd"},
     {a_tenth, "disk space", "warning", "free in /var/lib/vmsd"},
     {no_disk, "disk space", "warning", "cannot be asked"},
+    {stiff, "disks that grow", "warning", "CAP_SYS_RESOURCE"},
     {few_inodes, "inodes", "warning", "one in twenty"},
     {much_memory, "memory", "warning", "together"},
     {year_1970, "clock", "error", "years behind"},
