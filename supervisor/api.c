@@ -135,10 +135,13 @@ static void guests_get(struct http_request *r, void *arg)
 
 static int guest_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
+    size_t n = json_array_size(json_object_get(json_object_get(x->extra, "spec"), "install"));
     json_t *scripts = store_scripts(x->w->store, x->id, e);
 
     if (!scripts)
         return -1;
+    while (json_array_size(scripts) > n) /* what an earlier spec had more */
+        json_array_remove(scripts, json_array_size(scripts) - 1);
     json_put(x->extra, "scripts", scripts);
     *body = TAKE(x->extra);
     return 0;

@@ -25,11 +25,16 @@ logs() { vmctl logs one --install="$1"; }
     has "$(of one .error)" "teapot"
     equal "$(get guests/one | jq -c '[.scripts[]|[.script,.state,.exit_code]]')" \
         '[["first.sh","done",0],["second.sh","failed",1]]'
+    equal "$(get audit | jq -c '[.audit[]|select(.uid == null)|[.verb,.what,.detail.script // .detail.class,.detail.output,.result]]')" \
+        '[["script","one","first.sh","",null],["script","one","second.sh","cannot find the teapot","second.sh exited with 1: cannot find the teapot"],["end","one","create",null,"install:02: second.sh exited with 1: cannot find the teapot"]]'
     boot=$(boot_of one)
     sh_in one 'touch /teapot'
     run -0 apply
     equal "$(ran) $(boot_of one)" "first second second third $boot"
     equal "$(of one .provisioned) $(of one .error)" "true null"
+    guest one 'install: [first.sh, second.sh]'
+    run -0 apply
+    equal "$(get guests/one | jq -c '[.scripts[].script]')" '["first.sh","second.sh"]'
 }
 
 @test "timeout: what runs longer is ended, and all that it started" {
