@@ -9,24 +9,32 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* ---- bytes that wait ---- */
+/* ---- bytes that wait: a secret may be among them, so no memory is let go of before it is wiped ---- */
+
+static bool queue_grow(struct queue *q, size_t n)
+{
+    struct queue grown = { .end = queue_len(q), .cap = q->cap ? q->cap : 4096 };
+
+    while (grown.cap - grown.end < n)
+        grown.cap *= 2;
+    if (!(grown.p = malloc(grown.cap)))
+        return false;
+    if (grown.end)
+        memcpy(grown.p, q->p + q->at, grown.end);
+    queue_done(q);
+    *q = grown;
+    return true;
+}
 
 uint8_t *queue_room(struct queue *q, size_t n)
 {
-    if (q->at) {
+    if (q->cap - queue_len(q) < n) {
+        if (!queue_grow(q, n))
+            return NULL;
+    } else if (q->at) {
         memmove(q->p, q->p + q->at, queue_len(q));
         q->end -= q->at;
         q->at = 0;
-    }
-    if (q->cap - q->end < n) {
-        size_t cap = q->cap ? q->cap : 4096;
-        while (cap - q->end < n)
-            cap *= 2;
-        uint8_t *p = realloc(q->p, cap);
-        if (!p)
-            return NULL;
-        q->p = p;
-        q->cap = cap;
     }
     return q->p + q->end;
 }
@@ -40,6 +48,8 @@ void queue_drop(struct queue *q, size_t n)
 
 void queue_done(struct queue *q)
 {
+    if (q->p)
+        explicit_bzero(q->p, q->cap);
     free(q->p);
     *q = (struct queue){ 0 };
 }
