@@ -121,6 +121,17 @@ START_TEST(test_all_of_it)
 }
 END_TEST
 
+START_TEST(test_measures)
+{
+    OWN(json) json_t *m = profile_measures();
+    const json_t *load = json_object_get(m, "load"), *memory = json_object_get(m, "memory");
+
+    ck_assert(json_num(load, "1m", -1) >= 0 && json_num(load, "5m", -1) >= 0 && json_num(load, "15m", -1) >= 0);
+    ck_assert_int_gt(json_int(memory, "total_bytes", 0), json_int(memory, "available_bytes", INT64_MAX));
+    ck_assert(json_is_object(json_object_get(m, "pressure")) && json_is_array(json_object_get(m, "file_systems")));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("profile");
@@ -132,6 +143,7 @@ int main(void)
     tcase_add_test(t, test_os_release);
     tcase_add_test(t, test_pressure);
     tcase_add_test(t, test_all_of_it);
+    tcase_add_test(t, test_measures);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
