@@ -3,6 +3,7 @@
 /* What an older vmsd lacks, for clients that would rather ask than guess. A word is added with what it stands for, here
  * and in docs/api.md, and never renamed or taken back: somebody relies on it. */
 static const char *const features[] = {
+    "alerts",
     "audit",
     "host-profile",
     "numbers",

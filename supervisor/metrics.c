@@ -1,4 +1,5 @@
 /* What guests use and how they are, as OpenMetrics text, or as the older text of Prometheus: tables of families. */
+#include "alert.h"
 #include "health.h"
 #include "measures.h"
 #include "scripts.h"
@@ -380,12 +381,20 @@ static void add_host(struct text *t, const struct world *w)
         text_addf(t, "vmsd_guests{state=\"%s\"} %zu\n", life_state_name((enum life_state)i), by_state[i]);
 }
 
+static void add_alerts(struct text *t, const struct world *w)
+{
+    add_family(t, "vmsd_", "alerts", "gauge", "Alerts that go on, by their kind.");
+    for (int k = 0; k < ALERT_KIND_COUNT; k++)
+        text_addf(t, "vmsd_alerts{kind=\"%s\"} %zu\n", alert_kind_name((enum alert_kind)k), alerts_firing(w, (enum alert_kind)k));
+}
+
 char *metrics_text(struct world *w, bool openmetrics)
 {
     OWN(text) struct text t = {0};
 
     add_host(&t, w);
     add_applies(&t, w);
+    add_alerts(&t, w);
     add_measures(&t, measures_last(w));
     add_guests(&t, w, openmetrics);
     add_checks(&t, w);

@@ -89,6 +89,7 @@ enum {
     X(cp, "cp", "SRC|- DST|-", OPT(ARCHIVE) | OPT(OWNER), 2, 2, \
       "copy a file or a directory into a guest or out of it (NAME:/PATH)") \
     X(events, "events", "[NAME…]", OPTS_SELECT | OPT(FOLLOW) | OPT(SINCE) | OPT(TYPE), 0, MANY, "what happened") \
+    X(alerts, "alerts", "", OPTS_DATA | OPT(HISTORY) | OPT(LINES), 0, 0, "what is not well, and whether somebody was told") \
     X(audit, "audit", "", OPTS_DATA | OPT(SINCE) | OPT(LINES), 0, 0, "who did what, and when") \
     X(image_ls, "image ls", "", OPTS_DATA, 0, 0, "list built images") \
     X(image_build, "image build", "NAME", OPTS_DATA, 1, 1, "build an image from its recipe") \

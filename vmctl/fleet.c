@@ -19,6 +19,7 @@ static const struct {
     {cmd_top, OWN_WAY, NULL},
     {cmd_host, EACH, NULL},
     {cmd_doctor, EACH, NULL},
+    {cmd_alerts, EACH, NULL},
     {cmd_audit, EACH, NULL},
     {cmd_jobs, EACH, NULL},
     {cmd_image_ls, EACH, NULL},

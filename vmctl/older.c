@@ -7,6 +7,7 @@ static const struct need {
     int (*run)(struct cli *cli);
     const char *feature;
 } needs[] = {
+    {cmd_alerts, "alerts"},
     {cmd_audit, "audit"},
     {cmd_host, "host-profile"},
 };

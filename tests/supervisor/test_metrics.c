@@ -2,6 +2,7 @@
 #include "../../supervisor/measures.h"
 #include "../../supervisor/scripts.h"
 #include "../../supervisor/usage.h"
+#include "../../supervisor/alert.h"
 #include "stubs.h"
 
 #include <check.h>
@@ -44,6 +45,17 @@ bool health_look(const struct guest *g, size_t i, struct health_view *out)
 }
 
 static json_t *measures;
+
+size_t alerts_firing(const struct world *w, enum alert_kind k)
+{
+    (void)w;
+    return k == ALERT_DISK ? 2 : 0;
+}
+
+const char *alert_kind_name(enum alert_kind k)
+{
+    return k == ALERT_DISK ? "disk" : "other";
+}
 
 const json_t *measures_last(const struct world *w)
 {
@@ -154,6 +166,7 @@ START_TEST(test_scripts_and_applies)
     has("vmsd_guest_failed{guest=\"db\"} 0");
     has("vmsd_apply_timestamp_seconds 1700000003");
     has("vmsd_apply_ok 1");
+    has("vmsd_alerts{kind=\"disk\"} 2");
 }
 END_TEST
 

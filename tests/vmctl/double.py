@@ -498,6 +498,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 {"level": "ok", "what": "systemd-nspawn", "why": "", "mend": ""},
                 {"level": "error" if scenario() == "ill" else "warning", "what": "no KVM", "why": "no /dev/kvm",
                  "mend": "switch virtualisation on in the firmware"}]},
+            "alerts": lambda: {"channels": ["notify[0]: mail to ops@example.org"], "alerts": [] if scenario() == "well" else [
+                {"id": 3, "kind": "unhealthy", "level": "critical", "guest": "rss", "subject": "", "text": f"unhealthy: {EVIL}",
+                 "began_at": ago(600), "ended_at": None, "notices": [
+                     {"to": "notify[0]: mail to ops@example.org", "what": "firing", "at": ago(600), "tries": 2,
+                      "error": "'/usr/sbin/sendmail' ends with status 75; run it as root to see why", "done_at": None}]},
+                {"id": 2, "kind": "drive", "level": "critical", "guest": None, "subject": "/dev/sda", "text": "it is failing",
+                 "began_at": ago(7200), "ended_at": ago(3600) if "all" in query else None, "notices": [
+                     {"to": "notify[0]: mail to ops@example.org", "what": "firing", "at": ago(7200), "tries": 1,
+                      "error": None, "done_at": ago(7200)}]}]},
             "audit": lambda: {"audit": [
                 {"id": 7, "at": ago(60), "uid": 0, "user": "root", "login": 1000, "login_user": "alice", "pid": 9, "verb": "apply",
                  "what": "ab" * 32, "detail": {"commit": "0123456789abcdef-dirty", "changes": [

@@ -619,6 +619,25 @@ PY
     lacks "MODE raw"
 }
 
+# --- alerts ---
+
+@test "alerts: what is not well, whether somebody was told, and history" {
+    run --separate-stderr vmctl alerts
+    [ "$status" -eq 0 ]
+    has "critical  rss    unhealthy"; has "trying again:"
+    [[ $output == *"host "*"drive "*"it is failing "*"told"* ]]
+    harmless "$output"
+    asked "/v1/alerts"
+    run --separate-stderr vmctl alerts --history -n 7
+    has "1h0m"
+    asked "/v1/alerts?all=1&limit=7"
+    run --separate-stderr vmctl alerts -o json
+    [ "$(jq -r '.alerts[1].subject' <<<"$output")" = /dev/sda ]
+    scenario well
+    run --separate-stderr vmctl alerts
+    [ "$output" = "all is well" ]
+}
+
 # --- audit ---
 
 @test "audit: who, what, from which commit; apply tells the commit of its directory" {
