@@ -30,6 +30,7 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
     X(INSTALL, 0, "install", "[NN]", "output of the install scripts, or of script NN only") \
     X(LINES, 'n', "lines", "N", "only the last N") \
     X(SINCE, 0, "since", "ID", "only what came after this one") \
+    X(HISTORY, 0, "history", NULL, "those that are over, too") \
     X(TYPE, 0, "type", "TYPE", "only events of this type, or of such ('limit', 'restart-*'); may repeat") \
     X(STDIN, 'i', "interactive", NULL, "forward standard input even if it is a terminal") \
     X(TTY, 't', "tty", NULL, "give the command a terminal") \
