@@ -56,7 +56,7 @@ def help_of(*command):
 
 
 def check_command(page, line, words):
-    while words and words[0] in ("--socket", "-o", "-H"):
+    while words and words[0] in ("--socket", "-o", "-H", "--hosts"):
         words = words[2:]
     n = 2 if len(words) > 1 and help_of(*words[:2]) else 1
     text = help_of(*words[:n])
