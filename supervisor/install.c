@@ -293,6 +293,40 @@ static void keep_result(struct guest *g, void *row)
     scripts_put(g, row);
 }
 
+/* The last of what was printed, as far as it may be told: the log is for fewer eyes than an error. */
+static void last_line(const struct job *j, const struct text *printed, char *last, size_t max)
+{
+    const char *line = printed->s ? printed->s : "", *end;
+
+    while ((end = strpbrk(line, "\n\r")))
+        line = end + 1;
+    if (*line && secrets_may_be_in(j->spec, line))
+        snprintf(last, max, "see vmctl logs %s --install", j->name);
+    else
+        snprintf(last, max, "%s", line);
+}
+
+/* The next run overwrites the log, and nothing the audit. */
+static void audit(const struct job *j, const struct store_script *row, const struct text *printed)
+{
+    OWN(json) json_t *detail = json_object();
+    OWN(str) char *text = NULL;
+    struct vm_err e = {0};
+
+    json_put_str(detail, "script", row->script);
+    json_put_int(detail, "exit_code", row->exit_code);
+    json_put_int(detail, "signal", row->signal);
+    json_put(detail, "duration", json_real((double)row->duration_ms / 1000));
+    json_put_str(detail, "output", printed->s && secrets_may_be_in(j->spec, printed->s) ? NULL : printed->s ? printed->s : "");
+    if (!(text = json_to_text(detail)))
+        vm_no_memory(&e);
+    else
+        store_audit(j->w->store, &store_vmsd, &(struct store_deed){.verb = "script", .what = j->name, .detail = text,
+                                                                  .result = row->error}, &e);
+    if (e.code != VM_E_OK)
+        log_warn(j->name, "audit of %s: %s, continuing", row->script, e.text);
+}
+
 static int run_script(struct job *j, unsigned i, struct vm_err *e)
 {
     const struct spec_script *s = &j->spec->install[i];
@@ -314,9 +348,8 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     x.request = q;
     x.arg = log;
     rc = agent_exec_wait(&w, &x, deadline_in(s->timeout_ms), &r, e);
-    script_log_end(log, last, sizeof last);
-    if (*last && secrets_may_be_in(j->spec, last))
-        snprintf(last, sizeof last, "see vmctl logs %s --install", j->name); /* the log is for fewer eyes than an error */
+    OWN(text) struct text printed = script_log_end(log);
+    last_line(j, &printed, last, sizeof last);
     if (rc < 0 && e->code == VM_E_TIMEOUT)
         vm_fail(e, VM_E_TIMEOUT, "%s took longer than its timeout of %s and was ended", s->script,
                 text_human_duration(s->timeout_ms, allowed));
@@ -333,6 +366,7 @@ static int run_script(struct job *j, unsigned i, struct vm_err *e)
     row.duration_ms = now_ms() - began;
     row.error = rc < 0 ? e->text : NULL;
     job_on_loop(j, keep_result, &row);
+    audit(j, &row, &printed);
     if (store_put_script(j->w->store, j->guest_id, &row, rc < 0 ? NULL : e) < 0)
         return -1;
     return rc;

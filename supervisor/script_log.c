@@ -10,6 +10,8 @@
 
 /* A script that prints without end costs this much disk and not more: its beginning and its end are kept. */
 enum { HEAD_MAX = 512 << 10, TAIL_MAX = 512 << 10 };
+/* Of that, what the audit log keeps. */
+enum { LAST_MAX = 2048 };
 
 struct script_log {
     struct job *j;
@@ -146,30 +148,30 @@ static struct text tail_text(const struct script_log *l)
     return t;
 }
 
-static void last_line(int fd, char *last, size_t max)
+static struct text last_lines(int fd)
 {
-    OWN(text) struct text shown = {0};
-    char end[2048];
+    struct text shown = {0};
+    char end[LAST_MAX];
     struct stat st;
+    size_t from = 0, to;
     ssize_t n;
-    size_t from, to;
 
-    last[0] = '\0';
     if (fstat(fd, &st) < 0)
-        return;
-    n = pread(fd, end, sizeof end, st.st_size > (off_t)sizeof end ? st.st_size - (off_t)sizeof end : 0);
-    for (to = n > 0 ? (size_t)n : 0; to && (end[to - 1] == '\n' || end[to - 1] == '\r' || end[to - 1] == ' '); to--)
+        return shown;
+    bool cut = st.st_size > (off_t)sizeof end;
+    n = pread(fd, end, sizeof end, cut ? st.st_size - (off_t)sizeof end : 0);
+    for (to = n > 0 ? (size_t)n : 0; to && strchr("\n\r ", end[to - 1]); to--)
         ;
-    for (from = to; from && end[from - 1] != '\n' && end[from - 1] != '\r'; from--)
+    while (cut && from < to && end[from++] != '\n') /* whole lines, unless all is one */
         ;
-    text_add_visible(&shown, end + from, to - from, "\t");
-    if (shown.s)
-        snprintf(last, max, "%s", shown.s);
+    from = from < to ? from : 0;
+    text_add_visible(&shown, end + from, to - from, "\n\r\t");
+    return shown;
 }
 
-void script_log_end(struct script_log *l, char *last, size_t max)
+struct text script_log_end(struct script_log *l)
 {
-    struct text tail;
+    struct text tail, last;
 
     pthread_mutex_lock(&l->lock);
     while (l->writing)
@@ -180,10 +182,11 @@ void script_log_end(struct script_log *l, char *last, size_t max)
     if (tail.len)
         path_write_all(l->fd, tail.s, tail.len, NULL);
     text_done(tail);
-    last_line(l->fd, last, max);
+    last = last_lines(l->fd);
     fd_drop(l->fd);
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->idle);
     free(l->tail);
     free(l);
+    return last;
 }

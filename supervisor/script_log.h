@@ -9,7 +9,8 @@ struct script_log;
 int script_log_new(struct job *j, unsigned index, struct script_log **out, struct vm_err *e);
 /* Loop thread; arg is the script_log. */
 void script_log_add(enum agent_channel ch, const void *p, size_t n, void *arg);
-/* Writes what is left and frees it; last gets the last line that is not empty. Worker, after the script's end. */
-void script_log_end(struct script_log *l, char *last, size_t max);
+/* Writes what is left and frees it. The last lines of what was printed, as they can be shown, are yours: empty when there are
+ * none, or no memory. Worker, after the script's end. */
+struct text script_log_end(struct script_log *l);
 
 #endif

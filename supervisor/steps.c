@@ -266,6 +266,21 @@ static void write_end(struct job *j, const char *error)
     log_warn(j->name, "the end of its job is not written: %s, continuing; the next start of vmsd makes up for it", why.text);
 }
 
+/* The wish for it has been written before; this is what became of it. */
+static void audit_end(const struct job *j, const char *error)
+{
+    OWN(json) json_t *detail = json_pack("{sI ss}", "job", (json_int_t)j->id, "class", plan_class_name(j->class));
+    OWN(str) char *text = json_to_text(detail);
+    struct vm_err e = {0};
+
+    if (!text)
+        vm_no_memory(&e);
+    else
+        store_audit(j->w->store, &store_vmsd, &(struct store_deed){.verb = "end", .what = j->name, .detail = text, .result = error}, &e);
+    if (e.code != VM_E_OK)
+        log_warn(j->name, "audit of the end of its job: %s, continuing", e.text);
+}
+
 int job_story(struct job *j, struct vm_err *e)
 {
     int rc;
@@ -289,5 +304,7 @@ int job_story(struct job *j, struct vm_err *e)
     if (rc < 0 && j->w->stopping)
         return rc; /* cut off by our own end: stays open in the store, and goes on after the next start */
     write_end(j, rc < 0 ? e->text : NULL);
+    if (!j->quiet) /* a guest that vmsd only found again is none of anybody's wishes */
+        audit_end(j, rc < 0 ? e->text : NULL);
     return rc;
 }

@@ -11,13 +11,16 @@ static void add_who(struct table *t, const json_t *row)
     OWN(str) char *uid = human_value(json_object_get(row, "uid"));
     const char *user = json_str(row, "user", uid), *login = json_str(row, "login_user", NULL);
 
-    if (login && user && strcmp(login, user) != 0)
+    if (json_is_null(json_object_get(row, "uid")))
+        table_add(t, "vmsd");
+    else if (login && user && strcmp(login, user) != 0)
         table_addf(t, "%s (%s)", login, user);
     else
         table_add(t, user);
 }
 
-/* Of an apply its commit and what it changed, of all else its object. */
+/* Of an apply its commit and what it changed, of what vmsd did then the guest and the script or kind of change, of all else its
+ * object. */
 static void add_what(struct table *t, const json_t *row)
 {
     const json_t *detail = json_object_get(row, "detail"), *changes = json_object_get(detail, "changes");
@@ -27,7 +30,9 @@ static void add_what(struct table *t, const json_t *row)
     size_t i;
 
     if (!json_is_array(changes)) {
-        table_add(t, json_str(row, "what", NULL));
+        const char *on = json_str(row, "what", "-"), *more = json_str(detail, "script", json_str(detail, "class", NULL));
+
+        table_addf(t, "%s%s%s", on, more ? " " : "", more ? more : "");
         return;
     }
     text_addf(&what, "%.12s%s%s", commit ? commit : "no commit", commit && strstr(commit, "-dirty") ? "-dirty" : "",

@@ -107,10 +107,12 @@ json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_
 
 /* Who changed what: appended, never changed; the last 100,000 are kept. */
 struct store_actor { int64_t uid, login, pid; }; /* login: the uid that logged in, whoever it has become since; -1: nobody did */
+extern const struct store_actor store_vmsd; /* vmsd itself, which does what others wished before: all of it is -1 */
 /* detail: JSON, as text; result: an error; each may be NULL. */
 struct store_deed { const char *verb, *what, *detail, *result; };
 int store_audit(struct store *s, const struct store_actor *by, const struct store_deed *d, struct vm_err *e);
-/* The last ones after that id, the oldest first: {id, at, uid, login, pid, verb, what, detail, result}. Array. */
+/* The last ones after that id, the oldest first: {id, at, uid, login, pid, verb, what, detail, result};
+ * of whom is -1 null. Array. */
 json_t *store_audits(struct store *s, int64_t since, unsigned limit, struct vm_err *e);
 
 /* The host's own spec; *spec is yours, NULL when there is none. */

@@ -242,6 +242,8 @@ json_t *store_samples(struct store *s, uint32_t guest, int64_t since, struct vm_
     return handed_over(samples, store_done(s, q, rc, e), e);
 }
 
+const struct store_actor store_vmsd = {.uid = -1, .login = -1, .pid = -1};
+
 int store_audit(struct store *s, const struct store_actor *by, const struct store_deed *d, struct vm_err *e)
 {
     sqlite3_stmt *q = store_bind(s, Q_AUDIT, "iiiissss", wall_ms(), by->uid, by->login, by->pid, d->verb, d->what, d->detail,
@@ -266,9 +268,9 @@ json_t *store_audits(struct store *s, int64_t since, unsigned limit, struct vm_e
 
         json_put_int(j, "id", sqlite3_column_int64(q, 0));
         put_time(j, "at", q, 1);
-        json_put_int(j, "uid", sqlite3_column_int64(q, 2));
-        json_put(j, "login", sqlite3_column_int64(q, 3) < 0 ? NULL : json_integer(sqlite3_column_int64(q, 3)));
-        json_put_int(j, "pid", sqlite3_column_int64(q, 4));
+        json_put(j, "uid", known(sqlite3_column_int64(q, 2)));
+        json_put(j, "login", known(sqlite3_column_int64(q, 3)));
+        json_put(j, "pid", known(sqlite3_column_int64(q, 4)));
         json_put_str(j, "verb", store_text(q, 5));
         json_put_str(j, "what", store_text(q, 6));
         json_put(j, "detail", detail);

@@ -643,6 +643,7 @@ PY
 @test "audit: who, what, from which commit; apply tells the commit of its directory" {
     run --separate-stderr vmctl audit --since 6 -n 20
     has "alice (root)"; has "0123456789ab-dirty: restart db, create rss"; has "1001"; has "no such guest"
+    [[ $output == *"vmsd "*"script "*"rss 10-rss.sh "*"exited with 3"* ]]
     harmless "$output"
     asked "/v1/audit?since=6&limit=20"
     specs db
