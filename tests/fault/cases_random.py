@@ -3,7 +3,7 @@
 import time
 
 from cases_steps import BYSTANDER, operations, begin, with_rich
-from harness import Wrong, network, small
+from harness import SETTLE, Wrong, network, small
 
 
 def some_specs(host):
@@ -64,7 +64,7 @@ def random_kills(host):
         rounds += 1
     host.again()
     host.nothing_kept()
-    if kills < 20:
+    if kills < 900 // SETTLE:  # 20, but for machines that are known to be slow
         raise Wrong(f"only {kills} kills in its time")
     return f"{kills} kills, {rounds} audits"
 
