@@ -35,4 +35,5 @@ git config user.email docs@example.org
 git add vms.d
 git commit -qm "the example"
 vmctl apply vms.d
-mkdir -p /var/lib/prometheus/node-exporter
+mkdir -p /var/lib/prometheus/node-exporter /srv/images/own
+mount --bind /var/lib/vmsd/images/*/tree /srv/images/own
