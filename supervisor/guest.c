@@ -71,7 +71,8 @@ static void schedule_restart(struct guest *g, int64_t ran_ms)
                    text_human_duration(g->spec->restart.give_up_window_ms, shown));
         return;
     }
-    events_add(g->w, g->name, "restart-planned", NULL, "starts again in %s", text_human_duration(wait, shown));
+    events_add(g->w, g->name, "restart-planned", json_pack("{sf}", "wait", (double)wait / 1000), "starts again in %s",
+               text_human_duration(wait, shown));
     retry_later(g, wait, start_again);
 }
 
@@ -292,7 +293,8 @@ void guest_restart_unhealthy(struct guest *g, const char *why)
         guest_dirty(g);
         return;
     }
-    events_add(g->w, g->name, "restart-planned", NULL, "unhealthy, restarts in %s: %s", text_human_duration(wait, shown), why);
+    events_add(g->w, g->name, "restart-planned", json_pack("{sf}", "wait", (double)wait / 1000),
+               "unhealthy, restarts in %s: %s", text_human_duration(wait, shown), why);
     loop_timer_free(g->cure);
     g->cure = NULL;
     if (loop_timer_new(g->w->loop, restart_if_unhealthy, g, &g->cure, NULL) == 0)

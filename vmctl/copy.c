@@ -130,7 +130,8 @@ static int inside_source(struct copy *c, struct stat *st, struct vm_err *e)
 /* --owner as numbers, which only the guest knows. */
 static int inside_owner(struct copy *c, struct tar_owner *owner, struct vm_err *e)
 {
-    static const char script[] = "f=$(mktemp) && chown -- \"$1\" \"$f\" && stat -c '%u %g' \"$f\"; s=$?; rm -f \"$f\"; exit $s";
+    static const char script[] =
+        "f=$(mktemp) && chown -- \"$1\" \"$f\" && stat -c '%u %g' \"$f\"; s=$?; rm -f \"$f\"; exit $s";
     const char *argv[] = {"/bin/sh", "-c", script, "sh", c->chown, NULL};
     OWN(output) struct output o = {.fd = -1};
 
@@ -202,8 +203,9 @@ static int file_in(struct copy *c, int fd, const struct stat *st, const char *ta
 
 static int directory_in(struct copy *c, int fd, const char *target, struct vm_err *e)
 {
-    static const char script[] = "[ -d \"$1\" ] || [ ! -e \"$1\" ] || { echo 'it is there and no directory' >&2; exit 1; }; "
-                                 "mkdir -p -- \"$1\" && cd -- \"$1\" && exec tar -xf -";
+    static const char script[] =
+        "[ -d \"$1\" ] || [ ! -e \"$1\" ] || { echo 'it is there and no directory' >&2; exit 1; }; "
+        "mkdir -p -- \"$1\" && cd -- \"$1\" && exec tar -xf -";
     const char *argv[] = {"/bin/sh", "-c", script, "sh", target, NULL};
     OWN(fd) int from = -1;
     struct tar_owner owner = {0};

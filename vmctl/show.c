@@ -4,63 +4,19 @@
 #include <vmsd/spec.h>
 #include "cli.h"
 #include "human.h"
+#include "page.h"
 #include "select.h"
 #include "table.h"
 #include "term.h"
+#include "why.h"
 
-enum { LABEL = 11, EVENTS_MAX = 8, NUMBERS_MAX = 10 };
-
-/* What is being built, how wide a line may be (0: as it likes), and what time it is. */
-struct page {
-    struct text out;
-    size_t width;
-    int64_t now;
-};
-
-/* A label and its value on one line, cut to the page. */
-static void row(struct page *p, const char *label, const char *value)
-{
-    OWN(text) struct text line = {0};
-
-    if (!value || !*value)
-        return;
-    text_add(&line, "  ");
-    text_add_visible(&line, label, strlen(label), NULL);
-    term_add_spaces(&line, line.len < LABEL + 2 ? LABEL + 3 - line.len : 1);
-    text_add_visible(&line, value, strlen(value), NULL);
-    if (line.failed)
-        p->out.failed = true;
-    else
-        term_add_cut(&p->out, line.s, p->width ? p->width : SIZE_MAX);
-    text_add(&p->out, "\n");
-}
-
-VM_PRINTF(3) static void rowf(struct page *p, const char *label, const char *fmt, ...)
-{
-    OWN(str) char *s = NULL;
-    va_list ap;
-
-    va_start(ap, fmt);
-    if (vasprintf(&s, fmt, ap) < 0) {
-        s = NULL;
-        p->out.failed = true;
-    }
-    va_end(ap);
-    row(p, label, s);
-}
+enum { EVENTS_MAX = 8, NUMBERS_MAX = 10 };
 
 static void row_list(struct page *p, const char *label, const json_t *list)
 {
     OWN(str) char *s = human_list(list);
 
-    row(p, label, s);
-}
-
-static void heading(struct page *p, const char *title)
-{
-    text_add(&p->out, "\n");
-    term_add_styled(&p->out, title, STYLE_BOLD, term_has_colour());
-    text_add(&p->out, "\n");
+    page_row(p, label, s);
 }
 
 static void add_word(struct page *p, const char *word)
@@ -87,23 +43,24 @@ static void show_guest(struct page *p, const json_t *g, const char *host)
     if (!strcmp(json_str(g, "wish", ""), "down"))
         text_add(&p->out, ", to stay stopped");
     text_add(&p->out, "\n");
-    row(p, "host", host);
-    row(p, "error", json_str(g, "error", NULL));
-    rowf(p, "kind", "%s, driver %s, image %s", json_str(g, "kind", "-"), json_str(g, "driver", "-"),
-         json_str(g, "image", "-"));
-    row(p, "warning", json_str(g, "warning", NULL));
+    page_row(p, "host", host);
+    if (json_str(g, "error", NULL))
+        page_wrapf(p, "error", "%s", json_str(g, "error", ""));
+    page_rowf(p, "kind", "%s, driver %s, image %s", json_str(g, "kind", "-"), json_str(g, "driver", "-"),
+              json_str(g, "image", "-"));
+    page_row(p, "warning", json_str(g, "warning", NULL));
     row_list(p, "tags", json_object_get(g, "tags"));
     row_list(p, "addresses", json_object_get(g, "addresses"));
     row_list(p, "domains", json_object_get(g, "domains"));
     if (!json_flag(g, "provisioned", true))
-        row(p, "provisioned", "no: not all install scripts have succeeded");
+        page_row(p, "provisioned", "no: not all install scripts have succeeded");
     if (json_is_string(json_object_get(g, "started_at")))
-        rowf(p, "started", "%s ago, %s", human_ago(json_object_get(g, "started_at"), p->now, ago),
-             json_str(g, "started_at", ""));
-    rowf(p, "restarts", "%s", human_int(json_object_get(g, "restarts"), n));
+        page_rowf(p, "started", "%s ago, %s", human_ago(json_object_get(g, "started_at"), p->now, ago),
+                  json_str(g, "started_at", ""));
+    page_rowf(p, "restarts", "%s", human_int(json_object_get(g, "restarts"), n));
     if (json_is_string(json_object_get(g, "applied_at")))
-        rowf(p, "applied", "%s ago, generation %s", human_ago(json_object_get(g, "applied_at"), p->now, ago),
-             human_int(json_object_get(g, "generation"), n));
+        page_rowf(p, "applied", "%s ago, generation %s", human_ago(json_object_get(g, "applied_at"), p->now, ago),
+                  human_int(json_object_get(g, "generation"), n));
 }
 
 static void show_job(struct page *p, const json_t *job)
@@ -112,8 +69,8 @@ static void show_job(struct page *p, const json_t *job)
 
     if (!json_is_object(job))
         return;
-    rowf(p, "now", "%s: %s %s%s%s", json_str(job, "verb", "job"), json_str(job, "state", ""), json_str(job, "step", ""),
-         waits && *waits ? ", waits for " : "", waits ? waits : "");
+    page_rowf(p, "now", "%s: %s %s%s%s", json_str(job, "verb", "job"), json_str(job, "state", ""),
+              json_str(job, "step", ""), waits && *waits ? ", waits for " : "", waits ? waits : "");
 }
 
 /* A part of the page that is a table. */
@@ -121,7 +78,7 @@ static void show_table(struct page *p, const char *title, struct table *t)
 {
     if (!t->cells.n)
         return;
-    heading(p, title);
+    page_heading(p, title);
     table_render(t, p->width, term_has_colour(), &p->out);
 }
 
@@ -186,7 +143,8 @@ static void add_labels(struct table *t, const json_t *labels)
 /* What the service tells of itself; of very many the first. */
 static void show_numbers(struct page *p, const json_t *checks)
 {
-    static const struct table_column columns[] = {{"NUMBER", .least = 12}, {"VALUE", .right = true}, {"OF", .least = 10}};
+    static const struct table_column columns[] = {
+        {"NUMBER", .least = 12}, {"VALUE", .right = true}, {"OF", .least = 10}};
     OWN(table) struct table t = {.columns = columns, .n_columns = ARRAY_LEN(columns)};
     char s[HUMAN_MAX];
     size_t i, k, n = 0;
@@ -203,7 +161,7 @@ static void show_numbers(struct page *p, const json_t *checks)
     }
     show_table(p, "Numbers", &t);
     if (n > NUMBERS_MAX)
-        rowf(p, "…", "%zu more: vmctl show -o json", n - NUMBERS_MAX);
+        page_rowf(p, "…", "%zu more: vmctl show -o json", n - NUMBERS_MAX);
 }
 
 static void show_scripts(struct page *p, const json_t *scripts)
@@ -245,23 +203,24 @@ static void show_usage(struct page *p, const json_t *u)
 
     if (!json_is_object(u))
         return;
-    heading(p, "Usage");
-    rowf(p, "cpu", "%s, %s in all", human_percent(json_object_get(u, "cpu_percent"), a),
-         human_seconds(json_object_get(u, "cpu_seconds"), b));
-    rowf(p, "memory", "%s of %s, at most %s so far", human_size(json_object_get(u, "memory_bytes"), a),
-         human_size(json_object_get(u, "memory_limit_bytes"), b),
-         human_size(json_object_get(u, "memory_peak_bytes"), c));
+    page_heading(p, "Usage");
+    page_rowf(p, "cpu", "%s, %s in all", human_percent(json_object_get(u, "cpu_percent"), a),
+              human_seconds(json_object_get(u, "cpu_seconds"), b));
+    page_rowf(p, "memory", "%s of %s, at most %s so far", human_size(json_object_get(u, "memory_bytes"), a),
+              human_size(json_object_get(u, "memory_limit_bytes"), b),
+              human_size(json_object_get(u, "memory_peak_bytes"), c));
     if (json_is_integer(json_object_get(u, "guest_memory_total_bytes")))
-        rowf(p, "inside", "%s of %s of memory, as it says itself", human_size(json_object_get(u, "guest_memory_bytes"), a),
-             human_size(json_object_get(u, "guest_memory_total_bytes"), b));
-    rowf(p, "disk", "%s; read %s, written %s", human_size(json_object_get(u, "disk_bytes"), a),
-         human_size(json_object_get(io, "read_bytes"), b), human_size(json_object_get(io, "write_bytes"), c));
-    rowf(p, "network", "received %s, sent %s; dropped %s in, %s out", human_size(json_object_get(net, "rx_bytes"), a),
-         human_size(json_object_get(net, "tx_bytes"), b), human_int(json_object_get(net, "rx_drops"), c),
-         human_int(json_object_get(net, "tx_drops"), d));
-    rowf(p, "pressure", "cpu %s, memory %s, io %s; %s processes", human_percent(json_object_get(pressure, "cpu"), a),
-         human_percent(json_object_get(pressure, "memory"), b), human_percent(json_object_get(pressure, "io"), c),
-         human_int(json_object_get(u, "pids"), d));
+        page_rowf(p, "inside", "%s of %s of memory, as it says itself",
+                  human_size(json_object_get(u, "guest_memory_bytes"), a),
+                  human_size(json_object_get(u, "guest_memory_total_bytes"), b));
+    page_rowf(p, "disk", "%s; read %s, written %s", human_size(json_object_get(u, "disk_bytes"), a),
+              human_size(json_object_get(io, "read_bytes"), b), human_size(json_object_get(io, "write_bytes"), c));
+    page_rowf(p, "network", "received %s, sent %s; dropped %s in, %s out",
+              human_size(json_object_get(net, "rx_bytes"), a), human_size(json_object_get(net, "tx_bytes"), b),
+              human_int(json_object_get(net, "rx_drops"), c), human_int(json_object_get(net, "tx_drops"), d));
+    page_rowf(p, "pressure", "cpu %s, memory %s, io %s; %s processes",
+              human_percent(json_object_get(pressure, "cpu"), a), human_percent(json_object_get(pressure, "memory"), b),
+              human_percent(json_object_get(pressure, "io"), c), human_int(json_object_get(u, "pids"), d));
 }
 
 /* What the spec says beyond what is shown elsewhere. */
@@ -273,7 +232,7 @@ static void show_spec(struct page *p, json_t *spec)
 
     if (!json_object_size(spec))
         return;
-    heading(p, "Spec");
+    page_heading(p, "Spec");
     json_object_foreach(spec, key, v) {
         OWN(str) char *said = NULL;
         bool skip =
@@ -284,7 +243,7 @@ static void show_spec(struct page *p, json_t *spec)
         if (skip)
             continue;
         said = spec_value_text(key, v);
-        row(p, key, said);
+        page_row(p, key, said);
     }
 }
 
@@ -294,11 +253,11 @@ static void show_events(struct page *p, const json_t *events)
 
     if (!n)
         return;
-    heading(p, "Last events");
+    page_heading(p, "Last events");
     for (; i < n; i++) {
         const json_t *ev = json_array_get(events, i);
 
-        rowf(p, json_str(ev, "type", ""), "%s  %s", json_str(ev, "at", ""), json_str(ev, "text", ""));
+        page_rowf(p, json_str(ev, "type", ""), "%s  %s", json_str(ev, "at", ""), json_str(ev, "text", ""));
     }
 }
 
@@ -323,6 +282,7 @@ static int show(struct cli *cli, const char *host, const char *name, struct vm_e
     show_usage(&p, json_object_get(json_object_get(doc, "guest"), "usage"));
     show_spec(&p, json_object_get(doc, "spec"));
     show_events(&p, json_object_get(doc, "events"));
+    why_show(&cli->client, doc, &p); /* last: what a terminal shows without scrolling */
     rc = term_write(&p.out) < 0 ? vm_fail_sys(e, "write to standard output") : 0;
     text_done(p.out);
     return rc;

@@ -83,6 +83,7 @@ leader_of() { sed -n 's/^leader=\([0-9]*\) .*/\1/p' "$W"/run/guests/*/state; }
         kill -KILL "$pid"
         within 8 restarted one "$boot"
         has "$(events_of one restart-planned)" "starts again in"
+        get events | jq -se 'map(select(.type == "restart-planned" and .guest == "one"))[-1].wait | . >= 0.3 and . <= 1'
         within 3 test ! -d "/proc/$pid"
     done
 }

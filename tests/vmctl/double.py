@@ -114,6 +114,25 @@ def details(name):
             "events": [{"id": 9, "at": ago(90), "guest": name, "type": "health", "text": text}]}
 
 
+def ended(name):
+    """A guest that ends again and again."""
+    d = details(name)
+    d["guest"].update(state="stopped", health="none", error=None)
+    d["checks"], d["scripts"], d["job"] = [], [], None
+    d["events"] = [
+        {"id": 1, "at": ago(50), "guest": name, "type": "job-failed", "text": "boot: no init"},
+        {"id": 2, "at": ago(40), "guest": name, "type": "job-done", "text": "up to date"},
+        {"id": 3, "at": ago(30), "guest": name, "type": "ended", "how": "killed", "text": "killed by signal 9"},
+        {"id": 4, "at": ago(30), "guest": name, "type": "limit", "limit": "memory", "text": "memory: more than 384M"},
+        {"id": 5, "at": ago(1), "guest": name, "type": "restart-planned", "wait": 600, "text": "starts again"}]
+    if scenario() == "given-up":
+        d["events"].append({"id": 6, "at": ago(1), "guest": name, "type": "crash-loop", "text": "given up after 5"})
+    if scenario() == "started":
+        d["guest"].update(state="running", health="healthy")
+        d["events"].append({"id": 6, "at": ago(1), "guest": name, "type": "state", "to": "running", "text": "running"})
+    return d
+
+
 PLAN = {"changes": [
     {"guest": "network services", "class": "create", "fields": [], "downtime": False, "destroys_data": False,
      "error": None, "scripts": []},
@@ -545,12 +564,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not rest and self.command == "DELETE":
             return self.stream(list(work(name, "remove")) + [result(1)])
         if not rest:
-            return self.reply(200, details(name))
+            ends = scenario() in ("ended", "given-up", "started")
+            return self.reply(200, ended(name) if ends else details(name))
         if rest[0] == "exec":
             if self.headers.get("Upgrade") != "vmsd-exec" or json.loads(body)["argv"][0] == "refused":
                 return self.error(409, "conflict", f"{name} does not run")
             self.close_connection = True
             return Exec(self, json.loads(body)).run()
+        if rest[0] == "logs" and scenario() == "closed-logs":
+            return self.error(403, "denied", "logs are not for group vmsd-read")
         if rest[0] == "logs":
             if "follow" in query:
                 return self.stream([b"one\n", None, b"two\n"], "text/plain")
