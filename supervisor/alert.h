@@ -18,7 +18,7 @@ const char *alert_kind_name(enum alert_kind k);
 
 enum alert_level { ALERT_WARNING, ALERT_CRITICAL };
 
-/* ---- the course of one alert: pure, times monotonic ---- */
+/* ---- alert_course.c: of one alert; pure, times monotonic ---- */
 
 enum alert_phase { ALERT_QUIET, ALERT_WAITING /* bad, not for long enough */, ALERT_FIRING, ALERT_CALMING /* well, not for long enough */ };
 struct alert_course { enum alert_phase phase; int64_t since, told; };
