@@ -31,7 +31,7 @@ void hosts_done(struct hosts *h);
 /* ---- several ---- */
 
 /* Starts all ssh, side by side; complains of each host that is not reached, and leaves it out from then on. -1: none is. */
-int hosts_reach(struct hosts *h);
+int hosts_reach(struct hosts *all);
 /* Complains under the host's name, and notes the exit status. What is left out is asked no more. */
 void host_fail(struct host *h, const struct vm_err *e);
 static inline bool host_left_out(const struct host *h)
@@ -41,8 +41,8 @@ static inline bool host_left_out(const struct host *h)
 /* Of a host that may be lost: its client, or NULL while it is not reached, with *e if there is a reason. Nobody waits: ssh is
  * started anew, now and then. */
 struct client *host_client(struct host *h, struct vm_err *e);
-/* One request for each host (t[i] for v[i]), side by side; docs[i] is NULL for a host that fails or was left out. */
-int hosts_gather(struct hosts *h, struct transfer *t, json_t **docs, struct vm_err *e);
+/* One request for each host (t[i] for all->v[i]), side by side; docs[i] is NULL for a host that fails or was left out. */
+int hosts_gather(struct hosts *all, struct transfer *t, json_t **docs, struct vm_err *e);
 /* GET /v1/guests; of several hosts all in one list, each guest with "host". */
 int hosts_guests(struct cli *cli, json_t **out, struct vm_err *e);
 /* It is the turn of the host of a guest out of that list: cli->client is its client. */
