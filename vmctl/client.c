@@ -2,26 +2,18 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
-#include <vmsd/curl.h>
+#include <vmsd/clock.h>
+#include <vmsd/path.h>
+#include "answer.h"
 #include "remote.h"
 
-enum { TICK_MS = 100 };
-
-static void multi_drop(CURLM *m)
-{
-    if (m)
-        libcurl.multi_cleanup(m);
-}
-OWN_DEFINE(multi, CURLM *, multi_drop)
-
-static void headers_drop(struct curl_slist *h)
-{
-    if (h)
-        libcurl.slist_free_all(h);
-}
-OWN_DEFINE(headers, struct curl_slist *, headers_drop)
+enum { TICK_MS = 100, BLOCK = 64 << 10 };
 
 static void add_escaped(struct text *t, const char *s)
 {
@@ -91,170 +83,272 @@ int client_error(long status, const char *body, size_t n, struct vm_err *e)
     return vm_fail(e, code, "%s", message);
 }
 
-/* A transfer and curl's side of it. */
-struct hold {
+int client_dial(struct client *c, int *out, struct vm_err *e)
+{
+    OWN(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+
+    if (client_reach(c, e) < 0)
+        return -1;
+    if (fd < 0)
+        return vm_fail_sys(e, "socket");
+    if (strlen(c->socket) >= sizeof at.sun_path)
+        return client_unreached(c, ENAMETOOLONG, e);
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", c->socket);
+    if (connect(fd, (struct sockaddr *)&at, sizeof at) < 0)
+        return client_unreached(c, errno, e);
+    *out = take_fd(&fd);
+    return 0;
+}
+
+/* ---- a transfer under way ---- */
+
+struct talk {
     struct transfer *t;
-    CURL *curl;
+    int fd;              /* -1: not yet, or no more */
+    bool begun;
+    int64_t until;       /* 0: it may take as long as it likes */
+    struct text out;     /* the head, or a piece of what body_fd gives */
+    const char *next;    /* what is to be sent … */
+    size_t left;         /* … and how much of it */
+    enum { BODY_NEXT, BODY_LAST } stage;
+    struct answer answer;
 };
 
-static size_t on_answer(char *p, size_t one, size_t n, void *arg)
+static int on_body(const char *p, size_t n, void *arg)
 {
-    struct hold *h = arg;
-    struct transfer *t = h->t;
-    long status = 0;
+    struct talk *k = arg;
+    struct transfer *t = k->t;
+    int status = k->answer.head.status;
 
-    (void)one; /* always 1 */
-    libcurl.easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
-    if (status < 200 || status >= 300) { /* kept for its error */
-        if (t->error_body.len + n <= CLIENT_ERROR_MAX)
-            text_add_bytes(&t->error_body, p, n);
-        return n;
-    }
-    if (t->failed || (t->sink && t->sink(p, n, t->arg, &t->err) < 0)) {
-        t->failed = true;
-        return CURL_WRITEFUNC_ERROR;
-    }
-    return n;
+    if (status >= 200 && status < 300)
+        return t->sink ? t->sink(p, n, t->arg, &t->err) : 0;
+    if (t->error_body.len + n <= CLIENT_ERROR_MAX) /* kept for its error */
+        text_add_bytes(&t->error_body, p, n);
+    return 0;
 }
 
-static size_t on_upload(char *p, size_t one, size_t n, void *arg)
+/* Its end, which nothing follows. */
+static void talk_end(struct talk *k)
 {
-    struct transfer *t = arg;
-    ssize_t got;
-
-    do
-        got = read(t->body_fd, p, one * n);
-    while (got < 0 && errno == EINTR);
-    if (got >= 0)
-        return (size_t)got;
-    vm_fail_sys(&t->err, "read what is to be sent");
-    t->failed = true;
-    return CURL_READFUNC_ABORT;
+    k->fd = fd_drop(k->fd);
+    text_done(k->out);
+    text_done(k->answer.line);
+    k->out = k->answer.line = (struct text){0};
+    k->t->cut = false;
 }
 
-static CURL *easy_new(struct hold *h, struct curl_slist *headers)
+static void talk_fail(struct talk *k)
 {
-    CURL *curl = libcurl.easy_init();
-    struct transfer *t = h->t;
-    OWN(str) char *url = text_format("http://vmsd%s", t->path);
-
-    if (!curl || !url) {
-        libcurl.easy_cleanup(curl);
-        return NULL;
-    }
-    h->curl = curl;
-    libcurl.easy_setopt(curl, CURLOPT_URL, url);
-    libcurl.easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, t->at->socket);
-    libcurl.easy_setopt(curl, CURLOPT_PROXY, ""); /* http_proxy is meant for others */
-    libcurl.easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    libcurl.easy_setopt(curl, CURLOPT_TIMEOUT, t->limit_s);
-    libcurl.easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    libcurl.easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_answer);
-    libcurl.easy_setopt(curl, CURLOPT_WRITEDATA, h);
-    libcurl.easy_setopt(curl, CURLOPT_PRIVATE, t);
-    if (t->has_body_fd) {
-        libcurl.easy_setopt(curl, CURLOPT_UPLOAD, 1L);
-        libcurl.easy_setopt(curl, CURLOPT_READFUNCTION, on_upload);
-        libcurl.easy_setopt(curl, CURLOPT_READDATA, t);
-    } else if (!strcmp(t->method, "POST")) {
-        libcurl.easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->n);
-        libcurl.easy_setopt(curl, CURLOPT_POSTFIELDS, t->body ? t->body : "");
-    }
-    libcurl.easy_setopt(curl, CURLOPT_CUSTOMREQUEST, t->method);
-    return curl;
+    k->t->failed = true;
+    talk_end(k);
 }
 
-/* How one transfer ended. */
-static void settle(CURL *curl, CURLcode code)
+/* The peer has nothing more to say, or says what is no answer. */
+static void talk_broken(struct talk *k, bool is_http)
 {
-    struct transfer *t;
-    struct client *c;
-    long status = 0, sys = 0;
+    struct transfer *t = k->t;
+    struct client *c = t->at;
 
-    libcurl.easy_getinfo(curl, CURLINFO_PRIVATE, &t);
-    libcurl.easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    t->cut = false;
-    c = t->at;
-    if (t->failed)
-        return; /* the sink's own error came first */
-    if (code == CURLE_OK && status >= 200 && status < 300)
-        return;
-    t->failed = true;
-    if (code == CURLE_COULDNT_CONNECT) {
-        libcurl.easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
-        client_unreached(c, sys ? (int)sys : ECONNREFUSED, &t->err);
-    } else if (c->remote && status == 0 && code != CURLE_OPERATION_TIMEDOUT) { /* ssh takes each connection first */
+    if (t->err.code) /* the sink's own error came first */
+        ;
+    else if (k->answer.line.failed)
+        vm_no_memory(&t->err);
+    else if (c->remote && k->answer.at == ANSWER_HEAD && !k->answer.line.len) /* ssh takes each connection first */
         client_unreached(c, ECONNREFUSED, &t->err);
-    } else if (code == CURLE_OPERATION_TIMEDOUT) {
-        vm_fail(&t->err, VM_E_TIMEOUT, "vmsd at %s has not answered for %ld s", c->socket, t->limit_s);
-    } else if (status >= 300) {
-        c->refused = true;
-        client_error(status, t->error_body.s, t->error_body.len, &t->err);
-    } else if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR) {
+    else if (is_http)
         vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off its answer; was it stopped or restarted?", c->socket);
-    } else {
-        vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off: %s", c->socket, libcurl.easy_strerror(code));
+    else
+        vm_fail(&t->err, VM_E_BACKEND, "the answer at %s is not HTTP; is that vmsd's socket?", c->socket);
+    talk_fail(k);
+}
+
+static void talk_whole(struct talk *k)
+{
+    struct transfer *t = k->t;
+    int status = k->answer.head.status;
+
+    if (status >= 200 && status < 300) {
+        talk_end(k);
+        return;
+    }
+    t->at->refused = true;
+    client_error(status, t->error_body.s, t->error_body.len, &t->err);
+    talk_fail(k);
+}
+
+static void talk_begin(struct talk *k)
+{
+    struct transfer *t = k->t;
+    bool has_body = t->has_body_fd || !strcmp(t->method, "POST");
+
+    k->begun = true;
+    k->answer = (struct answer){.body = on_body, .arg = k};
+    k->until = t->limit_s ? now_ms() + t->limit_s * 1000 : 0;
+    if (client_dial(t->at, &k->fd, &t->err) < 0 || fcntl(k->fd, F_SETFL, O_NONBLOCK) < 0) {
+        if (!t->err.code)
+            vm_fail_sys(&t->err, "fcntl");
+        talk_fail(k);
+        return;
+    }
+    text_addf(&k->out, "%s %s HTTP/1.1\r\nHost: vmsd\r\nConnection: close\r\n", t->method, t->path);
+    if (t->has_body_fd)
+        text_add(&k->out, "Transfer-Encoding: chunked\r\n");
+    else if (has_body)
+        text_addf(&k->out, "Content-Length: %zu\r\n", t->n);
+    text_add(&k->out, "\r\n");
+    if (k->out.failed) {
+        vm_no_memory(&t->err);
+        talk_fail(k);
+        return;
+    }
+    k->next = k->out.s;
+    k->left = k->out.len;
+    k->stage = has_body ? BODY_NEXT : BODY_LAST;
+}
+
+/* All before it went out: the body, or the next piece of it. -1 with the transfer's error. */
+static int more_to_send(struct talk *k)
+{
+    struct transfer *t = k->t;
+    char block[BLOCK];
+    ssize_t n;
+
+    if (!t->has_body_fd) {
+        k->next = t->body;
+        k->left = t->n;
+        k->stage = BODY_LAST;
+        return 0;
+    }
+    do
+        n = read(t->body_fd, block, sizeof block);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return vm_fail_sys(&t->err, "read what is to be sent");
+    k->out.len = 0;
+    text_addf(&k->out, "%zx\r\n", (size_t)n);
+    text_add_bytes(&k->out, block, (size_t)n);
+    text_add(&k->out, "\r\n");
+    if (k->out.failed)
+        return vm_no_memory(&t->err);
+    k->next = k->out.s;
+    k->left = k->out.len;
+    if (n == 0)
+        k->stage = BODY_LAST;
+    return 0;
+}
+
+static bool wants_to_send(const struct talk *k)
+{
+    return k->left || k->stage == BODY_NEXT;
+}
+
+/* What cannot be sent is no failure: the answer that says why may be there to read. */
+static int talk_send(struct talk *k)
+{
+    ssize_t n;
+
+    if (!k->left && more_to_send(k) < 0)
+        return -1;
+    n = send(k->fd, k->next, k->left, MSG_NOSIGNAL);
+    if (n < 0 && errno != EINTR && errno != EAGAIN) {
+        k->left = 0;
+        k->stage = BODY_LAST;
+    } else if (n > 0) {
+        k->next += n;
+        k->left -= (size_t)n;
+    }
+    return 0;
+}
+
+static void talk_receive(struct talk *k)
+{
+    char block[BLOCK];
+    ssize_t n = recv(k->fd, block, sizeof block, 0);
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0 && !answer_is_whole(&k->answer))
+        talk_broken(k, true);
+    else if (n > 0 && answer_read(&k->answer, block, (size_t)n) < 0)
+        talk_broken(k, false);
+    else if (n <= 0 || k->answer.at == ANSWER_ENDED)
+        talk_whole(k);
+}
+
+static void talk_step(struct talk *k, short events)
+{
+    struct transfer *t = k->t;
+
+    if ((events & POLLOUT) && talk_send(k) < 0) {
+        talk_fail(k);
+        return;
+    }
+    if (events & (POLLIN | POLLHUP | POLLERR))
+        talk_receive(k);
+    else if (k->until && now_ms() >= k->until) {
+        vm_fail(&t->err, VM_E_TIMEOUT, "vmsd at %s has not answered for %ld s", t->at->socket, t->limit_s);
+        talk_fail(k);
     }
 }
 
-static void run(CURLM *m, bool (*tick)(void *arg), void *arg)
+/* Those that are under way, and as many more as there may be at a time. The number of them in p and of[]. */
+static size_t talks_open(struct talk *talks, size_t n, struct pollfd *p, struct talk **of)
 {
-    int running = 1, left;
-    CURLMsg *msg;
+    size_t open = 0;
 
-    while (running) {
-        if (libcurl.multi_perform(m, &running) != CURLM_OK)
-            return;
-        while ((msg = libcurl.multi_info_read(m, &left)))
-            if (msg->msg == CURLMSG_DONE)
-                settle(msg->easy_handle, msg->data.result);
+    for (size_t i = 0; i < n && open < CLIENT_STREAMS_MAX; i++) {
+        struct talk *k = &talks[i];
+
+        if (k->t->at && !k->begun)
+            talk_begin(k);
+        if (k->fd < 0)
+            continue;
+        p[open] = (struct pollfd){.fd = k->fd, .events = (short)(POLLIN | (wants_to_send(k) ? POLLOUT : 0))};
+        of[open++] = k;
+    }
+    return open;
+}
+
+static void run(struct talk *talks, size_t n, bool (*tick)(void *arg), void *arg)
+{
+    struct pollfd p[CLIENT_STREAMS_MAX];
+    struct talk *of[CLIENT_STREAMS_MAX];
+    size_t open;
+
+    while ((open = talks_open(talks, n, p, of)) > 0) {
         if (tick && !tick(arg))
             return;
-        if (running)
-            libcurl.multi_poll(m, NULL, 0, TICK_MS, NULL);
+        if (poll(p, open, tick ? TICK_MS : 10 * TICK_MS) < 0)
+            continue; /* EINTR */
+        for (size_t i = 0; i < open; i++)
+            talk_step(of[i], p[i].revents);
     }
+    if (tick)
+        tick(arg);
 }
 
 int client_run(struct client *c, struct transfer *t, size_t n, bool (*tick)(void *arg), void *arg, struct vm_err *e)
 {
-    OWN(multi) CURLM *m = NULL;
-    OWN(headers) struct curl_slist *headers = NULL;
-    OWN(mem) struct hold *holds = calloc(n ? n : 1, sizeof *holds);
-    int rc = 0;
+    OWN(mem) struct talk *talks = calloc(n ? n : 1, sizeof *talks);
 
-    if (libcurl_need(e) < 0)
-        return -1;
-    m = libcurl.multi_init();
-    headers = libcurl.slist_append(NULL, "Expect:"); /* no round trip before a large body */
-    if (!m || !headers || !holds)
+    if (!talks)
         return vm_no_memory(e);
-    libcurl.multi_setopt(m, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)CLIENT_STREAMS_MAX);
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        holds[i].t = &t[i];
+    for (size_t i = 0; i < n; i++) {
         if (!t[i].at)
             t[i].at = c;
-        if (!t[i].at)
-            continue;
-        if (client_reach(t[i].at, &t[i].err) < 0) {
-            t[i].failed = true;
-            t[i].cut = false;
-            continue;
-        }
-        if (!easy_new(&holds[i], headers))
-            rc = vm_no_memory(e);
-        else
-            libcurl.multi_add_handle(m, holds[i].curl);
+        talks[i] = (struct talk){.t = &t[i], .fd = -1};
     }
-    if (rc == 0)
-        run(m, tick, arg);
+    run(talks, n, tick, arg);
     for (size_t i = 0; i < n; i++) {
-        if (holds[i].curl)
-            libcurl.multi_remove_handle(m, holds[i].curl);
-        libcurl.easy_cleanup(holds[i].curl);
+        bool cut = t[i].cut;
+
+        talk_end(&talks[i]);
+        t[i].cut = cut;
         text_done(t[i].error_body);
         t[i].error_body = (struct text){0};
     }
-    return rc;
+    return 0;
 }
 
 static int one(struct client *c, struct transfer *t, bool (*tick)(void *arg), void *arg, struct vm_err *e)

@@ -58,6 +58,8 @@ int client_stream(struct client *c, struct transfer *t, struct vm_err *e);
 int client_error(long status, const char *body, size_t n, struct vm_err *e);
 /* Before each connect: c->socket leads to vmsd, wherever that is. */
 int client_reach(struct client *c, struct vm_err *e);
+/* Connects; *out is yours. */
+int client_dial(struct client *c, int *out, struct vm_err *e);
 /* Fills *e for a connect that failed with that errno, and sets unreached. */
 int client_unreached(struct client *c, int sys, struct vm_err *e);
 
