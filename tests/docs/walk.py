@@ -154,7 +154,7 @@ def on_terminal(body):
     out = ""
     for line in body.splitlines():
         leave = r"exit\r" if " shell " in line else "q"
-        out += f"{{ sleep 1.5; printf '{leave}'; sleep 1; }} | timeout 20 script -qec {shlex.quote(line)} /dev/null\n"
+        out += f"while sleep 1; do printf '{leave}'; done | timeout 60 script -qec {shlex.quote(line)} /dev/null\n"
     return out
 
 
@@ -216,12 +216,16 @@ def main():
     daemon.start()
     keeper = Keeper(daemon)
     well = walk_and_tell(pathlib.Path(rig.BUILD).resolve())
-    if not well:
-        print(f"-- vmsd's log --\n{daemon.tail()}")
     subprocess.run([f"{rig.BUILD}/vmctl", "rm", "--purge", "*"], capture_output=True, timeout=60)
     keeper.end()
-    daemon.kill()
-    sys.exit(0 if well else 1)
+    try:
+        daemon.end()
+        daemon.alive()
+        assert well, f"vmsd's log:\n{daemon.tail()}"
+    except (AssertionError, subprocess.TimeoutExpired) as e:
+        print(e)
+        daemon.kill()
+        sys.exit(1)
 
 
 main()
