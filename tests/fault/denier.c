@@ -5,20 +5,16 @@
  *
  * Files and netlink may fail; sockets of clients and agents, pipes and eventfds do so in other ways, which other cases
  * have. */
-#include <dirent.h>
+#include "tracer.h"
+
 #include <errno.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/types.h>
 #include <sys/user.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* Of the descriptor that is the first argument: a regular file or directory; a netlink socket; or whatever it is. */
@@ -52,32 +48,6 @@ struct call { long nr; const char *name; enum what on; int errnos[ERRNOS]; };
 #define X(name, on, ...) {SYS_##name, #name, on, {__VA_ARGS__}},
 static const struct call calls[] = {CALLS(X)};
 #undef X
-
-static volatile sig_atomic_t asked_to_end;
-
-static void on_term(int sig)
-{
-    (void)sig;
-    asked_to_end = 1;
-}
-
-static void seize_all(pid_t pid)
-{
-    long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC;
-    char path[40];
-    DIR *list;
-
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    list = opendir(path);
-    for (struct dirent *d; list && (d = readdir(list));) {
-        pid_t tid = atoi(d->d_name);
-
-        if (tid > 0 && (ptrace(PTRACE_SEIZE, tid, NULL, options) < 0 || ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0))
-            fprintf(stderr, "denier: thread %d: cannot be seized\n", (int)tid);
-    }
-    if (list)
-        closedir(list);
-}
 
 static pid_t process_of(pid_t tid)
 {
@@ -160,22 +130,20 @@ static void replace_result(pid_t tid, int error) { (void)tid, (void)error; }
 static const bool can = false;
 #endif
 
-/* The call that the thread is about to make, if it is one of ours. Is this its entry? */
-static const struct call *point_at(pid_t tid)
+/* The call that the thread is about to make, if it is one of ours. */
+static const struct call *point_at(pid_t tid, const struct __ptrace_syscall_info *info)
 {
-    struct __ptrace_syscall_info info;
-
-    if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof info, &info) <= 0 || info.op != PTRACE_SYSCALL_INFO_ENTRY)
+    if (info->op != PTRACE_SYSCALL_INFO_ENTRY)
         return NULL;
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         const struct call *c = &calls[i];
 
-        if ((unsigned long long)c->nr != info.entry.nr)
+        if ((unsigned long long)c->nr != info->entry.nr)
             continue;
-        if (c->nr == SYS_fcntl && info.entry.args[1] != 1030) /* only F_DUPFD_CLOEXEC */
+        if (c->nr == SYS_fcntl && info->entry.args[1] != 1030) /* only F_DUPFD_CLOEXEC */
             return NULL;
-        if ((c->on == ON_FILE && !is_file(tid, (int)info.entry.args[0])) ||
-            (c->on == ON_NETLINK && !is_netlink(tid, (int)info.entry.args[0])))
+        if ((c->on == ON_FILE && !is_file(tid, (int)info->entry.args[0])) ||
+            (c->on == ON_NETLINK && !is_netlink(tid, (int)info->entry.args[0])))
             return NULL;
         return c;
     }
@@ -198,32 +166,33 @@ struct plan {
     int error;
 };
 
-static void at_call(struct plan *p, pid_t tid)
+static bool at_call(pid_t tid, const struct __ptrace_syscall_info *info, void *arg)
 {
+    struct plan *p = arg;
     const struct call *c;
     char name[32];
 
     if (p->failing == tid) {
         replace_result(tid, p->error);
         p->failing = 0;
-        return;
+        return true;
     }
-    if (!(c = point_at(tid)) || ++p->seen != p->n)
-        return;
+    if (!(c = point_at(tid, info)) || ++p->seen != p->n)
+        return true;
     p->failing = tid;
     p->error = c->errnos[p->choice % ERRNOS];
     replace_call(tid);
     name_of(tid, name);
     printf("failed %s %s %s\n", c->name, strerrorname_np(p->error), name);
     fflush(stdout);
+    return true;
 }
 
 int main(int argc, char **argv)
 {
-    struct sigaction term = {.sa_handler = on_term}; /* no SA_RESTART: waitpid shall notice */
     pid_t pid = argc == 4 ? atoi(argv[1]) : 0;
     struct plan p = {0};
-    int status;
+    struct tracer t = {PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC, at_call, is_ours, &p};
 
     if (pid <= 0) {
         fputs("usage: denier PID N CHOICE\n", stderr);
@@ -235,30 +204,7 @@ int main(int argc, char **argv)
     }
     p.n = strtoul(argv[2], NULL, 10);
     p.choice = (unsigned)atoi(argv[3]);
-    sigaction(SIGTERM, &term, NULL);
-    seize_all(pid);
-    puts("ready");
-    fflush(stdout);
-    while (!asked_to_end) {
-        pid_t tid = waitpid(-1, &status, __WALL);
-        int sig = 0;
-
-        if (tid < 0 && errno == EINTR)
-            continue;
-        if (tid < 0)
-            break;
-        if (!WIFSTOPPED(status))
-            continue;
-        if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-            at_call(&p, tid);
-        } else if (status >> 16 == PTRACE_EVENT_EXEC && !is_ours(tid)) {
-            ptrace(PTRACE_DETACH, tid, NULL, NULL);
-            continue;
-        } else if (status >> 16 == 0 && WSTOPSIG(status) != SIGTRAP) {
-            sig = WSTOPSIG(status);
-        }
-        ptrace(PTRACE_SYSCALL, tid, NULL, sig);
-    }
+    tracer_run(pid, &t);
     printf("points %lu\n", p.seen);
     return 0;
 }
