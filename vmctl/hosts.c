@@ -266,17 +266,14 @@ int hosts_reach(struct hosts *all)
 struct client *host_client(struct host *h, struct vm_err *e)
 {
     struct remote *r = h->client.remote;
+    bool early = r && !r->ssh && now_ms() - r->began < AGAIN_MS;
+    int there = !r ? 1 : early ? 0 : remote_begin(r, e) < 0 ? -1 : remote_look(r, e);
 
-    if (!r)
-        return &h->client;
-    if (!r->ssh && now_ms() - r->began < AGAIN_MS) {
-        vm_fail(e, VM_E_UNAVAILABLE, "%s is not reached", r->host);
-        return NULL;
-    }
-    if (remote_begin(r, e) < 0 || remote_look(r, e) <= 0)
-        return NULL;
-    h->client.socket = r->socket;
-    return &h->client;
+    if (there == 0)
+        vm_fail(e, VM_E_UNAVAILABLE, "%s is not reached yet", r->host);
+    if (r && there > 0)
+        h->client.socket = r->socket;
+    return there > 0 ? &h->client : NULL;
 }
 
 int hosts_gather(struct hosts *all, struct transfer *t, json_t **docs, struct vm_err *e)

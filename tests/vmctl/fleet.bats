@@ -317,3 +317,14 @@ rows() { shot "$1" | sed -n '3,$p' | awk 'NF > 5 {print $1 "/" $2}' | grep '/' |
     has "dead: root@127.0.0.1 is not reached"
     gone
 }
+
+@test "top over several hosts: ssh that ended is started again" {
+    { sleep 4; pkill -f "$D/config"; } 3>&- &
+    PATH="$D/bin:$PATH" PTY_TERM=linux run timeout 60 /usr/bin/python3 "$HERE/pty_run.py" --size 110x14 --do 3:shot:before \
+        --do 6.5:shot:lost --do 14:shot:again --do 14.1:type:q -- "$VMCTL" -H all top
+    [ "$status" -eq 0 ]
+    [[ "$(shot before)" == *"6 guests on 2 hosts"* ]]
+    [[ "$(shot lost)" == *"3 guests on 1 of 2 hosts"*"left: root@127.0.0.1 is "* ]]
+    [[ "$(shot again)" == *"6 guests on 2 hosts"*"q quit"* ]]
+    gone
+}
