@@ -143,7 +143,10 @@ for page in PAGES:
 def check_variables(page):
     """What scripts and commands find in their environment."""
     said = set(re.findall(r'"(VMS_\w+)"', (ROOT / "supervisor/facts.c").read_text()))
-    check(said and said == set(re.findall(r"VMS_\w+", page.read_text())), page, f"the variables are {', '.join(sorted(said))}")
+    alert = {f"VMS_ALERT_{k.upper()}" for k in re.findall(r'json_put\w*\(o, "(\w+)"', (ROOT / "supervisor/alert_send.c").read_text())}
+    there = set(re.findall(r"VMS_\w+", page.read_text()))
+    check(alert and alert == {v for v in there if v.startswith("VMS_ALERT_")}, page, f"a command gets {', '.join(sorted(alert))}")
+    check(said and said == there - alert, page, f"the variables are {', '.join(sorted(said))}")
 
 
 check_variables(ROOT / "docs/vms.d.5.scd")
