@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <turn.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
 
@@ -48,28 +49,12 @@ static int open_fds(void)
     return n;
 }
 
-static void quit(void *arg)
-{
-    (void)arg;
-    loop_quit(loop);
-}
-
-static void turn(int64_t ms)
-{
-    struct loop_timer *t;
-
-    ck_assert_int_eq(loop_timer_new(loop, quit, NULL, &t, NULL), 0);
-    loop_timer_set(t, ms, 0);
-    ck_assert_int_eq(loop_run(loop, NULL), 0);
-    loop_timer_free(t);
-}
-
 static void set_up(void)
 {
     struct vm_err e;
 
     ck_assert_msg(loop_open(1, &loop, &e) == 0, "%s", e.text);
-    turn(1); /* the loop opens its clock with the first timer, and keeps it */
+    turn(loop, 1); /* the loop opens its clock with the first timer, and keeps it */
     memset(&got, 0, sizeof got);
 }
 
@@ -292,7 +277,7 @@ START_TEST(test_cancel_at_any_time)
             loop_timer_set(cut[i], (i - 1) * 5, 0);
     }
     fetch_cancel(NULL);
-    turn(300);
+    turn(loop, 300);
     ck_assert_int_eq(got.calls, 0);
     for (int i = 0; i < 5; i++)
         loop_timer_free(cut[i]);

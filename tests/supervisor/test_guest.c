@@ -4,6 +4,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <turn.h>
 #include <vmsd/clock.h>
 
 enum { PAUSE_MS = 120 };
@@ -74,22 +75,6 @@ static void falls_ill(void)
     guest_health_changed(&guest, HEALTH_UNHEALTHY, "tcp 1: refused");
 }
 
-static void quit(void *arg)
-{
-    loop_quit(arg);
-}
-
-/* Until a job is submitted, or for that long. */
-static void turn(int64_t ms)
-{
-    struct loop_timer *t;
-
-    ck_assert_int_eq(loop_timer_new(world.loop, quit, world.loop, &t, NULL), 0);
-    loop_timer_set(t, ms, 0);
-    ck_assert_int_eq(loop_run(world.loop, NULL), 0);
-    loop_timer_free(t);
-}
-
 START_TEST(test_pause_grows)
 {
     for (unsigned i = 1; i <= 3; i++) {
@@ -97,7 +82,7 @@ START_TEST(test_pause_grows)
 
         falls_ill();
         ck_assert_uint_eq(submitted, i - 1);
-        turn(5000);
+        turn(world.loop, 5000);
         ck_assert_uint_eq(submitted, i);
         ck_assert_int_ge(submitted_at - began, pause);
         ck_assert_uint_eq(guest.restarts, i);
@@ -105,7 +90,7 @@ START_TEST(test_pause_grows)
     ck_assert_ptr_nonnull(strstr(heard.event, "tcp 1: refused"));
     ck_assert_ptr_null(guest.error);
     falls_ill();
-    turn(3 * PAUSE_MS);
+    turn(world.loop, 3 * PAUSE_MS);
     ck_assert_uint_eq(submitted, 3);
     ck_assert_ptr_nonnull(strstr(guest.error, "given up"));
 }
@@ -116,7 +101,7 @@ START_TEST(test_who_heals_is_left_alone)
     falls_ill();
     health = HEALTH_HEALTHY;
     guest_health_changed(&guest, HEALTH_HEALTHY, NULL);
-    turn(2 * PAUSE_MS);
+    turn(world.loop, 2 * PAUSE_MS);
     ck_assert_uint_eq(submitted, 0);
 }
 END_TEST
@@ -134,7 +119,7 @@ START_TEST(test_who_is_not_the_policy_s)
 {
     reasons[_i]();
     falls_ill();
-    turn(2 * PAUSE_MS);
+    turn(world.loop, 2 * PAUSE_MS);
     ck_assert_uint_eq(submitted, 0);
 }
 END_TEST
@@ -143,7 +128,7 @@ START_TEST(test_who_is_not_the_policy_s_any_more)
 {
     falls_ill();
     reasons[_i]();
-    turn(2 * PAUSE_MS);
+    turn(world.loop, 2 * PAUSE_MS);
     ck_assert_uint_eq(submitted, 0);
 }
 END_TEST

@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <turn.h>
 #include <vmsd/clock.h>
 
 /* ---- probes that pass, fail or hang as the test says ---- */
@@ -142,22 +143,6 @@ static void with(size_t n)
         checks[i] = tcp((uint16_t)(i + 1));
 }
 
-static void quit(void *arg)
-{
-    (void)arg;
-    loop_quit(world.loop);
-}
-
-static void turn(int64_t ms)
-{
-    struct loop_timer *t;
-
-    ck_assert_int_eq(loop_timer_new(world.loop, quit, NULL, &t, NULL), 0);
-    loop_timer_set(t, ms, 0);
-    ck_assert_int_eq(loop_run(world.loop, NULL), 0);
-    loop_timer_free(t);
-}
-
 START_TEST(test_none_while_it_is_down)
 {
     guest.state = ST_STOPPED;
@@ -187,12 +172,12 @@ START_TEST(test_healthy_when_all_pass)
     port[2].outcome = OUTCOME_FAILED;
     health_start(&guest);
     ck_assert_str_eq(story, "");
-    turn(1300);
+    turn(world.loop, 1300);
     ck_assert_str_eq(story, "");
     ck_assert_int_eq(health_of(&guest), HEALTH_STARTING);
     ck_assert_uint_ge(port[2].begun, 3); /* eager while it starts */
     port[2].outcome = OUTCOME_PASSED;
-    turn(300);
+    turn(world.loop, 300);
     ck_assert_str_eq(story, "h");
     ck_assert_str_eq(port[1].address, "10.0.0.2");
 }
@@ -202,14 +187,14 @@ START_TEST(test_unhealthy_at_the_threshold_and_back)
 {
     with(1);
     health_start(&guest);
-    turn(800);
+    turn(world.loop, 800);
     ck_assert_str_eq(story, "h");
     port[1].outcome = OUTCOME_FAILED;
-    turn(500);
+    turn(world.loop, 500);
     ck_assert_str_eq(story, "hu");
     ck_assert_str_eq(last_why, "tcp 1: Connection refused");
     port[1].outcome = OUTCOME_PASSED;
-    turn(300);
+    turn(world.loop, 300);
     ck_assert_str_eq(story, "huh");
 }
 END_TEST
@@ -221,23 +206,23 @@ START_TEST(test_a_job_at_work_excuses)
     with(1);
     guest.job = &job; /* the one that ends with health_start: it waits for health */
     health_start(&guest);
-    turn(800);
+    turn(world.loop, 800);
     ck_assert_str_eq(story, "h");
     job.began = now_ms(); /* another one: its scripts restart things */
     port[1].outcome = OUTCOME_FAILED;
-    turn(800);
+    turn(world.loop, 800);
     ck_assert_str_eq(story, "h");
     guest.job = NULL;
-    turn(500);
+    turn(world.loop, 500);
     ck_assert_str_eq(story, "hu");
     story[0] = '\0';
     job.began = 0;
     guest.job = &job;
     port[1].outcome = OUTCOME_PASSED;
-    turn(300);
+    turn(world.loop, 300);
     ck_assert_str_eq(story, "h");
     port[1].outcome = OUTCOME_FAILED;
-    turn(500);
+    turn(world.loop, 500);
     ck_assert_str_eq(story, "hu");
 }
 END_TEST
@@ -247,7 +232,7 @@ START_TEST(test_hanging_ones_never_overlap)
     with(2);
     port[1].hang = true;
     health_start(&guest);
-    turn(1300);
+    turn(world.loop, 1300);
     ck_assert_uint_eq(port[1].begun, 1);
     ck_assert_uint_ge(port[2].begun, 3);
     health_stop(&guest);
@@ -259,9 +244,9 @@ START_TEST(test_the_host_s_own_trouble_is_not_the_guest_s)
 {
     with(1);
     health_start(&guest);
-    turn(800);
+    turn(world.loop, 800);
     port[1].broken = true;
-    turn(800);
+    turn(world.loop, 800);
     ck_assert_str_eq(story, "h");
 }
 END_TEST
@@ -278,11 +263,11 @@ START_TEST(test_without_agent_exec_waits)
     checks[0].exec = (struct spec_list){argv, 1};
     agent_there = false;
     health_start(&guest);
-    turn(1300);
+    turn(world.loop, 1300);
     ck_assert_str_eq(story, "");
     ck_assert_uint_eq(port[3].begun, 0);
     agent_there = true;
-    turn(1300); /* the agent is looked at every second while the guest starts */
+    turn(world.loop, 1300); /* the agent is looked at every second while the guest starts */
     ck_assert_str_eq(story, "h");
 }
 END_TEST
@@ -292,11 +277,11 @@ START_TEST(test_without_address)
     with(1);
     nic.address[0] = '\0';
     health_start(&guest);
-    turn(800);
+    turn(world.loop, 800);
     ck_assert_str_eq(port[1].address, "fd00::2");
     ck_assert_str_eq(story, "h");
     guest.n_nics = 0;
-    turn(500);
+    turn(world.loop, 500);
     ck_assert_str_eq(story, "hu");
     ck_assert_str_eq(last_why, "tcp 1: the guest has no address");
 }
@@ -310,7 +295,7 @@ START_TEST(test_results_survive_a_new_spec)
     with(2);
     port[2].hang = true;
     health_start(&guest);
-    turn(800);
+    turn(world.loop, 800);
     ck_assert_str_eq(story, "");
     before = health_json(&guest);
     ck_assert_str_eq(json_str(json_array_get(before, 1), "state", ""), "ok");
@@ -325,7 +310,7 @@ START_TEST(test_results_survive_a_new_spec)
     ck_assert_str_eq(json_str(json_array_get(after, 2), "state", ""), "ok");
     ck_assert_str_eq(json_str(json_array_get(after, 2), "since", "x"), json_str(json_array_get(before, 1), "since", "y"));
     ck_assert_uint_eq(port[2].open, 0);
-    turn(300);
+    turn(world.loop, 300);
 }
 END_TEST
 
@@ -377,7 +362,7 @@ START_TEST(test_numbers)
     checks[0].numbers = (struct spec_list){some, 1};
     port[1].says = "queue 5\nother 6\n";
     health_start(&guest);
-    turn(800);
+    turn(world.loop, 800);
     good = health_json(&guest);
     ck_assert(json_is_null(numbers_of(good, 0)));
     ck_assert_uint_eq(json_array_size(numbers_of(good, 1)), 1);
@@ -386,7 +371,7 @@ START_TEST(test_numbers)
     ck_assert(json_is_null(numbers_of(good, 2)));
 
     port[1].says = "queue 6\nqueue of bread\n";
-    turn(200);
+    turn(world.loop, 200);
     bad = health_json(&guest);
     ck_assert_str_eq(story, "h");
     ck_assert(first_of(bad, 1) == 6);
@@ -394,7 +379,7 @@ START_TEST(test_numbers)
 
     port[1].says = "queue 7\n";
     port[1].outcome = OUTCOME_FAILED;
-    turn(500);
+    turn(world.loop, 500);
     ill = health_json(&guest);
     ck_assert_str_eq(story, "hu");
     ck_assert(first_of(ill, 1) == 7);
@@ -438,7 +423,7 @@ START_TEST(test_memory_of_a_guest)
 
     with(PORTS - 1);
     health_start(&guest);
-    turn(800);
+    turn(world.loop, 800);
     ck_assert_uint_lt(mallinfo2().uordblks - before, 8192);
 }
 END_TEST

@@ -5,6 +5,7 @@
 #include <check.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <turn.h>
 #include <vmsd/clock.h>
 
 static struct world world;
@@ -17,22 +18,6 @@ json_t *profile_measures(void)
     while (hang)
         sleep_ms(5);
     return none ? NULL : json_pack("{si}", "look", looks);
-}
-
-static void quit(void *arg)
-{
-    (void)arg;
-    loop_quit(world.loop);
-}
-
-static void turn(int64_t ms)
-{
-    struct loop_timer *t;
-
-    ck_assert_int_eq(loop_timer_new(world.loop, quit, NULL, &t, NULL), 0);
-    loop_timer_set(t, ms, 0);
-    ck_assert_int_eq(loop_run(world.loop, NULL), 0);
-    loop_timer_free(t);
 }
 
 static void set_up(void)
@@ -55,7 +40,7 @@ static void tear_down(void)
 START_TEST(test_looked_at_once_it_starts)
 {
     ck_assert_ptr_null(measures_last(&world));
-    turn(200);
+    turn(world.loop, 200);
     ck_assert_int_eq(json_int(measures_last(&world), "look", 0), 1);
     ck_assert_int_eq(looks, 1); /* the next one is seconds away */
 }
@@ -66,12 +51,12 @@ START_TEST(test_a_disk_that_hangs_holds_up_nothing_else)
     int64_t began = now_ms();
 
     hang = true;
-    turn(200);
+    turn(world.loop, 200);
     ck_assert_int_lt(now_ms() - began, 5000);
     ck_assert_ptr_null(measures_last(&world));
     ck_assert_int_eq(looks, 1);
     hang = false;
-    turn(200);
+    turn(world.loop, 200);
     ck_assert_int_eq(json_int(measures_last(&world), "look", 0), 1);
 }
 END_TEST
@@ -79,7 +64,7 @@ END_TEST
 START_TEST(test_not_known)
 {
     none = true;
-    turn(200);
+    turn(world.loop, 200);
     ck_assert_int_eq(looks, 1);
     ck_assert_ptr_null(measures_last(&world));
 }

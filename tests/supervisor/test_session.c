@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <turn.h>
 #include <unistd.h>
 
 enum { RETRY_MS = 3000 };
@@ -122,21 +123,6 @@ static int take(const char *token)
     return fd;
 }
 
-static void quit(void *loop)
-{
-    loop_quit(loop);
-}
-
-static void turn(int64_t ms)
-{
-    struct loop_timer *t;
-
-    ck_assert_int_eq(loop_timer_new(world.loop, quit, world.loop, &t, NULL), 0);
-    loop_timer_set(t, ms, 0);
-    ck_assert_int_eq(loop_run(world.loop, NULL), 0);
-    loop_timer_free(t);
-}
-
 START_TEST(test_container_is_ready_at_once)
 {
     guest.job = (struct job *)&world; /* that waits for it, and makes what is lost again itself */
@@ -206,12 +192,12 @@ START_TEST(test_lost_one_is_made_again)
     events.down(events.arg, "it went");
     ck_assert_ptr_nonnull(guest.retry);
     ck_assert_uint_eq(dialled, 0);
-    turn(RETRY_MS + 800);
+    turn(world.loop, RETRY_MS + 800);
     ck_assert_uint_eq(dialled, 1);
     ck_assert_ptr_null(guest.agent);
     ck_assert_ptr_nonnull(guest.retry); /* nobody answered: again */
     answers = true;
-    turn(RETRY_MS + 800);
+    turn(world.loop, RETRY_MS + 800);
     ck_assert_uint_eq(dialled, 2);
     ck_assert_ptr_nonnull(guest.agent);
     ck_assert_str_eq(token_given, "secret");
@@ -233,7 +219,7 @@ START_TEST(test_who_is_not_dialled)
     guest_redial(&guest);
     ck_assert_ptr_nonnull(guest.retry);
     guest.job = (struct job *)&world; /* a job came meanwhile, and dials itself */
-    turn(RETRY_MS + 800);
+    turn(world.loop, RETRY_MS + 800);
     ck_assert_uint_eq(dialled, 0);
     ck_assert_ptr_null(guest.retry);
 }

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <turn.h>
 #include <vmsd/clock.h>
 
 /* ---- a host that measures what the test says ---- */
@@ -80,26 +81,10 @@ static void tear_down(void)
     usage_drop(&guest);
 }
 
-static void quit(void *arg)
-{
-    (void)arg;
-    loop_quit(world.loop);
-}
-
-static void turn(int64_t ms)
-{
-    struct loop_timer *t;
-
-    ck_assert_int_eq(loop_timer_new(world.loop, quit, NULL, &t, NULL), 0);
-    loop_timer_set(t, ms, 0);
-    ck_assert_int_eq(loop_run(world.loop, NULL), 0);
-    loop_timer_free(t);
-}
-
 static void round_trip(void)
 {
     usage_soon(&world);
-    turn(400);
+    turn(world.loop, 400);
 }
 
 static json_t *at(json_t *o, const char *group, const char *key)
@@ -225,9 +210,9 @@ END_TEST
 START_TEST(test_guest_that_goes_meanwhile)
 {
     usage_soon(&world);
-    turn(150);
+    turn(world.loop, 150);
     world.n_guests = 0; /* the round may be under way, or begins without guests */
-    turn(300);
+    turn(world.loop, 300);
     ck_assert_ptr_null(guest.usage);
 }
 END_TEST
