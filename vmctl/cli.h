@@ -84,7 +84,7 @@ enum {
     X(exec, "exec", "NAME -- ARGV…", OPT(STDIN) | OPT(TTY) | OPT(USER) | OPT(ENV) | OPT(WORKDIR), 2, MANY, \
       "run a command in a guest") \
     X(shell, "shell", "NAME", OPT(USER), 1, 1, "a login shell in a guest; Ctrl-] three times leaves it") \
-    X(console, "console", "NAME", OPT(FOLLOW) | OPT(LINES), 1, 1, "what a guest wrote to its console") \
+    X(console, "console", "NAME", OPT(FOLLOW) | OPT(LINES), 1, 1, "what a guest wrote to its console; with -f the last screenful, and what comes") \
     X(logs, "logs", "NAME…", OPT(TAG) | OPT(FOLLOW) | OPT(INSTALL) | OPT(LINES), 0, MANY, \
       "journals of guests, or the output of their install scripts") \
     X(cp, "cp", "SRC|- DST|-", OPT(ARCHIVE) | OPT(OWNER), 2, 2, \

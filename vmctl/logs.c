@@ -7,6 +7,14 @@
 #include "stream.h"
 #include "term.h"
 
+enum { LINES_BEFORE = 10 };
+
+/* How many lines are shown before what comes: a screenful, so that one sees where it stands. */
+static size_t lines_before(void)
+{
+    return term_rows() > 1 ? term_rows() - 1 : LINES_BEFORE;
+}
+
 /* What vmsd keeps: "install" or "console". */
 static int kept(struct cli *cli, const char *guest, const char *source, const char *script, struct vm_err *e)
 {
@@ -14,14 +22,18 @@ static int kept(struct cli *cli, const char *guest, const char *source, const ch
     OWN(str) char *head = client_path("/v1/guests/", guest, "/logs");
     OWN(text) struct text path = {0};
     struct transfer t = {.method = "GET", .sink = stream_shown_sink, .arg = &shown};
+    char before[24];
     int rc, end;
 
+    snprintf(before, sizeof before, "%zu", lines_before());
     text_add(&path, head ? head : "");
     client_query(&path, "source", source);
     if (script)
         client_query(&path, "script", script);
     if (cli_value(cli, OPT_LINES))
         client_query(&path, "lines", cli_value(cli, OPT_LINES));
+    else if (cli_has(cli, OPT_FOLLOW) && !strcmp(source, "console"))
+        client_query(&path, "lines", before);
     if (cli_has(cli, OPT_FOLLOW))
         client_query(&path, "follow", "1");
     if (!head || path.failed)
@@ -51,6 +63,7 @@ static int show_output(enum frame_channel channel, const void *p, size_t n, void
 static int journal(struct cli *cli, const char *guest, bool *began, int *status, struct vm_err *e)
 {
     const char *argv[8] = {"journalctl", "--no-pager", "--quiet"};
+    char before[24];
     struct journal j = {0};
     struct session_io io = {.in = -1, .out = show_output, .arg = &j};
     OWN(json) json_t *request = NULL;
@@ -60,7 +73,8 @@ static int journal(struct cli *cli, const char *guest, bool *began, int *status,
     if (cli_has(cli, OPT_FOLLOW))
         argv[n++] = "--follow";
     argv[n++] = "--lines";
-    argv[n++] = cli_value(cli, OPT_LINES) ? cli_value(cli, OPT_LINES) : cli_has(cli, OPT_FOLLOW) ? "10" : "all";
+    snprintf(before, sizeof before, "%zu", lines_before());
+    argv[n++] = cli_value(cli, OPT_LINES) ? cli_value(cli, OPT_LINES) : cli_has(cli, OPT_FOLLOW) ? before : "all";
     request = session_request(argv);
     rc = session_run(&cli->client, guest, request, &io, status, e);
     end = stream_shown_end(&j.shown, rc == 0 ? e : NULL);

@@ -100,10 +100,11 @@ static void show_script(struct page *p, const struct why *w)
     const char *error = json_str(w->script, "error", NULL);
     char code[HUMAN_MAX];
 
-    if (!w->script)
-        return;
-    page_wrapf(p, "script", "%s: %s%s", json_str(w->script, "script", ""), error ? error : "exit status ",
-               error ? "" : human_int(json_object_get(w->script, "exit_code"), code));
+    if (error) /* it names the script */
+        page_wrapf(p, "script", "%s", error);
+    else if (w->script)
+        page_wrapf(p, "script", "%s: exit status %s", json_str(w->script, "script", ""),
+                   human_int(json_object_get(w->script, "exit_code"), code));
 }
 
 /* When it is started again; nobody counts down for a job that runs. */

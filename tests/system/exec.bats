@@ -138,6 +138,23 @@ EOS
     hasnt "$output" $'\033'
 }
 
+@test "console -f: several look at it at once, each from its last lines on" {
+    local viewers=()
+    sh_in one 'for i in $(seq 30); do echo "early $i"; done >/dev/console'
+    within 5 eval '[[ "$(vmctl console one)" == *"early 30"* ]]'
+    for n in 1 2; do
+        timeout 15 "$VMSD_BUILD/vmctl" console -f -n 2 one >"$W/viewer$n" 2>&1 3>&- &
+        viewers+=($!)
+    done
+    within 5 grep -q 'early 30' "$W/viewer1" "$W/viewer2"
+    sh_in one 'echo a-later-line >/dev/console'
+    for n in 1 2; do
+        within 5 grep -q a-later-line "$W/viewer$n"
+        hasnt "$(cat "$W/viewer$n")" "early 28"
+    done
+    kill "${viewers[@]}" || true
+}
+
 @test "events: by guest, since an id, and followed" {
     last=$(get events | jq -s '.[-1].id')
     timeout 8 "$VMSD_BUILD/vmctl" events -f -o json >"$W/events" 2>&1 3>&- &

@@ -574,6 +574,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if rest[0] == "logs" and scenario() == "closed-logs":
             return self.error(403, "denied", "logs are not for group vmsd-read")
         if rest[0] == "logs":
+            if scenario() == "endless":
+                return self.stream([b"one\n", b"\x1b]0;x\x07\x1b[2J\n"] + [None] * 600, "text/plain")
             if "follow" in query:
                 return self.stream([b"one\n", None, b"two\n"], "text/plain")
             return self.stream([f"{query}\n".encode(), b"\x1b[32m[  OK  ]\x1b[0m up\r\n\x1b]0;x\x07\xc3", b"\xa9\n"],

@@ -198,3 +198,23 @@ in_editor() { run on_pty "$@" -- "$VMCTL" exec -it db -- editor; }
     has "typed 61"
     lacks "MODE raw"
 }
+
+# --- console ---
+
+@test "console -f: a screenful before what comes, or as many lines as are wanted; Ctrl-C leaves" {
+    run on_pty --size 80x30 -- "$VMCTL" console -f db
+    grep -qF "source=console&lines=29&follow=1" "$D/requests"
+    run "$VMCTL" console -f db
+    [ "$status" -eq 0 ]
+    grep -qF "source=console&lines=10&follow=1" "$D/requests"
+    run "$VMCTL" console -f -n 3 db
+    grep -qF "source=console&lines=3&follow=1" "$D/requests"
+    run "$VMCTL" console db
+    grep -qF "source=console " "$D/requests"
+    scenario endless
+    run on_pty --do 1:type:$'\x03' -- "$VMCTL" console -f db
+    [ "$status" -eq 130 ]
+    has "one"; has '\x1B]0;x'
+    lacks $'\e'
+    lacks "MODE raw"
+}
