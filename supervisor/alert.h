@@ -65,10 +65,10 @@ int alert_look(struct world *w, bool arrays, void (*done)(json_t *look, json_t *
 
 struct tellers;
 int tellers_open(struct world *w, struct tellers **out, struct vm_err *e);
-void tellers_close(struct tellers *t);               /* after the loop */
-int tellers_set(struct tellers *t, const struct host_spec *h, struct vm_err *e);
-const struct strv *tellers_channels(const struct tellers *t);
-void tellers_kick(struct tellers *t);                /* there may be something to tell */
+void tellers_close(struct tellers *all);             /* after the loop */
+int tellers_set(struct tellers *all, const struct host_spec *h, struct vm_err *e);
+const struct strv *tellers_channels(const struct tellers *all);
+void tellers_kick(struct tellers *all);              /* there may be something to tell */
 
 /* alert_send.c: a worker's. What it says of a failure has no secret in it. */
 int alert_send(const struct spec_notify *to, const struct store_notice *n, const struct world *w, struct vm_err *e);

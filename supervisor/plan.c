@@ -424,7 +424,7 @@ static int plan_the_host(struct applying *a, struct vm_err *e)
     if (a->w->host_text && !strcmp(text, a->w->host_text))
         return 0;
     a->host = TAKE(text);
-    return plan_host(a->w->host_text, a->set->host, &planned_new(a, "host")->change, e);
+    return plan_host(a->w->host_text, a->set->host, &planned_new(a, "the host")->change, e);
 }
 
 /* Then it is an orphan as before: applied again, it goes. */

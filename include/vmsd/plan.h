@@ -15,7 +15,7 @@ const char *plan_class_name(enum plan_class c);
 
 struct plan_field { char *field; char *from, *to; enum plan_class class; }; /* from, to: compact JSON or NULL (absent) */
 struct plan_change {
-    char *guest;                   /* or "network NAME", or "host" */
+    char *guest;                   /* or "network NAME", or "the host" */
     bool network;                  /* of no guest */
     enum plan_class class;
     bool downtime, destroys_data;  /* destroys_data: the writable root is thrown away (volumes stay) */

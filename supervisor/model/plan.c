@@ -354,8 +354,8 @@ int plan_network(const struct plan_actual *have, const struct network_spec *want
 
 int plan_host(const char *applied, const struct host_spec *want, struct plan_change **out, struct vm_err *e)
 {
-    struct plan_actual have = {.name = "host", .applied = applied, .network = true};
-    struct wanted w = {&host_table, K_HOST, want ? "host" : NULL, want ? want->json : NULL};
+    struct plan_actual have = {.name = "the host", .applied = applied, .network = true};
+    struct wanted w = {&host_table, K_HOST, want ? "the host" : NULL, want ? want->json : NULL};
     OWN(json) json_t *had = NULL;
 
     if (change_of(&have, &w, out, &had, e) < 0)

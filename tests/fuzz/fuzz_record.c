@@ -1,8 +1,22 @@
-/* A record out of the store, damaged: an error, or a guest or network that is written and read again as the same. */
+/* A record out of the store, damaged: an error, or a guest, network or host that is written and read again as the same. */
 #include "fuzz.h"
 
 #include <vmsd/json.h>
 #include <vmsd/spec.h>
+
+static void host(const char *text)
+{
+    OWN(host_spec) struct host_spec *h = NULL, *again = NULL;
+    OWN(str) char *first = NULL, *second = NULL;
+    struct vm_err e = { 0 };
+
+    if (host_spec_load(text, &h, &e) < 0) {
+        MUST(!h && e.text[0]);
+        return;
+    }
+    MUST((first = json_to_text(h->json)) && host_spec_load(first, &again, &e) == 0);
+    MUST((second = json_to_text(again->json)) && strcmp(first, second) == 0);
+}
 
 static void network(const char *text)
 {
@@ -12,6 +26,7 @@ static void network(const char *text)
 
     if (network_spec_load(text, &w, &e) < 0) {
         MUST(!w && e.text[0]);
+        host(text);
         return;
     }
     MUST((first = json_to_text(w->json)) && network_spec_load(first, &again, &e) == 0);

@@ -281,6 +281,18 @@ START_TEST(test_G9_damaged_records)
         ck_assert_msg(guest_spec_load(records[i], &g, &e) < 0 && *e.text, "loads: %s", records[i]);
         ck_assert_msg(network_spec_load(records[i], &n, &e) < 0 && *e.text, "loads: %s", records[i]);
     }
+    static const char *const hosts[] = {
+        "", "{}", "{\"kind\":\"container\"}", "{\"kind\":\"host\",\"notify\":[{\"mail\":7}]}",
+        "{\"kind\":\"host\",\"notify\":[{\"command\":[1]}]}", "{\"kind\":\"host\",\"alerts\":{\"full\":101}}",
+        "{\"kind\":\"host\",\"alerts\":{\"full\":\"1%\"}}", "{\"kind\":\"host\",\"alerts\":{\"paths\":[{\"full\":1}]}}",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+        OWN(host_spec) struct host_spec *h = NULL;
+        struct vm_err e = {0};
+
+        ck_assert_msg(host_spec_load(hosts[i], &h, &e) < 0 && *e.text, "loads: %s", hosts[i]);
+    }
 }
 END_TEST
 

@@ -222,7 +222,7 @@ START_TEST(test_host)
 
     ck_assert_int_eq(host_spec_load("{\"alerts\":{\"full\":80},\"kind\":\"host\"}", &want, NULL), 0);
     ck_assert_int_eq(plan_host("{\"kind\":\"host\"}", want, &c, NULL), 0);
-    ck_assert_str_eq(c->guest, "host");
+    ck_assert_str_eq(c->guest, "the host");
     ck_assert_int_eq(c->class, PLAN_LIVE);
     ck_assert_uint_eq(c->n_fields, 1);
     ck_assert_str_eq(c->fields[0].field, "alerts.full");

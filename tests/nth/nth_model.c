@@ -167,6 +167,19 @@ static int network_load(struct vm_err *e)
     return rc;
 }
 
+static int host_load(struct vm_err *e)
+{
+    OWN(host_spec) struct host_spec *h = NULL;
+    int rc = host_spec_load("{\"alerts\":{\"full\":80},\"kind\":\"host\",\"notify\":[{\"mail\":\"a@b\"},{\"command\":[\"/x\"]}]}", &h, e);
+
+    nth_over();
+    if (!rc) {
+        say_json(h->json);
+        nth_say("%zu %u", h->n_notify, h->full);
+    }
+    return rc;
+}
+
 static int plan_say(int rc, const struct plan_change *c)
 {
     nth_over();
@@ -295,6 +308,7 @@ static const struct nth_case cases[] = {
     {"complaint", issue_text},
     {"guest as stored", guest_load},
     {"network as stored", network_load},
+    {"host as stored", host_load},
     {"plan: create", plan_create},
     {"plan: update", plan_update},
     {"plan: remove", plan_remove},

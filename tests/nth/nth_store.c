@@ -256,6 +256,59 @@ static int drop(struct vm_err *e)
     return on_store(run_drop, e);
 }
 
+static int begin_alert(struct store *s, int64_t *id, struct vm_err *e)
+{
+    const struct store_alert alert = {.kind = "disk", .level = "warning", .guest = "db", .subject = "", .text = "full", .began_at = 1};
+    OWN(strv) struct strv to = {0};
+
+    strv_add(&to, "mail");
+    return to.failed ? vm_no_memory(e) : store_put_alert(s, &alert, "firing", &to, id, e);
+}
+
+static int run_alert(struct store *s, uint32_t id, struct vm_err *e)
+{
+    int64_t alert;
+
+    (void)id;
+    return begin_alert(s, &alert, e) < 0 || store_put_host(s, "{}", e) < 0 || store_put_size(s, "path /", 5, 6, e) < 0 ? -1 : 0;
+}
+
+static int alert(struct vm_err *e)
+{
+    return on_store(run_alert, e);
+}
+
+static int see_alert(const struct store_alert *a, void *n)
+{
+    *(unsigned *)n += a->kind && a->level && a->guest && a->text;
+    return 0;
+}
+
+static int run_tell(struct store *s, uint32_t id, struct vm_err *e)
+{
+    OWN(notice) struct store_notice n = {0};
+    OWN(strv) struct strv none = {0};
+    OWN(str) char *spec = NULL;
+    unsigned open = 0;
+    bool found;
+
+    nth_over();
+    if (run_alert(s, id, e) < 0)
+        return vm_context(e, "not ready");
+    nth_again();
+    if (store_alerts_open(s, see_alert, &open, e) < 0 || store_host(s, &spec, e) < 0 ||
+        store_notice_next(s, "mail", &n, &found, e) < 0)
+        return -1;
+    nth_say("%u %s %d %s %s ", open, spec, found, n.what, n.alert.text);
+    return store_notice_tried(s, n.id, "no", 5, e) < 0 || store_notices_keep(s, &none, e) < 0 ? -1 :
+           said(store_alerts(s, true, 10, e), e);
+}
+
+static int tell(struct vm_err *e)
+{
+    return on_store(run_tell, e);
+}
+
 static const struct nth_case cases[] = {
     {"store: new", open_new},
     {"store: opened again", open_again},
@@ -264,6 +317,8 @@ static const struct nth_case cases[] = {
     {"store: history", history},
     {"store: read", read_back},
     {"store: removal", drop},
+    {"store: alert", alert},
+    {"store: an alert is told", tell},
 };
 
 int main(int argc, char **argv)
