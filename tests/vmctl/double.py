@@ -567,6 +567,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ends = scenario() in ("ended", "given-up", "started")
             return self.reply(200, ended(name) if ends else details(name))
         if rest[0] == "exec":
+            if name == "dbb":
+                return self.error(404, "absent", "there is no guest 'dbb'")
             if self.headers.get("Upgrade") != "vmsd-exec" or json.loads(body)["argv"][0] == "refused":
                 return self.error(409, "conflict", f"{name} does not run")
             self.close_connection = True

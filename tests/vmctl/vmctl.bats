@@ -618,6 +618,9 @@ PY
     run --separate-stderr vmctl exec db -- refused
     [ "$status" -eq 125 ]
     says "db does not run"
+    run --separate-stderr vmctl exec dbb -- true
+    [ "$status" -eq 125 ]
+    says "no guest 'dbb'; did you mean 'db'?"
     scenario hostile
     run --separate-stderr vmctl exec db -- cannot
     [ "$status" -eq 125 ]
