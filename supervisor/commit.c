@@ -48,24 +48,27 @@ static int commit_guest(struct store *s, const struct applying *a, struct planne
     return commit_nics(s, p, e);
 }
 
-/* {commit, changes: [{guest, class}]}; fields and values are in the bundle, which may hold what is nobody's business. */
+/* {commit, changes: [{guest, class}]}; fields and values are in the bundle, which may hold what is nobody's business. What is
+ * refused has no end of its own: the first of it is the result. */
 static int record(struct store *s, const struct applying *a, struct vm_err *e)
 {
     OWN(json) json_t *detail = json_object();
-    OWN(str) char *text = NULL;
+    OWN(str) char *text = NULL, *refused = NULL;
     json_t *changes = json_array();
 
+    json_put(detail, "changes", changes);
     for (size_t i = 0; i < a->n_planned; i++) {
         const struct planned *p = &a->planned[i];
 
+        if (p->change && p->change->error && !refused && !(refused = text_format("%s: %s", p->name, p->change->error)))
+            return vm_no_memory(e);
         if (p->change && p->change->class != PLAN_NONE && !(p->text && skipped(p)))
             json_array_append_new(changes, json_pack("{ssss}", "guest", p->name, "class", plan_class_name(p->change->class)));
     }
-    json_put(detail, "changes", changes);
     json_put_str(detail, "commit", a->commit);
     if (!(text = json_to_text(detail)))
         return vm_no_memory(e);
-    return store_audit(s, &a->by, &(struct store_deed){.verb = "apply", .what = a->bundle->sha256, .detail = text}, e);
+    return store_audit(s, &a->by, &(struct store_deed){"apply", a->bundle->sha256, text, refused}, e);
 }
 
 static int commit(struct store *s, void *arg, struct vm_err *e)

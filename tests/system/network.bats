@@ -147,6 +147,19 @@ trio() { # a: server, open to what $1 says; b and c: callers
     inside ip link del outside
 }
 
+@test "a port that a program of the host has is refused, and the audit says so" {
+    inside socat TCP-LISTEN:8090,reuseaddr,fork /dev/null 3>&- &
+    taken=$!
+    within 5 inside sh -c 'ss -ltn | grep -q :8090'
+    network
+    guest a 'network: lan' 'ports: [{host: 8090, guest: 80}]'
+    run apply
+    kill $taken
+    equal "$status" 1
+    has "$output" "a program of the host listens on port 8090/tcp already"
+    has "$(get audit | jq -r '.audit[-1]|"\(.verb) \(.detail.changes|length) \(.result)"')" "apply 1 a: ports[0].host: a program"
+}
+
 @test "two guests cannot have one host port or one address" {
     network
     guest a 'network: {name: lan, address: 10.77.0.5}' 'ports: [{host: 8080, guest: 80}]'
