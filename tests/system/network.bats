@@ -148,7 +148,7 @@ trio() { # a: server, open to what $1 says; b and c: callers
 }
 
 @test "a port that a program of the host has is refused, and the audit says so" {
-    inside socat TCP-LISTEN:8090,reuseaddr,fork /dev/null 3>&- &
+    nsenter -t "$WORLD_PID" -n -- socat TCP-LISTEN:8090,reuseaddr,fork /dev/null 3>&- & # not by `inside`: this is its pid
     taken=$!
     within 5 inside sh -c 'ss -ltn | grep -q :8090'
     network
