@@ -33,7 +33,7 @@ static void loads_done(struct loads l)
         text_done(l.v[i].path);
         text_done(l.v[i].records.line);
     }
-    for (size_t i = 0; i < l.n_sources; i++)
+    for (size_t i = 0; l.sources && i < l.n_sources; i++)
         source_done(l.sources[i]);
     free(l.sources);
     free(l.v);
@@ -43,38 +43,35 @@ OWN_DEFINE(loads, struct loads, loads_done)
 
 /* A directory that the command line names is for all hosts, and never instead of one that is a host's own: by a slip all
  * guests would be everywhere. */
-static int directory_of(const struct cli *cli, const struct host *h, const char **out, struct vm_err *e)
+static int check_directory(const struct cli *cli, const struct host *h, struct vm_err *e)
 {
-    if (h->specs && cli->n_args)
+    if (h->specs.n && cli->n_args)
         return vm_fail(e, VM_E_INVALID, "%s has a directory of its own, %.100s; leave '%.100s' out, or give -H %s alone", h->name,
-                       h->specs, cli->args[0], h->name);
-    if (!h->specs && !cli->n_args)
+                       h->specs.v[h->specs.n - 1], cli->args[0], h->name);
+    if (!h->specs.n && !cli->n_args)
         return vm_fail(e, VM_E_INVALID, "%s has no directory of specs; give it one in " HOSTS_FILE " ('specs: %s.d'), or name one "
                        "that is for all of these hosts", h->name, h->name);
-    *out = h->specs ? h->specs : cli->args[0];
     return 0;
 }
 
 static int loads_read(struct cli *cli, struct loads *l, struct vm_err *e)
 {
-    size_t n = cli->hosts.n, n_sources = cli->n_args ? 1 : n;
-    OWN(mem) const char **dirs = calloc(n, sizeof *dirs);
+    size_t n = cli->hosts.n;
 
     l->cli = cli;
-    l->hosts = &cli->hosts;
-    l->sources = calloc(n_sources, sizeof *l->sources);
+    l->n_sources = cli->n_args ? 1 : n;
+    l->sources = calloc(n, sizeof *l->sources);
     l->v = calloc(n, sizeof *l->v);
     l->transfers = calloc(n, sizeof *l->transfers);
-    if (!dirs || !l->sources || !l->v || !l->transfers)
+    if (!l->sources || !l->v || !l->transfers)
         return vm_no_memory(e);
     for (size_t i = 0; i < n; i++)
-        if (directory_of(cli, &cli->hosts.v[i], &dirs[i], e) < 0)
+        if (check_directory(cli, &cli->hosts.v[i], e) < 0)
             return -1;
-    l->n_sources = n_sources;
-    if (source_read_each(cli, dirs, n_sources, l->sources, e) < 0)
+    if (source_read_each(cli, l->n_sources, l->sources, e) < 0)
         return -1;
     for (size_t i = 0; i < n; i++)
-        l->v[i] = (struct load){.host = &cli->hosts.v[i], .source = &l->sources[i % n_sources], .json = cli->json};
+        l->v[i] = (struct load){.host = &cli->hosts.v[i], .source = &l->sources[i % l->n_sources], .json = cli->json};
     return 0;
 }
 

@@ -90,9 +90,10 @@ static int take_entry(struct hosts *all, const struct book *b, const struct host
     struct host *h = host_add(all, x->name);
     OWN(str) char *url = x->ssh ? text_format(SCHEME "%s", x->ssh) : NULL;
 
-    h->specs = !x->specs ? NULL : x->specs[0] == '/' ? strdup(x->specs) : text_format("%s/%s", b->dir, x->specs);
+    for (size_t i = 0; i < x->specs.n; i++)
+        strv_addf(&h->specs, "%s%s%s", x->specs.v[i][0] == '/' ? "" : b->dir, x->specs.v[i][0] == '/' ? "" : "/", x->specs.v[i]);
     h->client.socket = h->socket = x->socket ? strdup(x->socket) : NULL;
-    if (!h->name || (x->specs && !h->specs) || !(x->socket ? h->socket : url))
+    if (!h->name || h->specs.failed || !(x->socket ? h->socket : url))
         return vm_no_memory(e);
     if (x->socket && strlen(x->socket) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
         return vm_fail(e, VM_E_INVALID, "%s:%u:%u: socket: a path longer than the kernel takes", b->path, x->line, x->column);
@@ -218,7 +219,7 @@ void hosts_done(struct hosts *h)
         remote_done(&h->v[i].remote);
         free(h->v[i].name);
         free(h->v[i].socket);
-        free(h->v[i].specs);
+        strv_done(h->v[i].specs);
     }
     free(h->v);
     *h = (struct hosts){0};

@@ -11,7 +11,7 @@ struct cli;
 struct host {
     char *name;      /* as the user calls it */
     char *socket;    /* here, or NULL: it is remote */
-    char *specs;     /* the directory that hosts.yaml names for it, or NULL */
+    struct strv specs; /* the directories that hosts.yaml names for it */
     struct remote remote;
     struct client client;
     int status;      /* of the command, there; an exit status */

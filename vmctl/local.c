@@ -25,26 +25,21 @@ static json_t *issues_json(const struct spec_set *set)
     return list;
 }
 
-int cmd_validate(struct cli *cli)
+/* where: how the directories are called. */
+static int validate(struct cli *cli, const struct strv *dirs, const char *where)
 {
-    const char *dir = cli->n_args ? cli->args[0] : SOURCE_DIR;
     OWN(bundle) struct bundle *b = NULL;
     OWN(spec_set) struct spec_set *set = NULL;
     OWN(json) json_t *doc = NULL;
-    OWN(str) char *path = NULL;
+    OWN(str) char *base = NULL;
     struct spec_host host = {0};
     char guests[HUMAN_MAX], networks[HUMAN_MAX], errors[HUMAN_MAX], warnings[HUMAN_MAX];
     struct vm_err e = {0};
 
-    if (!strcmp(dir, "-")) {
-        vm_fail(&e, VM_E_INVALID, "validate reads a directory; vmctl plan - checks a tar");
-        return cli_fail(cli, &e);
-    }
-    if (source_directory(cli, dir, &path, &e) < 0 || bundle_from_dir(path, &b, &e) < 0) {
+    if (source_bundle(cli, dirs, &base, &b, &e) < 0) {
         e.code = VM_E_INVALID; /* whatever it is, these are no good specs */
         return cli_fail(cli, &e);
     }
-    source_warn(b, dir);
     if (spec_set_read(b, &host, &set, &e) < 0)
         return cli_fail(cli, &e);
     doc = json_object();
@@ -56,11 +51,37 @@ int cmd_validate(struct cli *cli)
             return cli_written(-1);
     } else {
         issues_print(json_object_get(doc, "issues"));
-        term_say("%s: %s, %s; %s, %s", dir, human_count(set->n_guests, "guest", guests),
+        term_say("%s: %s, %s; %s, %s", where, human_count(set->n_guests, "guest", guests),
                  human_count(set->n_networks, "network", networks), human_count(set->n_errors, "error", errors),
                  human_count(set->n_issues - set->n_errors, "warning", warnings));
     }
     return set->n_errors ? EXIT_USAGE : EXIT_DONE;
+}
+
+int cmd_validate(struct cli *cli)
+{
+    bool several = cli->hosts.several && !cli->n_args;
+    int status = EXIT_DONE;
+    struct vm_err e = {0};
+
+    if (cli->n_args && !strcmp(cli->args[0], "-")) {
+        vm_fail(&e, VM_E_INVALID, "validate reads a directory; vmctl plan - checks a tar");
+        return cli_fail(cli, &e);
+    }
+    for (size_t i = 0; i < (several ? cli->hosts.n : 1); i++) {
+        OWN(strv) struct strv dirs = {0};
+        int there;
+
+        source_dirs(cli, i, &dirs);
+        if (dirs.failed) {
+            vm_no_memory(&e);
+            return cli_fail(cli, &e);
+        }
+        cli_turn(several ? cli->hosts.v[i].name : NULL);
+        there = validate(cli, &dirs, several ? cli->hosts.v[i].name : dirs.v[dirs.n - 1]);
+        status = there ? there : status;
+    }
+    return status;
 }
 
 int cmd_schema(struct cli *cli)

@@ -83,7 +83,8 @@ static int check_selection(struct cli *cli, struct bundle *const *b, size_t n_bu
     return select_check(selected, known, n, e);
 }
 
-void source_warn(const struct bundle *b, const char *where)
+/* Most likely it is another directory that was meant. */
+static void warn(const struct bundle *b, const char *where)
 {
     for (size_t i = 0; i < b->n; i++) {
         const char *path = b->files[i].path, *dot = strrchr(path, '.');
@@ -94,11 +95,13 @@ void source_warn(const struct bundle *b, const char *where)
     term_complain("warning: '%s' has no spec: no *.yaml, *.yml or *.json at its top", where);
 }
 
-int source_directory(const struct cli *cli, const char *where, char **out, struct vm_err *e)
+static int directory(const struct cli *cli, const char *where, char **out, struct vm_err *e)
 {
     OWN(str) char *path = realpath(where, NULL);
     struct stat st;
 
+    if ((!path || stat(path, &st) < 0) && cli->hosts.n && !cli->n_args)
+        return vm_fail(e, VM_E_INVALID, "directory of specs '%.200s': %s; specs in " HOSTS_FILE " names it", where, strerror(errno));
     if (!path || stat(path, &st) < 0)
         return vm_fail(e, VM_E_INVALID, "directory of specs '%.200s': %s; the first argument of %s names it", where,
                        strerror(errno), cli->command->name);
@@ -108,31 +111,55 @@ int source_directory(const struct cli *cli, const char *where, char **out, struc
     return 0;
 }
 
-static int read_one(struct cli *cli, const char *where, struct source *s, struct bundle **b, struct vm_err *e)
+int source_bundle(const struct cli *cli, const struct strv *dirs, char **base, struct bundle **out, struct vm_err *e)
 {
-    if (select_patterns(cli, 1, &s->selected, e) < 0)
-        return -1;
-    if (!strcmp(where, "-")) {
-        if (read_stdin(&s->tar, &s->n, e) < 0)
+    for (size_t i = 0; i < dirs->n; i++) {
+        free(*base);
+        *base = NULL;
+        if (directory(cli, dirs->v[i], base, e) < 0)
             return -1;
-        if (s->selected.n && bundle_from_tar(s->tar, s->n, NULL, b, e) < 0)
-            return vm_context(e, "standard input");
-        return 0;
     }
-    if (source_directory(cli, where, &s->base, e) < 0 || bundle_from_dir(s->base, b, e) < 0 ||
-        bundle_to_tar(*b, &s->tar, &s->n, e) < 0)
+    if (bundle_from_dirs(dirs->v, dirs->n, out, e) < 0)
         return -1;
-    source_warn(*b, where);
+    warn(*out, dirs->v[dirs->n - 1]);
     return 0;
 }
 
-int source_read_each(struct cli *cli, const char *const *where, size_t n, struct source *out, struct vm_err *e)
+void source_dirs(const struct cli *cli, size_t i, struct strv *out)
+{
+    const struct strv *own = i < cli->hosts.n ? &cli->hosts.v[i].specs : NULL;
+
+    for (size_t k = 0; !cli->n_args && own && k < own->n; k++)
+        strv_add(out, own->v[k]);
+    if (!out->n)
+        strv_add(out, cli->n_args ? cli->args[0] : SOURCE_DIR);
+}
+
+static int read_one(struct cli *cli, size_t i, struct source *s, struct bundle **b, struct vm_err *e)
+{
+    OWN(strv) struct strv dirs = {0};
+
+    source_dirs(cli, i, &dirs);
+    if (dirs.failed)
+        return vm_no_memory(e);
+    if (select_patterns(cli, 1, &s->selected, e) < 0)
+        return -1;
+    if (strcmp(dirs.v[0], "-") != 0)
+        return source_bundle(cli, &dirs, &s->base, b, e) < 0 ? -1 : bundle_to_tar(*b, &s->tar, &s->n, e);
+    if (read_stdin(&s->tar, &s->n, e) < 0)
+        return -1;
+    if (s->selected.n && bundle_from_tar(s->tar, s->n, NULL, b, e) < 0)
+        return vm_context(e, "standard input");
+    return 0;
+}
+
+int source_read_each(struct cli *cli, size_t n, struct source *out, struct vm_err *e)
 {
     OWN(mem) struct bundle **b = calloc(n, sizeof(struct bundle *));
     int rc = b ? 0 : vm_no_memory(e);
 
     for (size_t i = 0; i < n && rc == 0; i++)
-        rc = read_one(cli, where[i], &out[i], &b[i], e);
+        rc = read_one(cli, i, &out[i], &b[i], e);
     if (rc == 0 && out[0].selected.n)
         rc = check_selection(cli, b, n, &out[0].selected, e);
     for (size_t i = 0; b && i < n; i++)
@@ -142,9 +169,7 @@ int source_read_each(struct cli *cli, const char *const *where, size_t n, struct
 
 int source_read(struct cli *cli, struct source *out, struct vm_err *e)
 {
-    const char *own = cli->hosts.n ? cli->hosts.v[0].specs : NULL;
-
-    return source_read_each(cli, (const char *[]){cli->n_args ? cli->args[0] : own ? own : SOURCE_DIR}, 1, out, e);
+    return source_read_each(cli, 1, out, e);
 }
 
 void source_path(const struct source *s, const char *head, struct text *out)

@@ -13,16 +13,16 @@ struct source {
     char *base;            /* absolute; NULL: from standard input */
     struct strv selected;  /* patterns as the API takes them */
 };
-/* The absolute path of a directory of specs, yours. */
-int source_directory(const struct cli *cli, const char *where, char **out, struct vm_err *e);
-/* Says so when there is not one spec in it: most likely it is another directory that was meant. */
-void source_warn(const struct bundle *b, const char *where);
+/* The directories that are meant: what the command line names, else what hosts.yaml has for the i-th host, else vms.d. */
+void source_dirs(const struct cli *cli, size_t i, struct strv *out);
+/* All of them in one; *base, which is NULL before, gets the absolute path of the last. Warns when there is not one spec. */
+int source_bundle(const struct cli *cli, const struct strv *dirs, char **base, struct bundle **out, struct vm_err *e);
 /* Reads what the command's first argument names ("-": standard input; none: what hosts.yaml has for the host, or vms.d) and
  * its selection. A pattern that matches neither a guest of the directory nor one that vmsd has is an error. *out starts as
  * {0}, and is to be freed also after an error. */
 int source_read(struct cli *cli, struct source *out, struct vm_err *e);
-/* The same for several hosts: a pattern may match a guest of any of the n directories. */
-int source_read_each(struct cli *cli, const char *const *where, size_t n, struct source *out, struct vm_err *e);
+/* The same for the first n of several hosts: a pattern may match a guest of any of them. */
+int source_read_each(struct cli *cli, size_t n, struct source *out, struct vm_err *e);
 /* "/v1/plan" with base and selection. */
 void source_path(const struct source *s, const char *head, struct text *out);
 void source_done(struct source s);

@@ -33,6 +33,8 @@ struct bundle {
 /* Reads a directory (no dot files, no "*~", "#*#", "*.swp"; symbolic links inside it are read through, links out of it
  * are errors). */
 int bundle_from_dir(const char *dir, struct bundle **out, struct vm_err *e);
+/* The same of n directories, at least one, as if they were one: no path may be in two of them. The base is the last. */
+int bundle_from_dirs(char *const *dirs, size_t n, struct bundle **out, struct vm_err *e);
 /* Unpacks a tar in memory, every bound above checked before memory is taken; only regular files and directories
  * count, anything else is an error that names it. A single top directory that holds everything ("vms.d/") is dropped,
  * as are "./" and pax global headers. */

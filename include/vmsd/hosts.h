@@ -3,7 +3,7 @@
  *     left: root@left.example        # as ssh takes it, with a port if it has one of its own
  *     right:
  *       ssh: root@right.example:2222 # if not given: the name
- *       specs: right.d               # the directory that apply and plan send there, relative to this file
+ *       specs: [common, right.d]     # what apply and plan send there: directories, relative to this file, as if they were one
  *       tags: [edge]
  *     here: {socket: /run/vmsd/vmsd.sock}
  */
@@ -18,8 +18,7 @@ struct hosts_entry {
     const char *name;       /* a domain name, never "all" */
     const char *ssh;        /* NULL: it has a socket … */
     const char *socket;     /* … an absolute path here */
-    const char *specs;      /* or NULL */
-    struct spec_list tags;
+    struct spec_list specs, tags;
     unsigned line, column;  /* of what it is reached by */
 };
 struct hosts_file {

@@ -33,23 +33,29 @@ static void take_socket(struct whole *w, struct hosts_entry *h, const struct nod
         issue_at(&w->issues, v, "socket: %s; expected an absolute path on this host", h->socket);
 }
 
-static void take_specs(struct whole *w, struct hosts_entry *h, const struct node *v)
-{
-    h->specs = text_of(w, v, "specs");
-}
-
-static void take_tags(struct whole *w, struct hosts_entry *h, const struct node *v)
+/* A list of one may be written without its brackets. */
+static void take_list(struct whole *w, struct spec_list *list, const struct node *v, const char *key)
 {
     struct node *one = (struct node *)v, *const *items = v->kind == NODE_LIST ? v->items : &one;
     size_t n = v->kind == NODE_LIST ? v->n : 1;
 
-    if (!(h->tags.v = arena_take(w->arena, (n + 1) * sizeof(char *)))) {
+    if (!(list->v = arena_take(w->arena, (n + 1) * sizeof(char *)))) {
         w->no_memory = true;
         return;
     }
     for (size_t i = 0; i < n; i++)
-        if ((h->tags.v[h->tags.n] = text_of(w, items[i], "tags")))
-            h->tags.n++;
+        if ((list->v[list->n] = text_of(w, items[i], key)))
+            list->n++;
+}
+
+static void take_specs(struct whole *w, struct hosts_entry *h, const struct node *v)
+{
+    take_list(w, &h->specs, v, "specs");
+}
+
+static void take_tags(struct whole *w, struct hosts_entry *h, const struct node *v)
+{
+    take_list(w, &h->tags, v, "tags");
 }
 
 static const struct {

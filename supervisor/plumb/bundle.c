@@ -277,17 +277,31 @@ static int add_dir(struct build *b, int root, const char *path, struct vm_err *e
     return errno ? vm_fail_sys(e, "read directory '%s'", path) : 0;
 }
 
-int bundle_from_dir(const char *dir, struct bundle **out, struct vm_err *e)
+static int add_root(struct build *b, const char *dir, struct vm_err *e)
+{
+    OWN(str) char *real = realpath(dir, NULL);
+    OWN(fd) int root = real ? path_open_host(real, O_RDONLY | O_DIRECTORY, e) : -1;
+
+    if (!real)
+        return vm_fail(e, VM_E_INVALID, "%s: %s", dir, strerror(errno));
+    if (root < 0)
+        return -1;
+    if (!b->bundle && build_open(b, real, e) < 0)
+        return vm_context(e, "%s", dir);
+    return add_dir(b, root, "", e) < 0 ? vm_context(e, "%s", dir) : 0;
+}
+
+int bundle_from_dirs(char *const *dirs, size_t n, struct bundle **out, struct vm_err *e)
 {
     OWN(build) struct build b = {0};
-    OWN(fd) int root = -1;
-    OWN(str) char *base = realpath(dir, NULL);
 
-    if (!base)
-        return vm_fail(e, VM_E_INVALID, "%s: %s", dir, strerror(errno));
-    if ((root = path_open_host(base, O_RDONLY | O_DIRECTORY, e)) < 0)
-        return -1;
-    if (build_open(&b, base, e) < 0 || add_dir(&b, root, "", e) < 0 || build_end(&b, out, e) < 0)
-        return vm_context(e, "%s", dir);
-    return 0;
+    for (size_t i = n; i-- > 0;) /* the last one is the base */
+        if (add_root(&b, dirs[i], e) < 0)
+            return -1;
+    return build_end(&b, out, e) < 0 ? vm_context(e, "%s", dirs[n - 1]) : 0;
+}
+
+int bundle_from_dir(const char *dir, struct bundle **out, struct vm_err *e)
+{
+    return bundle_from_dirs((char *[]){(char *)dir}, 1, out, e);
 }

@@ -22,7 +22,10 @@ static char *told(const char *text)
     for (size_t i = 0; i < f->n && !f->n_issues; i++) {
         const struct hosts_entry *h = &f->v[i];
 
-        text_addf(&t, "%s%s %s %s", i ? "; " : "", h->name, h->ssh ? h->ssh : h->socket, h->specs ? h->specs : "-");
+        text_addf(&t, "%s%s %s ", i ? "; " : "", h->name, h->ssh ? h->ssh : h->socket);
+        for (size_t k = 0; k < h->specs.n; k++)
+            text_addf(&t, "%s%s", k ? "+" : "", h->specs.v[k]);
+        text_add(&t, h->specs.n ? "" : "-");
         for (size_t k = 0; k < h->tags.n; k++)
             text_addf(&t, " %s", h->tags.v[k]);
     }
@@ -40,6 +43,7 @@ START_TEST(test_reads)
         {"left:\nright: {}\nb.example: ~\n", "left left -; right right -; b.example b.example -"},
         {"a: {ssh: u@h, specs: a.d, tags: [edge, web]}\nb: {specs: /srv/b, tags: core}\n", "a u@h a.d edge web; b b /srv/b core"},
         {"{\"here\": {\"socket\": \"/run/vmsd/vmsd.sock\"}}", "here /run/vmsd/vmsd.sock -"},
+        {"a: {specs: [common, a.d]}\nb: {specs: []}\n", "a a common+a.d; b b -"},
         {"a: &x {tags: [t]}\nb: *x\n", "a a - t; b b - t"},
     };
 

@@ -189,6 +189,35 @@ START_TEST(test_directory_is_read_sorted)
 }
 END_TEST
 
+START_TEST(test_E6_directories_as_one)
+{
+    static const struct { const char *dir, *name; } made[] = {
+        {"under", "a.yaml"}, {"under", "scripts/base.sh"}, {"over", "b.yaml"}, {"over", "scripts/own.sh"},
+        {"one", "a.yaml"}, {"one", "b.yaml"}, {"one", "scripts/base.sh"}, {"one", "scripts/own.sh"}};
+    OWN(strv) struct strv dirs = {0};
+    OWN(bundle) struct bundle *both = NULL, *one = NULL, *none = NULL;
+
+    for (size_t i = 0; i < ARRAY_LEN(made); i++) {
+        OWN(str) char *path = text_format("%s/%s", made[i].dir, made[i].name), *scripts = text_format("%s/scripts", made[i].dir);
+
+        if (i == 0 || strcmp(made[i].dir, made[i - 1].dir) != 0) {
+            put_dir(made[i].dir);
+            put_dir(scripts);
+        }
+        put(path, made[i].name, 0644);
+    }
+    strv_addf(&dirs, "%s/under", dir);
+    strv_addf(&dirs, "%s/over", dir);
+    strv_addf(&dirs, "%s/one", dir);
+    ck_assert_int_eq(bundle_from_dirs(dirs.v, 2, &both, NULL), 0);
+    ck_assert_int_eq(bundle_from_dirs(dirs.v + 2, 1, &one, NULL), 0);
+    ck_assert_str_eq(both->sha256, one->sha256);
+    ck_assert_str_eq(both->base, dirs.v[1]);
+    ck_assert_int_eq(bundle_from_dirs(dirs.v + 1, 2, &none, &e), -1);
+    ck_assert_ptr_nonnull(strstr(e.text, "one: 'b.yaml': is in the bundle twice"));
+}
+END_TEST
+
 START_TEST(test_dot_files_and_leftovers_are_passed_over)
 {
     put("a.yaml", "a", 0644);
@@ -770,6 +799,7 @@ int main(void)
     tcase_set_timeout(t, 100);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, test_directory_is_read_sorted);
+    tcase_add_test(t, test_E6_directories_as_one);
     tcase_add_test(t, test_dot_files_and_leftovers_are_passed_over);
     tcase_add_test(t, test_links_inside_are_read_through);
     tcase_add_test(t, test_C1_links_out_of_the_directory_are_refused);

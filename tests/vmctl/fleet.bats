@@ -173,6 +173,28 @@ print(*dict.fromkeys(found))' <<<"$1"; }
     asked right "POST /v1/apply 10240"
 }
 
+@test "several hosts: directories laid together, and validated" {
+    mkdir -p common/scripts && printf 'kind: defaults\ninstall: [scripts/base.sh]\n' >common/defaults.yaml
+    printf '#!/bin/sh\n%20000s\n' '' >common/scripts/base.sh
+    printf 'left: {socket: %s, specs: [common, left.d]}\nright: {socket: %s, specs: left.d}\n' "$D/left/sock" "$D/right/sock" >two.yaml
+    run --separate-stderr vmctl --hosts two.yaml validate
+    [ "$status" -eq 0 ]
+    equal "$output" "left: 1 guest, 0 networks; 0 errors, 0 warnings
+right: 1 guest, 0 networks; 0 errors, 0 warnings"
+    run --separate-stderr vmctl --hosts two.yaml plan
+    [ "$status" -eq 0 ]
+    equal "$(cut -d' ' -f1-2 "$D/left/requests")" "$(cut -d' ' -f1-2 "$D/right/requests")"
+    [ "$(cut -d' ' -f3 "$D/left/requests")" -gt "$(cut -d' ' -f3 "$D/right/requests")" ]
+    cp left.d/db.yaml common/
+    run --separate-stderr vmctl --hosts two.yaml -H left plan
+    [ "$status" -eq 2 ]
+    equal "$stderr" "vmctl: $PWD/left.d: 'db.yaml': is in the bundle twice"
+    rm -r common
+    run --separate-stderr vmctl --hosts two.yaml apply
+    [ "$status" -eq 2 ]
+    says "directory of specs '$PWD/common': No such file or directory; specs in hosts.yaml names it"
+}
+
 @test "several hosts: apply's exit status is that of the host where it went worst" {
     for case in failing:1 unhealthy:4 bad-specs:2 broken:1 denied:1 cut:1; do
         echo "${case%:*}" >"$D/left/scenario"
