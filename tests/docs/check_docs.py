@@ -95,7 +95,7 @@ def place(top, body):
 def check_specs(page):
     for block in pages.blocks(page):
         body = block.body
-        if block.language != "yaml" or not re.search(r"^kind:", body, re.M):
+        if block.language != "yaml" or body.startswith("# in ") or not re.search(r"^kind:", body, re.M):
             continue
         own = set(re.findall(r"^name: *(\S+)", body, re.M))
         with tempfile.TemporaryDirectory() as made:
@@ -125,6 +125,14 @@ def check_manual(page, program):
     check(said, page, f"{program} --help shows no options")
 
 
+def check_index(page):
+    """It leads to each of the page's parts, and they come in its order."""
+    text = page.read_text()
+    linked = re.findall(r"\]\(#([\w-]+)\)", text[:text.index("\n## ")])
+    there = [next(iter(anchors(h))) for h in re.findall(r"^## .*$", pages.without_blocks(text), re.M)]
+    check(linked == there, page, f"its index and its headings differ: {sorted(set(linked) ^ set(there)) or 'their order'}")
+
+
 def check_threats(page):
     """A row that names tests must name tests that are there."""
     p = subprocess.run([sys.executable, ROOT / "scripts/threats"], capture_output=True, text=True, check=True)
@@ -149,6 +157,7 @@ def check_variables(page):
     check(said and said == there - alert, page, f"the variables are {', '.join(sorted(said))}")
 
 
+check_index(ROOT / "docs/howto.md")
 check_variables(ROOT / "docs/vms.d.5.scd")
 check_manual(ROOT / "docs/vmsd.8.scd", "vmsd")
 check_manual(ROOT / "docs/vms-agent.8.scd", "vms-agent")
