@@ -20,6 +20,23 @@ json_t *profile_measures(void)
     return none ? NULL : json_pack("{si}", "look", looks);
 }
 
+/* A busy machine gets to it when it can. */
+static void turn_until(bool (*there)(void))
+{
+    for (int i = 0; i < 500 && !there(); i++)
+        turn(20);
+}
+
+static bool looked(void)
+{
+    return looks > 0;
+}
+
+static bool known(void)
+{
+    return measures_last(&world);
+}
+
 static void set_up(void)
 {
     world = (struct world){0};
