@@ -85,7 +85,8 @@ int cmd_apply(struct cli *cli)
     apply_path(cli, &s, "/v1/apply", &path);
     if (path.failed)
         vm_no_memory(&e);
-    if (path.failed || progress_open(cli, &p, &e) < 0 || progress_post(cli, path.s, s.tar, s.n, p, &e) < 0) {
+    /* A signal ends vmctl as long as ssh connects, and from then on its watching only. */
+    if (path.failed || client_reach(&cli->client, &e) < 0 || progress_open(cli, &p, &e) < 0 || progress_post(cli, path.s, s.tar, s.n, p, &e) < 0) {
         progress_close(TAKE(p)); /* the live view goes before the complaint */
         return cli_fail(cli, &e);
     }

@@ -199,7 +199,7 @@ static int apply_all(struct loads *l, struct vm_err *e)
     }
     status = progress_finish(p, settle(l));
     for (size_t i = 0; i < l->hosts->n; i++)
-        if (l->transfers[i].failed)
+        if (l->transfers[i].failed && !progress_interrupted())
             host_fail(&l->hosts->v[i], &l->transfers[i].err);
     return status;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -16,7 +17,7 @@
 #include <vmsd/text.h>
 #include "client.h"
 
-enum { LOOK_MS = 20, MUTE_MS = 60000, END_MS = 5, END_TRIES = 100 };
+enum { LOOK_MS = 20, SAID_MAX = 16 << 20, MUTE_MS = 60000, END_MS = 5, END_TRIES = 100 };
 
 /* What is to be gone again however vmctl ends. */
 static struct remote *running;
@@ -51,8 +52,12 @@ static void catch_signals(void)
 {
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
 
-    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
-        sigaction(ends[i], &(struct sigaction){.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER}, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        struct sigaction was, act = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_NODEFER};
+
+        if (sigaction(ends[i], NULL, &was) == 0 && was.sa_handler == SIG_DFL) /* nohup's, say, stay ignored */
+            sigaction(ends[i], &act, NULL);
+    }
 }
 
 /* Nothing that ssh could take for an option, or its configuration's shell for more than a name. */
@@ -143,6 +148,8 @@ static void run_ssh(const struct remote *r, const char *forward, pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    if (r->mute) /* a server may talk without end; SIGXFSZ */
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){SAID_MAX, SAID_MAX});
     /* Else its questions and complaints go to the terminal; standard input is vmctl's. */
     if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
         (!r->mute || dup2(r->said, STDERR_FILENO) >= 0))

@@ -68,7 +68,7 @@ def guests():
               usage=usage(False)),
     ]
     if scenario() == "hostile":
-        all_of_them.append(guest("evil", state=EVIL, health=EVIL, kind=EVIL, error=EVIL, addresses=[EVIL]))
+        all_of_them.append(guest("evil", state=EVIL, health=EVIL, kind=EVIL, error=EVIL, addresses=[EVIL], host="left"))
     if scenario() == "many":
         all_of_them = [guest(f"web-{i:03}") for i in range(60)]
     return all_of_them

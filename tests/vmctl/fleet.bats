@@ -259,6 +259,45 @@ right: 1 guest, 0 networks; 0 errors, 0 warnings"
     done
 }
 
+# A terminal: what is typed after four seconds, and what is on it in the end.
+on_terminal() {
+    local typed=$1
+    shift
+    PATH="$D/bin:$PATH" run timeout 60 /usr/bin/python3 "$HERE/pty_run.py" --screen --size 110x40 --do "4:type:$typed" -- "$VMCTL" "$@"
+    lacks "MODE raw"
+}
+
+@test "several hosts: apply asks once for all; Ctrl-C says one thing" {
+    on_terminal $'n\r' -H all apply
+    [ "$status" -eq 1 ]
+    has "right/db                rebuild  throws its root away"
+    has "nothing was done"
+    ! grep -q "/v1/apply" "$D/left/requests" "$D/right/requests"
+    on_terminal $'y\r' -H all apply
+    [ "$status" -eq 0 ]
+    asked left /v1/apply
+    asked right /v1/apply
+    echo slow | tee "$D/left/scenario" >"$D/right/scenario"
+    on_terminal $'\x03' -H all apply -y
+    [ "$status" -eq 1 ]
+    equal "$(grep -c "^vmctl: " <<<"$output")" 1
+    has "vmctl: stopped watching"
+    gone
+}
+
+@test "P1: a host that is hostile: nothing of it acts on the terminal, and it cannot speak for another" {
+    echo hostile >"$D/right/scenario"
+    for c in ls "ls -o json" "show evil" events plan apply host doctor audit "apply -o json"; do
+        run vmctl -H all $c
+        python3 -c '
+import re, sys
+bad = re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", sys.argv[1])
+assert not bad, (bad, sys.argv[1])' "$output"
+    done
+    run --separate-stderr vmctl -H all ls -o json
+    equal "$(python3 -c 'import json, sys; print(*(g["host"] for g in json.loads(sys.argv[1])["guests"] if g["name"] == "evil"))' "$output")" right
+}
+
 @test "several hosts: an ssh that does not heed SIGTERM, or that lost it, is ended all the same" {
     printf '#!/bin/sh\ntrap "" TERM\nexec /usr/bin/ssh -F "%s/config" "$@"\n' "$D" >"$D/bin/ssh"
     run --separate-stderr timeout -k 1 20 env PATH="$D/bin:$PATH" "$VMCTL" -H left ls

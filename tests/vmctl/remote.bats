@@ -55,18 +55,28 @@ nothing_left() { [ -z "$(ls "$D/run")" ] && ! pgrep -f "$D/config" >/dev/null; }
     nothing_left
 }
 
-@test "-H: a signal takes ssh and its socket away" {
+# while_it_runs COMMAND…: ends it by SIGTERM once its socket is there, and gives its exit status.
+while_it_runs() {
+    local status=0
+    PATH="$D/bin:$PATH" "$VMCTL" -H "$AT$D/sock" "$@" >"$D/out" 2>&1 3>&- &
+    for _ in $(seq 200); do [ -s "$D/out" ] && break; sleep 0.05; done
+    kill -TERM $!
+    wait $! || status=$?
+    for _ in $(seq 100); do nothing_left && return "$status"; sleep 0.05; done
+    ls "$D/run"
+    return 99
+}
+
+@test "-H: a signal takes ssh and its socket away; of an apply it ends the watching" {
+    run while_it_runs events -f
+    [ "$status" -eq 143 ]
     echo slow >"$D/scenario"
     mkdir -p "$D/vms.d"
     printf 'kind: container\nname: db\nimage: debian-12\n' >"$D/vms.d/db.yaml"
-    PATH="$D/bin:$PATH" "$VMCTL" -H "$AT$D/sock" apply "$D/vms.d" >/dev/null 3>&- &
-    for _ in $(seq 100); do [ -S "$D"/run/vmctl-*/vmsd.sock ] && break; sleep 0.05; done
-    kill -TERM $!
-    wait $! || status=$?
-    [ "$status" -eq 143 ]
-    for _ in $(seq 100); do nothing_left && return; sleep 0.05; done
-    ls "$D/run"
-    return 1
+    run while_it_runs apply "$D/vms.d"
+    [ "$status" -eq 1 ]
+    grep -q "stopped watching; vmsd goes on with the work" "$D/out"
+    rm "$D/scenario"
 }
 
 @test "-H: what is no host is refused before anything runs" {
