@@ -189,7 +189,7 @@ START_TEST(test_directory_is_read_sorted)
 }
 END_TEST
 
-START_TEST(test_E6_directories_as_one)
+START_TEST(test_directories_as_one)
 {
     static const struct { const char *dir, *name; } made[] = {
         {"under", "a.yaml"}, {"under", "scripts/base.sh"}, {"over", "b.yaml"}, {"over", "scripts/own.sh"},
@@ -799,7 +799,7 @@ int main(void)
     tcase_set_timeout(t, 100);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, test_directory_is_read_sorted);
-    tcase_add_test(t, test_E6_directories_as_one);
+    tcase_add_test(t, test_directories_as_one);
     tcase_add_test(t, test_dot_files_and_leftovers_are_passed_over);
     tcase_add_test(t, test_links_inside_are_read_through);
     tcase_add_test(t, test_C1_links_out_of_the_directory_are_refused);
