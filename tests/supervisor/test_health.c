@@ -371,7 +371,7 @@ START_TEST(test_numbers)
     ck_assert(json_is_null(numbers_of(good, 2)));
 
     port[1].says = "queue 6\nqueue of bread\n";
-    turn(world.loop, 200);
+    turn(world.loop, 400);
     bad = health_json(&guest);
     ck_assert_str_eq(story, "h");
     ck_assert(first_of(bad, 1) == 6);
@@ -379,7 +379,7 @@ START_TEST(test_numbers)
 
     port[1].says = "queue 7\n";
     port[1].outcome = OUTCOME_FAILED;
-    turn(world.loop, 500);
+    turn(world.loop, 800);
     ill = health_json(&guest);
     ck_assert_str_eq(story, "hu");
     ck_assert(first_of(ill, 1) == 7);
