@@ -77,9 +77,10 @@ json_t *json_from_text(const char *text, size_t n, struct vm_err *e)
     return j;
 }
 
+/* 15 digits: as many as a decimal fraction keeps on its way through a double, so 0.1 comes out as it went in. */
 char *json_to_text(const json_t *j)
 {
-    char *text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+    char *text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
 
     if (json_lost()) {
         free(text);

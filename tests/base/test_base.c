@@ -115,10 +115,10 @@ START_TEST(json_bounds)
     ck_assert_ptr_null(json_from_text("{\"a\":1,\"a\":2}", 13, &e));
     ck_assert_ptr_null(json_from_text("[\v\x1b]", 4, &e)); /* told without harm */
     ck_assert(text_is_clean(e.text, strlen(e.text)));
-    j = json_from_text("{\"b\":[1,\"]\"],\"a\":true}", 22, &e);
+    j = json_from_text("{\"b\":[0.1,\"]\"],\"a\":true}", 24, &e);
     ck_assert_ptr_nonnull(j);
     char *text = json_to_text(j);
-    ck_assert_str_eq(text, "{\"a\":true,\"b\":[1,\"]\"]}");
+    ck_assert_str_eq(text, "{\"a\":true,\"b\":[0.1,\"]\"]}");
     free(text);
     json_put_str(j, "bad", "\xff");
     ck_assert_str_eq(json_str(j, "bad", ""), "\\xFF");
