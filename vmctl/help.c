@@ -46,7 +46,7 @@ static void help_options(uint32_t set, struct text *out)
 
 static void help_all(struct text *out)
 {
-    text_add(out, "Usage: vmctl [-H ssh://HOST] [-o json] COMMAND …\n\n"
+    text_add(out, "Usage: vmctl [-H HOST]… [-o json] COMMAND …\n\n"
                   "Guests are selected by name, glob ('db*') or tag (-t TAG).\n\nCommands:\n");
     for (size_t i = 0; i < n_cli_commands; i++)
         if (cli_commands[i].usage)
