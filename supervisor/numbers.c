@@ -217,7 +217,7 @@ static bool keep(struct numbers *all, const struct line *x, const char **why)
     struct number *one;
 
     if (!n) {
-        *why = "name and labels are longer than 512 bytes";
+        *why = "too long a name, or too much in its labels";
         return true;
     }
     if (all->n == NUMBERS_MAX) {
