@@ -42,6 +42,7 @@ struct asked {
     const char *word;                  /* what there is of the word */
     const struct cli_option_row *option; /* whose argument the word is; or NULL */
     size_t place;                      /* 0: the command's first argument */
+    bool elsewhere;                    /* another host is meant, for which nobody waits here */
 };
 
 /* A word that the shell would have to quote is not worth it. */
@@ -98,7 +99,7 @@ static void offer_known(const struct asked *a, const char *path, const char *lis
     json_t *row;
     size_t i;
 
-    if (client_json(&a->cli->client, "GET", path, &doc, NULL) < 0)
+    if (a->elsewhere || client_json(&a->cli->client, "GET", path, &doc, NULL) < 0)
         return;
     json_array_foreach(json_object_get(doc, list), i, row) {
         OWN(str) char *word = text_format("%s%s", json_str(row, key, ""), tail);
@@ -114,7 +115,7 @@ static void offer_tags(const struct asked *a)
     json_t *row, *tag;
     size_t i, k;
 
-    if (client_json(&a->cli->client, "GET", "/v1/guests", &doc, NULL) < 0)
+    if (a->elsewhere || client_json(&a->cli->client, "GET", "/v1/guests", &doc, NULL) < 0)
         return;
     json_array_foreach(json_object_get(doc, "guests"), i, row) {
         json_array_foreach(json_object_get(row, "tags"), k, tag) {
@@ -214,6 +215,7 @@ static void take_word(struct asked *a, const char *word)
     if (a->option) {
         if (a->option == &cli_options[OPT_SOCKET])
             a->cli->client.socket = word;
+        a->elsewhere |= a->option == &cli_options[OPT_HOST] || a->option == &cli_options[OPT_HOSTS];
         a->option = NULL;
     } else if (word[0] == '-') {
         a->option = wants_more(a, word);

@@ -334,7 +334,11 @@ vmctl: bad.yaml:3:9: shh: unknown; did you mean 'ssh'?"
     nothing_left
 }
 
-@test "completion: names of hosts" {
+@test "completion: names of hosts, and no guests of this one for another" {
+    run vmctl complete -- -H left show ''
+    equal "$output" ""
+    VMSD_SOCKET="$D/left/sock" run vmctl complete -- show d
+    equal "$(paste -sd' ' <<<"$output")" "db dns"
     run vmctl complete -- -H ''
     equal "$(cut -f1 <<<"$output" | paste -sd' ')" "all left right"
     run vmctl complete -- -H le
