@@ -1,6 +1,7 @@
 /* vmctl top: the guests and what they use, live. */
 #include <curses.h>
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
@@ -9,6 +10,14 @@
 #include "top_rows.h"
 
 enum { EVERY_MS = 2000, KEY_MS = 100, LOST_S = 4, CTRL_C = 3, ESCAPE = 27 };
+
+/* The signal that ends it, after which the terminal is as it was and no ssh is left. */
+static volatile sig_atomic_t ended;
+
+static void on_end(int sig)
+{
+    ended = sig;
+}
 
 /* One screen: lines of text, the first guest's row below the title, a footer. */
 struct view {
@@ -132,6 +141,7 @@ static bool keys_during(void *arg)
     timeout(0);
     while (!v->quit && (key = getch()) != ERR)
         press(v, key);
+    v->quit |= ended != 0;
     return !v->quit;
 }
 
@@ -140,6 +150,7 @@ static void wait_for_keys(struct view *v, int64_t until)
     while (!v->quit && !v->open && now_ms() < until) {
         timeout(KEY_MS);
         press(v, getch());
+        v->quit |= ended != 0;
     }
 }
 
@@ -225,6 +236,8 @@ int cmd_top(struct cli *cli)
     if (!cli->hosts.several && client_reach(&cli->client, &e) < 0) /* ssh may ask for something, before the screen is taken */
         return cli_fail(cli, &e);
     v.top.hosts = cli->hosts.several ? cli->hosts.n : 0;
+    signal(SIGTERM, on_end);
+    signal(SIGHUP, on_end);
     setlocale(LC_CTYPE, "C.UTF-8");
     if (!initscr())
         return EXIT_FAILED;
@@ -244,5 +257,5 @@ int cmd_top(struct cli *cli)
     endwin();
     top_done(&v.top);
     strv_done(v.lines);
-    return EXIT_DONE;
+    return ended ? 128 + ended : EXIT_DONE;
 }

@@ -383,6 +383,15 @@ rows() { shot "$1" | sed -n '3,$p' | awk 'NF > 5 {print $1 "/" $2}' | grep '/' |
     gone
 }
 
+@test "top over several hosts: a signal leaves the terminal as it was, and no ssh" {
+    for hosts in all left; do
+        PATH="$D/bin:$PATH" PTY_TERM=linux run timeout 60 /usr/bin/python3 "$HERE/pty_run.py" --do 3:signal:15 -- "$VMCTL" -H $hosts top
+        [ "$status" -eq 143 ]
+        lacks "MODE raw"
+        gone
+    done
+}
+
 @test "top over several hosts: ssh that ended is started again" {
     { sleep 4; pkill -f "$D/config"; } 3>&- &
     PATH="$D/bin:$PATH" PTY_TERM=linux run timeout 60 /usr/bin/python3 "$HERE/pty_run.py" --size 110x14 --do 3:shot:before \
