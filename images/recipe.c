@@ -163,10 +163,18 @@ static int recipe_read(int dir, struct recipe *r, struct vm_err *e)
     return 0;
 }
 
+static int keep_name(const char *name, void *names, struct vm_err *e)
+{
+    strv_add(names, name);
+    return ((struct strv *)names)->failed ? vm_no_memory(e) : 0;
+}
+
 int recipe_open(const struct image_store *s, const char *name, struct recipe **out, struct vm_err *e)
 {
     OWN(recipe) struct recipe *r = calloc(1, sizeof *r);
     OWN(text) struct text where = {0};
+    OWN(strv) struct strv names = {0};
+    const char *near;
 
     if (!r)
         return vm_no_memory(e);
@@ -182,7 +190,11 @@ int recipe_open(const struct image_store *s, const char *name, struct recipe **o
             return 0;
         }
         text_addf(&where, "%s%s", where.len ? ", " : "", s->recipes.v[i]);
+        if (all >= 0)
+            store_each(all, false, keep_name, &names, NULL); /* only for a hint */
     }
+    if ((near = text_nearest(name, (const char *const *)names.v, names.n)))
+        return vm_fail(e, VM_E_ABSENT, "no recipe '%s' in %.120s; did you mean '%.60s'?", name, where.s, near);
     return vm_fail(e, VM_E_ABSENT, "no recipe '%s' in %.200s; images are described by a directory NAME/" RECIPE_FILE,
                    name, where.len ? where.s : "any directory, as none is configured");
 }

@@ -23,6 +23,22 @@ int select_patterns(const struct cli *cli, size_t first, struct strv *out, struc
     return out->failed ? vm_no_memory(e) : 0;
 }
 
+/* The tag nearest to a mistyped one; NULL when none is near, or there is no memory to look for it. */
+static const char *near_tag(const char *tag, const struct select_known *known, size_t n)
+{
+    OWN(mem) const char **words = NULL;
+    size_t count = 0, at = 0;
+
+    for (size_t i = 0; i < n; i++)
+        count += known[i].tags.n;
+    if (!(words = calloc(count + 1, sizeof *words)))
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < known[i].tags.n; k++)
+            words[at++] = known[i].tags.v[k];
+    return text_nearest(tag, words, count);
+}
+
 static int no_such(const char *pattern, const struct select_known *known, size_t n, struct vm_err *e)
 {
     OWN(mem) const char **words = calloc(n + 1, sizeof *words);
@@ -30,8 +46,11 @@ static int no_such(const char *pattern, const struct select_known *known, size_t
 
     if (!words)
         return vm_no_memory(e);
-    if (!strncmp(pattern, TAG, strlen(TAG)))
-        return vm_fail(e, VM_E_ABSENT, "no guest has the tag '%.100s'", pattern + strlen(TAG));
+    if (!strncmp(pattern, TAG, strlen(TAG))) {
+        near = near_tag(pattern + strlen(TAG), known, n);
+        return vm_fail(e, VM_E_ABSENT, "no guest has the tag '%.100s'%s%.60s%s", pattern + strlen(TAG),
+                       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
     if (strpbrk(pattern, "*?"))
         return vm_fail(e, VM_E_ABSENT, "no guest matches '%.100s'", pattern);
     for (size_t i = 0; i < n; i++)

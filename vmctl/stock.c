@@ -72,8 +72,31 @@ int cmd_volume_ls(struct cli *cli)
     return cli_written(table_print(&t));
 }
 
-/* A request that is answered with {removed: […]}. */
-static int removal(struct cli *cli, const char *method, const char *head, const char *name)
+/* Of what is not there: the nearest of the names that are in vmsd's list of these things ("volumes"). */
+static void add_hint(struct cli *cli, const char *things, const char *given, struct vm_err *e)
+{
+    OWN(str) char *path = text_format("/v1/%s", things);
+    OWN(json) json_t *doc = NULL;
+    OWN(mem) const char **names = NULL;
+    const struct vm_err was = *e;
+    const json_t *list;
+    const char *near;
+    size_t n;
+
+    if (e->code != VM_E_ABSENT || !path || client_json(&cli->client, "GET", path, &doc, NULL) < 0)
+        return;
+    list = json_object_get(doc, things);
+    n = json_array_size(list);
+    if (!(names = calloc(n + 1, sizeof *names)))
+        return;
+    for (size_t i = 0; i < n; i++)
+        names[i] = json_str(json_array_get(list, i), "name", "");
+    if ((near = text_nearest(given, names, n)))
+        vm_fail(e, was.code, "%.150s; did you mean '%.60s'?", was.text, near);
+}
+
+/* A request that is answered with {removed: […]}. things: the list that has the name, for a hint; NULL: none. */
+static int removal(struct cli *cli, const char *method, const char *head, const char *name, const char *things)
 {
     OWN(str) char *path = client_path(head, name, "");
     OWN(json) json_t *doc = NULL;
@@ -82,8 +105,11 @@ static int removal(struct cli *cli, const char *method, const char *head, const 
 
     if (!path)
         vm_no_memory(&e);
-    if (!path || client_json(&cli->client, method, path, &doc, &e) < 0)
+    if (!path || client_json(&cli->client, method, path, &doc, &e) < 0) {
+        if (things)
+            add_hint(cli, things, name, &e);
         return cli_fail(cli, &e);
+    }
     if (cli->json)
         return cli_written(cli_print_json(doc));
     list = human_list(json_object_get(doc, "removed"));
@@ -95,7 +121,8 @@ static int removal(struct cli *cli, const char *method, const char *head, const 
 int cmd_image_rm(struct cli *cli)
 {
     OWN(json) json_t *doc = NULL;
-    const char *given = cli->args[0], *whole = NULL;
+    const char *given = cli->args[0], *whole = NULL, *named = NULL;
+    struct vm_err e = {0};
     int status = get(cli, "/v1/images", &doc);
     json_t *image;
     size_t i, n = 0;
@@ -105,28 +132,30 @@ int cmd_image_rm(struct cli *cli)
     json_array_foreach(json_object_get(doc, "images"), i, image) {
         const char *id = json_str(image, "id", "");
 
+        if (!strcmp(json_str(image, "name", ""), given))
+            named = id;
         if (strncmp(id, given, strlen(given)) != 0)
             continue;
         whole = id;
         n++;
     }
-    if (n > 1) {
-        struct vm_err e = {0};
-
+    if (n > 1)
         vm_fail(&e, VM_E_INVALID, "%zu images begin with '%.64s'; write more of the id", n, given);
+    else if (!n && named)
+        vm_fail(&e, VM_E_INVALID, "'%.64s' is a recipe's name; an image goes by its id: vmctl image rm %.12s", given, named);
+    if (e.code)
         return cli_fail(cli, &e);
-    }
-    return removal(cli, "DELETE", "/v1/images/", whole ? whole : given);
+    return removal(cli, "DELETE", "/v1/images/", whole ? whole : given, NULL);
 }
 
 int cmd_image_gc(struct cli *cli)
 {
-    return removal(cli, "POST", "/v1/images/gc", "");
+    return removal(cli, "POST", "/v1/images/gc", "", NULL);
 }
 
 int cmd_volume_rm(struct cli *cli)
 {
-    return removal(cli, "DELETE", "/v1/volumes/", cli->args[0]);
+    return removal(cli, "DELETE", "/v1/volumes/", cli->args[0], "volumes");
 }
 
 struct build {

@@ -465,6 +465,8 @@ START_TEST(test_recipe_names)
     }
     want.name = "ubuntu-24.04";
     ck_fails(ensure(s, &want, &ref, &e_), ABSENT, "no recipe 'ubuntu-24.04' in");
+    want.name = "tniy";
+    ck_fails(ensure(s, &want, &ref, &e_), ABSENT, "did you mean 'tiny'?");
     ck_fails(image_find(s, "../guests", &ref, &e_), ABSENT, "no image");
 }
 END_TEST

@@ -554,6 +554,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.stream([{"type": "progress", "text": "unpacking\n"},
                                 {"type": "result", "ok": ok, "image": "ab12" if ok else None,
                                  "error": None if ok else "mmdebstrap: no network"}])
+        if parts[0] == "volumes" and len(parts) == 2 and parts[1].startswith("pgdat") and parts[1] != "pgdata":
+            return self.error(404, "absent", f"there is no volume '{parts[1]}'")
         if parts[0] in ("images", "volumes") and len(parts) == 2:
             return self.reply(200, {"removed": [parts[1]] if parts[1] != "gc" else []})
         if len(parts) == 1 and parts[0] in simple:

@@ -186,7 +186,10 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     says "no guest matches 'x*'"
     run --separate-stderr vmctl stop -t nix
     [ "$status" -eq 1 ]
-    says "no guest has the tag 'nix'"
+    [ "$stderr" = "vmctl: no guest has the tag 'nix'" ]
+    run --separate-stderr vmctl stop -t dat
+    [ "$status" -eq 1 ]
+    [ "$stderr" = "vmctl: no guest has the tag 'dat'; did you mean 'data'?" ]
     for command in "start dbb" "rm dbb" "exec dbb -- true" "show dbb" "cp dbb:/x y" "logs dbb" "events dbb"; do
         run --separate-stderr vmctl $command
         [[ "$command" == exec* ]] && [ "$status" -eq 125 ] || [ "$status" -eq 1 ]
@@ -295,6 +298,12 @@ because() { why | grep -Exq -- " +$1" || { echo "no line: $1"; echo "$output"; r
     has "pgdata"; has "50M"
     run --separate-stderr vmctl volume rm pgdata
     has "removed: pgdata"
+    run --separate-stderr vmctl volume rm pgdat
+    [ "$status" -eq 1 ]
+    says "there is no volume 'pgdat'; did you mean 'pgdata'?"
+    run --separate-stderr vmctl image rm debian-12
+    [ "$status" -eq 2 ]
+    says "an image goes by its id: vmctl image rm ab12ab12ab12"
     run --separate-stderr vmctl image gc
     has "removed: nothing"
     asked "POST /v1/images/gc "
