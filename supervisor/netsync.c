@@ -26,6 +26,7 @@ struct netsync {
     struct strv links;            /* of guests, on their bridge, that the last check found; sorted */
     bool links_known;             /* could it look at all? */
     char *rules;
+    char *in_force;               /* what was applied last, "" for no table; NULL: that may not be what stands */
     struct loop_timer *check;
     int64_t checked_at;           /* monotonic */
     int rules_fd;                 /* tells of changes, or -1 */
@@ -116,6 +117,26 @@ static void finish(struct netsync *s, const struct vm_err *e)
     }
 }
 
+static void rules_changed(int fd, uint32_t revents, void *arg);
+
+/* The kernel takes some 10 ms to replace a table. Where it has these very rules, and nobody else has touched any since, nothing
+ * is to be done: so for most that happens to guests. */
+static bool is_in_force(struct netsync *s)
+{
+    if (!s->rules_watch)
+        return false;
+    rules_changed(s->rules_fd, 0, s);
+    return s->in_force && s->bridges.n == 0 && !strcmp(s->in_force, s->none ? "" : s->rules);
+}
+
+static void note_in_force(struct netsync *s)
+{
+    if (s->rules_watch)
+        rules_changed(s->rules_fd, 0, s);
+    free(s->in_force);
+    s->in_force = s->rc < 0 || s->touched ? NULL : s->none ? strdup("") : TAKE(s->rules);
+}
+
 static void sync_start(struct netsync *s)
 {
     struct net_world view = {0};
@@ -131,6 +152,11 @@ static void sync_start(struct netsync *s)
         s->rc = net_rules(&view, &s->rules, &s->err);
     if (s->rc == 0) {
         set_relays(s->w, &view);
+        if (is_in_force(s)) {
+            free((void *)view.guests);
+            sync_done(s, false);
+            return;
+        }
         started = loop_work(s->w->loop, (struct loop_job){sync_run, sync_done, s}, &s->err) == 0;
     }
     free((void *)view.guests);
@@ -159,13 +185,14 @@ static void sync_done(void *arg, bool cancelled)
 {
     struct netsync *s = arg;
 
+    if (cancelled)
+        s->rc = vm_fail(&s->err, VM_E_UNAVAILABLE, "vmsd is ending");
+    note_in_force(s);
     free(s->rules);
     s->rules = NULL;
     strv_done(s->bridges);
     s->bridges = (struct strv){0};
     s->running = false;
-    if (cancelled)
-        s->rc = vm_fail(&s->err, VM_E_UNAVAILABLE, "vmsd is ending");
     if (s->rc < 0)
         log_error(NULL, "firewall: %s", s->err.text);
     finish(s, s->rc < 0 ? &s->err : NULL);
@@ -254,7 +281,11 @@ static void rules_changed(int fd, uint32_t revents, void *arg)
     struct netsync *s = arg;
 
     (void)revents;
-    if (!net_rules_touched(fd) || s->touched)
+    if (!net_rules_touched(fd))
+        return;
+    free(s->in_force);
+    s->in_force = NULL;
+    if (s->touched)
         return;
     s->touched = true;
     if (!s->running)
@@ -290,6 +321,7 @@ void netsync_close(struct world *w)
     s->served = TAKE(s->waiting);
     finish(s, NULL);
     free(s->rules);
+    free(s->in_force);
     strv_done(s->gone);
     strv_done(s->bridges);
     strv_done(s->links);

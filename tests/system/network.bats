@@ -279,6 +279,27 @@ trio() { # a: server, open to what $1 says; b and c: callers
     has "$(get events | jq -r .type)" firewall-lost
 }
 
+@test "F8: rules that stand are left alone; where somebody was at them, all of ours are put back" {
+    tables() { inside nft -a list table inet vmsd | head -n 1; } # with its handle, which each new one has its own of
+    rules_in() { inside nft list table inet vmsd | grep -cE ' (accept|drop|jump|reject)'; }
+    trio '{from: b, tcp: [80]}'
+    run -0 apply
+    serve a 80
+    before=$(tables)
+    run -0 vmctl restart c          # what it may do and who may reach it is as it was
+    run -0 apply
+    equal "$(tables)" "$before"
+    network 'subnet6: fd77::/64'    # another world
+    run -0 apply
+    [ "$(tables)" != "$before" ]
+    before=$(tables) whole=$(rules_in)
+    inside nft flush table inet vmsd    # the table is there still
+    run -0 vmctl restart c
+    [ "$(tables)" != "$before" ]
+    equal "$(rules_in)" "$whole"
+    run ! call c 10.77.0.11 80
+}
+
 @test "IPv6: the same rules, the same names" {
     network 'subnet6: fd77::/64'
     guest a 'network: {name: lan, address6: "fd77::11"}' 'allow: [{from: b, tcp: [80]}]'
