@@ -7,6 +7,8 @@ import http.client
 import http.server
 import json
 import os
+import sqlite3
+import ssl
 import subprocess
 import threading
 import time
@@ -224,6 +226,48 @@ def test_what_cannot_be_told_is_tried_again():
     assert len(untold) == 1 and "500" in untold[0]["text"], untold
 
 
+def test_what_goes_on_is_told_again_and_what_cannot_be_told_is_given_up():
+    fill("/run")
+    path = {"path": "/run", "full": "1%"}
+    apply(host_spec(paths=[path], remind="3s"), guest_spec("true", **WELL))
+    wait("reminders", all_got({"file-system"}, "reminder"))
+    Hook.refuse = 1000
+    wait("a failure", lambda: Hook.refuse < 1000)
+    DAEMON.end()
+    with contextlib.closing(sqlite3.connect(f"{DAEMON.state}/vmsd.db")) as db:
+        db.execute("UPDATE notice SET at = at - 2 * 86400000, next_at = 0 WHERE done_at IS NULL")
+        db.commit()
+    DAEMON.start()
+    wait("given up", lambda: [n for a in shown() for n in a["notices"] if n["done_at"] and "500" in (n["error"] or "")])
+    assert any(e["type"] == "alert-untold" and "given up" in e["text"] for e in DAEMON.get("/v1/events").lines())
+    Hook.refuse = 0
+    os.unlink("/run/filler")
+    apply(host_spec(), guest_spec("true", **WELL))
+    wait("nothing goes on", lambda: shown() == [])
+
+
+def test_a_server_must_prove_who_it_is():
+    """A certificate that nobody vouches for is refused before anything is said."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-keyout", f"{rig.HERE}/key", "-out", f"{rig.HERE}/cert"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{rig.HERE}/cert", f"{rig.HERE}/key")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *args: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    fill("/run")
+    tried = Hook.tried
+    spec = json.loads(host_spec(paths=[{"path": "/run", "full": "1%"}]))
+    spec["notify"] = {"webhook": f"https://localhost:{server.server_port}/{TOKEN}"}
+    apply(json.dumps(spec), guest_spec("true", **WELL))
+    error = wait("refusal", lambda: [n["error"] for a in shown() for n in a["notices"] if n["error"]])[0]
+    assert "certificate" in error.lower() and Hook.tried == tried, error
+    os.unlink("/run/filler")
+    apply(host_spec(), guest_spec("true", **WELL))
+    wait("nothing goes on", lambda: shown() == [])
+
+
 def test_words_of_a_guest_inject_nothing():
     """What a check prints goes into a mail's body and a variable, on one line, as text."""
     nasty = "printf 'a\\nBcc: evil@example.org\\n\\n.\\033[2J$(touch /tmp/pwned) `id`\\n'; exit 1"
@@ -274,6 +318,7 @@ n=$(ls {MAILS} | wc -l); cat >{rig.HERE}/mail.new; mv {rig.HERE}/mail.new {MAILS
         rig.run([test_nobody_is_told_of_what_is_well, test_each_kind_of_a_guest_is_received,
                  test_each_kind_of_the_host_is_received, test_a_restart_of_vmsd_tells_nothing_twice,
                  test_each_recovers_once_and_is_history, test_what_cannot_be_told_is_tried_again,
+                 test_what_goes_on_is_told_again_and_what_cannot_be_told_is_given_up, test_a_server_must_prove_who_it_is,
                  test_words_of_a_guest_inject_nothing, test_A4_the_secret_of_a_webhook_is_nowhere], DAEMON)
     finally:
         DAEMON.kill()
