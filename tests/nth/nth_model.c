@@ -4,6 +4,7 @@
 
 #include <string.h>
 #include <vmsd/bundle.h>
+#include <vmsd/hosts.h>
 #include <vmsd/json.h>
 #include <vmsd/life.h>
 #include <vmsd/plan.h>
@@ -299,6 +300,23 @@ static int reference(struct vm_err *e)
     return told(spec_reference(), e);
 }
 
+static int hosts(struct vm_err *e)
+{
+    static const char text[] = "left: root@left.example\nright: {specs: [common, right.d], tags: [a, b]}\nall: {shh: x}\n";
+    OWN(hosts_file) struct hosts_file *f = NULL;
+    int rc = hosts_file_read("hosts.yaml", text, strlen(text), &f, e);
+
+    nth_over();
+    for (size_t i = 0; !rc && i < f->n; i++)
+        nth_say("%s %s %zu %zu\n", f->v[i].name, f->v[i].ssh, f->v[i].specs.n, f->v[i].tags.n);
+    for (size_t i = 0; !rc && i < f->n_issues; i++) {
+        OWN(str) char *said = spec_issue_text(&f->issues[i]);
+
+        nth_say("%s\n", said);
+    }
+    return rc;
+}
+
 static const struct nth_case cases[] = {
     {"bundle of a tar", bundle_read},
     {"bundle of a directory", directory_read},
@@ -309,6 +327,7 @@ static const struct nth_case cases[] = {
     {"guest as stored", guest_load},
     {"network as stored", network_load},
     {"host as stored", host_load},
+    {"hosts", hosts},
     {"plan: create", plan_create},
     {"plan: update", plan_update},
     {"plan: remove", plan_remove},
