@@ -95,7 +95,7 @@ def place(top, body):
 def check_specs(page):
     for block in pages.blocks(page):
         body = block.body
-        if block.language != "yaml" or body.startswith("# in ") or not re.search(r"^kind:", body, re.M):
+        if block.language != "yaml" and page.suffix == ".md" or body.startswith("# in ") or not re.search(r"^kind:", body, re.M):
             continue
         own = set(re.findall(r"^name: *(\S+)", body, re.M))
         with tempfile.TemporaryDirectory() as made:
@@ -158,6 +158,21 @@ def check_variables(page):
 
 
 check_index(ROOT / "docs/howto.md")
+def check_kinds(page):
+    kinds = re.search(r"^\| `kind` \| (.*?) \|", (ROOT / "docs/reference.md").read_text(), re.M)[1]
+    for kind in re.findall(r"`(\w+)`", kinds):
+        check(re.search(rf"^.*\*{kind}\*.*\n\t", page.read_text(), re.M), page, f"what is a document of kind {kind}?")
+
+
+def check_mentions(page):
+    for words in re.findall(r"\*vmctl ([a-z][^*]*)\*", page.read_text()):
+        check_command(page, f"vmctl {words}", shlex.split(words.replace("\\", "")))
+
+
+for manual in (ROOT / "docs").glob("*.scd"):
+    check_mentions(manual)
+check_specs(ROOT / "docs/vms.d.5.scd")
+check_kinds(ROOT / "docs/vms.d.5.scd")
 check_variables(ROOT / "docs/vms.d.5.scd")
 check_manual(ROOT / "docs/vmsd.8.scd", "vmsd")
 check_manual(ROOT / "docs/vms-agent.8.scd", "vms-agent")
