@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import peers
-from rig import Daemon, interleave, named, pss, read, run, took, tiny_tree, wait_for
+from rig import Daemon, interleave, named, pss, read, took, tiny_tree, wait_for
 
 SPEC = "kind: container\nname: {name}\nimage: {image}\nstop_timeout: 5s\nrestart: {{policy: no}}\n{more}"
 
@@ -49,7 +48,8 @@ def start(bench, table):
         for c in all_:
             life(c, "tiny", [])  # what only a first start does
         memory = [[] for _ in all_]
-        lives = interleave(bench.n(12), *(lambda c=c, m=m: life(c, "tiny", m) for c, m in zip(all_, memory)))
+        lives = interleave(bench.n(12), *(lambda c=c, m=m: life(c, "tiny", m) for c, m in zip(all_, memory)), peers=others[2:])
+        all_, memory, lives = zip(*(x for x in zip(all_, memory, lives) if x[2]))
         columns = [list(zip(*samples)) for samples in lives]
         for i, (what, floor, goal) in enumerate((("to init's first instruction", 1, 1.05), ("until start returns", 1, None),
                                                  ("exec of true", 1, 1.05), ("stop", 1, None))):
@@ -128,8 +128,9 @@ def many(bench, table):
                 return took(lambda: at_once(new, names)), took(lambda: at_once(c.stop, names))
             finally:
                 at_once(c.remove, names)
-        lives = interleave(bench.n(3), ours, floor, *(lambda c=c: peer(c) for c in others))
-        (up, down), (bare_up, bare_down), *rest = [list(zip(*samples)) for samples in lives]
+        lives = interleave(bench.n(3), ours, floor, *(lambda c=c: peer(c) for c in others), peers=others)
+        others = [c for c, samples in zip(others, lives[2:]) if samples]
+        (up, down), (bare_up, bare_down), *rest = [list(zip(*samples)) for samples in lives if samples]
         table.row(f"{len(names)} containers up", "ms", up, bare_up, peers={c.name: r[0] for c, r in zip(others, rest)},
                   note="the floor has its roots already")
         table.row(f"{len(names)} stopped", "ms", down, bare_down, peers={c.name: r[1] for c, r in zip(others, rest)})

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 
-from rig import SETTLE, SOURCE, Daemon, named, read, run, shift, took, wait_for
+from rig import SETTLE, SOURCE, Daemon, read, reason, run, shift, wait_for
 
 BASE = 0x30000000  # of the peers' user namespaces
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -190,7 +190,7 @@ class Podman:
         self.ask("import", f"{self.dir}/image.tar", "tiny")
 
     def close(self):
-        self.ask("rm", "-fa", "-t", "1")
+        self.drop("-a", "-t", "1")
 
     def create_words(self, name):
         return ["create", "--name", name, "--network", "none", "--systemd", "false", "--memory", "256m",
@@ -212,8 +212,11 @@ class Podman:
         return int(self.ask("inspect", name, "--format", "{{.State.Pid}}"))
 
     def remove(self, name):
+        self.drop(name)
+
+    def drop(self, *words):
         """Whoever cleans up behind a container that stopped may be at it still."""
-        wait_for(f"podman rm {name}", lambda: subprocess.run([*self.base, "rm", "-f", name], **QUIET).returncode == 0, pause=0.05)
+        wait_for("podman rm", lambda: subprocess.run([*self.base, "rm", "-f", *words], **QUIET).returncode == 0, pause=0.05)
 
     def all(self):
         return self.ask("ps", "-a")
@@ -308,7 +311,9 @@ class LibvirtLxc:
         self.ask("destroy", name)
 
     def true(self, name):
-        self.ask("lxc-enter-namespace", name, "--noseclabel", "/sbin/true")
+        """start may return before libvirt knows the init's pid."""
+        words = ["virsh", "-q", "-c", "lxc:///system", "lxc-enter-namespace", name, "--noseclabel", "/sbin/true"]
+        wait_for("libvirt's container", lambda: subprocess.run(words, **QUIET).returncode == 0)
 
     def pid(self, name):
         controller = int(self.ask("domid", name))
@@ -399,6 +404,5 @@ def opened(bench, stack, tree, peers=PEERS):
                 stack.push(opening.pop_all())
             here.append(peer)
         except (OSError, subprocess.SubprocessError) as e:
-            why = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
-            print(f"  {kind.name}: left out, it does not run here: {why[-1][:200] if why else e}", flush=True)
+            print(f"  {kind.name}: left out, it does not run here: {reason(e)}", flush=True)
     return here

@@ -88,13 +88,28 @@ def numbers(x):
     return " ".join(f"{x[k]:8.2f}" for k in ("min", "median", "max"))
 
 
-def interleave(n, *fns):
-    """Each fn gives one sample; in turn, so that what else the machine does hits all of them alike."""
+def interleave(n, *fns, peers=()):
+    """Each fn gives one sample; in turn, so that what else the machine does hits all of them alike. The last ones are of peers:
+    one that fails is left out from then on, and its samples are None."""
     samples = [[] for _ in fns]
+    names = [None] * (len(fns) - len(peers)) + [p.name for p in peers]
     for _ in range(n):
-        for fn, s in zip(fns, samples):
-            s.append(fn())
+        for i, fn in enumerate(fns):
+            if samples[i] is None:
+                continue
+            try:
+                samples[i].append(fn())
+            except (OSError, subprocess.SubprocessError) as e:
+                if not names[i]:
+                    raise
+                print(f"  {names[i]}: left out, {reason(e)}", flush=True)
+                samples[i] = None
     return samples
+
+
+def reason(e):
+    lines = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
+    return lines[-1].strip()[:200] if lines else repr(e)
 
 
 def percentile(samples, p):

@@ -86,8 +86,9 @@ def list(bench, table):
         for n in bench.sizes(1, 10, 100, 1000):
             d = populated(bench, f"list{n}", n)
             others = [p for p in others if add_to(p, old, n)]
-            samples = interleave(bench.n(9), lambda: took(lambda: d.vmctl("ls")), *(lambda p=p: took(p.all) for p in others))
-            table.row(f"{n} containers", "ms", samples[0], peers={p.name: x for p, x in zip(others, samples[1:])},
+            samples = interleave(bench.n(9), lambda: took(lambda: d.vmctl("ls")), *(lambda p=p: took(p.all) for p in others),
+                                 peers=others)
+            table.row(f"{n} containers", "ms", samples[0], peers={p.name: x for p, x in zip(others, samples[1:]) if x},
                       note="peers that take minutes to make them are left out" if bench.peers and n > 100 else "")
             d.stop()
             old = n
