@@ -81,6 +81,13 @@ static struct alert *alert_new(struct alerts *a, const struct alert_sight *s)
     return a->first = TAKE(x);
 }
 
+static bool silenced(const struct alerts *a, const struct alert_sight *s)
+{
+    const struct guest *g = s->guest ? world_guest(a->w, s->guest) : NULL;
+
+    return g && g->silent_until > wall_ms();
+}
+
 void alert_see(struct alerts *a, const struct alert_sight *s, const char *fmt, ...)
 {
     const struct host_spec *h = a->w->host_spec;
@@ -93,7 +100,7 @@ void alert_see(struct alerts *a, const struct alert_sight *s, const char *fmt, .
     if (!x && (s->sign != SIGN_BAD || !(x = alert_new(a, s))))
         return;
     x->seen = true;
-    if (x->due)
+    if (x->due || silenced(a, s))
         return;
     if (s->sign == SIGN_BAD) { /* parts of it may be a guest's words */
         va_start(ap, fmt);

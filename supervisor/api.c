@@ -469,6 +469,7 @@ static const struct http_route routes[] = {
     {"POST", "/v1/guests/{name}/stop", ROLE_WRITE, 0, stop_post, "wait"},
     {"POST", "/v1/guests/{name}/restart", ROLE_WRITE, 0, restart_post, "wait"},
     {"POST", "/v1/guests/{name}/rebuild", ROLE_WRITE, 0, rebuild_post, "wait"},
+    {"POST", "/v1/guests/{name}/silence", ROLE_WRITE, 0, silence_post, "for"},
     {"DELETE", "/v1/guests/{name}", ROLE_WRITE, 0, guest_delete, "wait purge"},
     {"POST", "/v1/validate", ROLE_WRITE, TAR_MAX, validate_post, "base"},
     {"POST", "/v1/plan", ROLE_WRITE, TAR_MAX, plan_post, "base select* prune purge*"},

@@ -58,6 +58,7 @@ void volumes_remove(struct http_request *r, void *arg);
 void audit_get(struct http_request *r, void *arg);
 /* alert_api.c */
 void alerts_get(struct http_request *r, void *arg);
+void silence_post(struct http_request *r, void *arg);
 /* features.c */
 json_t *features_json(void);
 /* openapi.c */

@@ -52,6 +52,7 @@ static int load_guest(const struct store_guest *row, void *arg)
     g->restarts = row->restarts;
     g->applied_at = row->applied_at;
     g->provisioned_at = row->provisioned_at;
+    g->silent_until = row->silent_until;
     g->state = row->image ? ST_STOPPED : ST_ABSENT;
     return 0;
 }

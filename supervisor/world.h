@@ -45,6 +45,7 @@ struct guest {
     char *bundle, *image, *script_digests, *purge, *error; /* as stored; may be NULL */
     unsigned scripts_done, generation, restarts;
     int64_t applied_at, provisioned_at;
+    int64_t silent_until;        /* wall: alerts of it neither begin nor end before; 0: it is not silenced */
     bool up, removing, rebuilding; /* the user's wishes, as stored */
     bool cut, cut_stopping;      /* vmsd ended while a job worked on it; while it was being stopped */
     bool resting;                /* ended, and its policy says: not again by itself */

@@ -1,8 +1,9 @@
-/* vmctl alerts: what is not well, and who was told. */
+/* vmctl alerts, silence: what is not well, and who is told. */
 #include <string.h>
 #include <vmsd/clock.h>
 #include "cli.h"
 #include "human.h"
+#include "select.h"
 #include "table.h"
 #include "term.h"
 
@@ -66,10 +67,54 @@ int cmd_alerts(struct cli *cli)
         return cli_fail(cli, &e);
     if (cli->json)
         return cli_written(cli_print_json(doc));
+    json_array_foreach(json_object_get(doc, "silent"), i, alert)
+        term_say("nobody is told of %s until %s", json_str(alert, "guest", "-"), json_str(alert, "until", "-"));
     alerts = json_object_get(doc, "alerts");
     json_array_foreach(alerts, i, alert)
         add_row(&t, alert, json_object_get(doc, "channels"));
     if (!json_array_size(alerts))
         term_say("%s", cli_has(cli, OPT_HISTORY) ? "there was no alert" : "all is well");
     return cli_written(json_array_size(alerts) ? table_print(&t) : fflush(stdout));
+}
+
+static int silence(struct cli *cli, const char *guest, const char *seconds, json_t **out, struct vm_err *e)
+{
+    OWN(str) char *head = client_path("/v1/guests/", guest, "/silence");
+    OWN(text) struct text path = {0};
+
+    text_add(&path, head ? head : "");
+    client_query(&path, "for", seconds);
+    return !head || path.failed ? vm_no_memory(e) : client_json(&cli->client, "POST", path.s, out, e);
+}
+
+int cmd_silence(struct cli *cli)
+{
+    const char *want = cli_has(cli, OPT_FOR) ? cli_value(cli, OPT_FOR) : "1h";
+    OWN(json) json_t *guests = NULL, *done = json_array();
+    struct vm_err e = {0};
+    char seconds[24];
+    json_t *guest;
+    int64_t ms;
+    size_t i;
+
+    if (!text_to_duration(want, &ms))
+        vm_fail(&e, VM_E_INVALID, "--for: '%.40s' is no time; expected one such as 2h or 30m", want);
+    if (e.code || select_named(cli, &guests, &e) < 0)
+        return cli_fail(cli, &e);
+    snprintf(seconds, sizeof seconds, "%lld", (long long)(ms / 1000));
+    json_array_foreach(guests, i, guest) {
+        json_t *one = NULL;
+
+        if (silence(cli, json_str(guest, "name", ""), seconds, &one, &e) < 0)
+            return cli_fail(cli, &e);
+        if (!cli->json && ms / 1000)
+            term_say("nobody is told of %s until %s", json_str(one, "guest", "-"), json_str(one, "until", "-"));
+        else if (!cli->json)
+            term_say("people are told of %s again", json_str(one, "guest", "-"));
+        json_array_append_new(done, one);
+    }
+    if (!cli->json)
+        return cli_written(fflush(stdout));
+    OWN(json) json_t *doc = json_pack("{s:O}", "silent", done);
+    return cli_written(cli_print_json(doc));
 }

@@ -30,6 +30,7 @@ enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEA
     X(INSTALL, 0, "install", "[NN]", "output of the install scripts, or of script NN only") \
     X(LINES, 'n', "lines", "N", "only the last N") \
     X(SINCE, 0, "since", "ID", "only what came after this one") \
+    X(FOR, 0, "for", "TIME", "for so long, as in 2h (default: 1h); 0s ends it") \
     X(HISTORY, 0, "history", NULL, "those that are over, too") \
     X(TYPE, 0, "type", "TYPE", "only events of this type, or of such ('limit', 'restart-*'); may repeat") \
     X(STDIN, 'i', "interactive", NULL, "forward standard input even if it is a terminal") \
@@ -91,6 +92,7 @@ enum {
       "copy a file or a directory into a guest or out of it (NAME:/PATH)") \
     X(events, "events", "[NAME…]", OPTS_SELECT | OPT(FOLLOW) | OPT(SINCE) | OPT(TYPE), 0, MANY, "what happened") \
     X(alerts, "alerts", "", OPTS_DATA | OPT(HISTORY) | OPT(LINES), 0, 0, "what is not well, and whether somebody was told") \
+    X(silence, "silence", "NAME…", OPTS_SELECT | OPT(ALL) | OPT(FOR), 0, MANY, "tell nobody of these guests for a while") \
     X(audit, "audit", "", OPTS_DATA | OPT(SINCE) | OPT(LINES), 0, 0, "who did what, and when") \
     X(image_ls, "image ls", "", OPTS_DATA, 0, 0, "list built images") \
     X(image_build, "image build", "NAME", OPTS_DATA, 1, 1, "build an image from its recipe") \

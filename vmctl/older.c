@@ -8,6 +8,7 @@ static const struct need {
     const char *feature;
 } needs[] = {
     {cmd_alerts, "alerts"},
+    {cmd_silence, "alerts"},
     {cmd_audit, "audit"},
     {cmd_host, "host-profile"},
 };

@@ -44,6 +44,7 @@ struct store_guest {
     unsigned generation, restarts;
     int64_t applied_at, provisioned_at; /* wall ms, 0: never */
     const char *error;        /* of the last job, or NULL */
+    int64_t silent_until;     /* wall ms: nobody is told of it before; 0: it is not silenced */
 };
 int store_guests(struct store *s, int (*each)(const struct store_guest *g, void *arg), void *arg, struct vm_err *e);
 /* Creates (id and slot are found) or changes the desired spec; a new guest is wished up. */
@@ -60,6 +61,7 @@ int store_put_scripts(struct store *s, uint32_t id, unsigned done, const char *d
 int store_put_applied(struct store *s, uint32_t id, const char *spec, int64_t at, bool provisioned, struct vm_err *e);
 int store_put_restarts(struct store *s, uint32_t id, unsigned restarts, struct vm_err *e);
 int store_put_error(struct store *s, uint32_t id, const char *error, struct vm_err *e);
+int store_put_silence(struct store *s, uint32_t id, int64_t until, struct vm_err *e);
 int store_drop_guest(struct store *s, uint32_t id, struct vm_err *e);
 
 struct store_network { const char *name, *spec; bool removing; };

@@ -29,6 +29,7 @@ int store_guests(struct store *s, int (*each)(const struct store_guest *g, void 
             .applied_at = sqlite3_column_int64(q, 15),
             .provisioned_at = sqlite3_column_int64(q, 16),
             .error = store_text(q, 17),
+            .silent_until = sqlite3_column_int64(q, 18),
         };
 
         if (store_lost(s, &rc) || each(&g, arg) < 0)
@@ -121,6 +122,11 @@ int store_put_restarts(struct store *s, uint32_t id, unsigned restarts, struct v
 int store_put_error(struct store *s, uint32_t id, const char *error, struct vm_err *e)
 {
     return STORE_RUN(s, Q_GUEST_ERROR, e, "is", (int64_t)id, error);
+}
+
+int store_put_silence(struct store *s, uint32_t id, int64_t until, struct vm_err *e)
+{
+    return STORE_RUN(s, Q_GUEST_SILENCE, e, "ii", (int64_t)id, until);
 }
 
 int store_drop_guest(struct store *s, uint32_t id, struct vm_err *e)

@@ -11,7 +11,7 @@
 #include <vmsd/path.h>
 #include <vmsd/text.h>
 
-enum { STORE_SCHEMA = 3, STORE_BUSY_MS = 5000, STORE_RESERVE = 4 << 20 };
+enum { STORE_SCHEMA = 4, STORE_BUSY_MS = 5000, STORE_RESERVE = 4 << 20 };
 
 #define ALERT_TABLES \
     "CREATE TABLE host (one INTEGER PRIMARY KEY CHECK (one = 1), spec TEXT NOT NULL) STRICT;" \
@@ -32,7 +32,8 @@ static const char schema[] =
     " removing INTEGER NOT NULL DEFAULT 0, purge TEXT, rebuilding INTEGER NOT NULL DEFAULT 0,"
     " scripts_done INTEGER NOT NULL DEFAULT 0, script_digests TEXT NOT NULL DEFAULT '',"
     " generation INTEGER NOT NULL DEFAULT 1, restarts INTEGER NOT NULL DEFAULT 0,"
-    " applied_at INTEGER NOT NULL DEFAULT 0, provisioned_at INTEGER NOT NULL DEFAULT 0, error TEXT) STRICT;"
+    " applied_at INTEGER NOT NULL DEFAULT 0, provisioned_at INTEGER NOT NULL DEFAULT 0, error TEXT,"
+    " silent_until INTEGER NOT NULL DEFAULT 0) STRICT;"
     "CREATE TABLE network (name TEXT PRIMARY KEY, spec TEXT NOT NULL, removing INTEGER NOT NULL DEFAULT 0) STRICT;"
     "CREATE TABLE nic (guest INTEGER NOT NULL REFERENCES guest ON DELETE CASCADE, nic INTEGER NOT NULL,"
     " network TEXT NOT NULL, address TEXT, address6 TEXT, mac TEXT, PRIMARY KEY (guest, nic)) STRICT;"
@@ -55,6 +56,7 @@ static const char schema[] =
 static const char *const upgrades[STORE_SCHEMA] = {
     [1] = "ALTER TABLE audit ADD COLUMN login INTEGER NOT NULL DEFAULT -1; ALTER TABLE audit ADD COLUMN detail TEXT;",
     [2] = ALERT_TABLES,
+    [3] = "ALTER TABLE guest ADD COLUMN silent_until INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define X(id, sql) [Q_##id] = sql,

@@ -12,7 +12,8 @@
     X(COMMIT, "COMMIT") \
     X(ROLLBACK, "ROLLBACK") \
     X(GUESTS, "SELECT id, slot, name, spec, bundle, applied, image, up, removing, purge, rebuilding, scripts_done, " \
-              "script_digests, generation, restarts, applied_at, provisioned_at, error FROM guest ORDER BY name") \
+              "script_digests, generation, restarts, applied_at, provisioned_at, error, silent_until FROM guest " \
+              "ORDER BY name") \
     X(GUEST_ID, "SELECT id, slot FROM guest WHERE name = ?1") \
     X(GUEST_SLOT, "SELECT min(n) FROM (SELECT 0 AS n UNION ALL SELECT slot + 1 FROM guest) " \
                   "WHERE n NOT IN (SELECT slot FROM guest)") \
@@ -36,6 +37,7 @@
                      "provisioned_at = CASE WHEN ?4 THEN ?3 ELSE provisioned_at END WHERE id = ?1") \
     X(GUEST_RESTARTS, "UPDATE guest SET restarts = ?2 WHERE id = ?1") \
     X(GUEST_ERROR, "UPDATE guest SET error = ?2 WHERE id = ?1") \
+    X(GUEST_SILENCE, "UPDATE guest SET silent_until = ?2 WHERE id = ?1") \
     X(GUEST_DROP, "DELETE FROM guest WHERE id = ?1") \
     X(NETWORKS, "SELECT name, spec, removing FROM network ORDER BY name") \
     X(NETWORK_PUT, "INSERT INTO network (name, spec) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET spec = ?2, " \

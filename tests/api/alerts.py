@@ -280,6 +280,26 @@ def test_words_of_a_guest_inject_nothing():
     assert "\n" not in [c["text"] for c in commands() if c["kind"] == "unhealthy"][-1]
 
 
+def test_silence():
+    """Of a guest that is silenced nothing begins and nothing ends, also over a restart; then it goes on where it was."""
+    apply(host_spec(), guest_spec("true", **WELL))
+    wait("nothing goes on", lambda: shown() == [])
+    said = DAEMON.call("POST", "/v1/guests/sick/silence?for=3600").json()
+    assert said["guest"] == "sick" and DAEMON.get("/v1/alerts").json()["silent"] == [said], said
+    apply(host_spec(), guest_spec("true", **{**WELL, "disk": "1%"}))
+    DAEMON.end()
+    DAEMON.start()
+    time.sleep(3 * ROUND_S)
+    assert shown() == [], shown()
+    assert DAEMON.get("/v1/alerts").json()["silent"] == [said]
+    DAEMON.call("POST", "/v1/guests/sick/silence?for=0")
+    wait("it is told after all", lambda: [a for a in shown() if a["kind"] == "disk"])
+    assert DAEMON.get("/v1/alerts").json()["silent"] == []
+    for bad in ("x", "-1", "2592001", "1h"):
+        assert DAEMON.call("POST", f"/v1/guests/sick/silence?for={bad}").status == 400, bad
+    assert any(d["verb"] == "silence" and d["what"] == "sick" for d in DAEMON.get("/v1/audit").json()["audit"])
+
+
 def test_A4_the_secret_of_a_webhook_is_nowhere():
     for target in ("/v1/alerts?all=1", "/v1/events", "/v1/metrics", "/v1/guests", "/v1/audit"):
         assert TOKEN.encode() not in DAEMON.get(target).body, target
@@ -319,7 +339,7 @@ n=$(ls {MAILS} | wc -l); cat >{rig.HERE}/mail.new; mv {rig.HERE}/mail.new {MAILS
                  test_each_kind_of_the_host_is_received, test_a_restart_of_vmsd_tells_nothing_twice,
                  test_each_recovers_once_and_is_history, test_what_cannot_be_told_is_tried_again,
                  test_what_goes_on_is_told_again_and_what_cannot_be_told_is_given_up, test_a_server_must_prove_who_it_is,
-                 test_words_of_a_guest_inject_nothing, test_A4_the_secret_of_a_webhook_is_nowhere], DAEMON)
+                 test_words_of_a_guest_inject_nothing, test_silence, test_A4_the_secret_of_a_webhook_is_nowhere], DAEMON)
     finally:
         DAEMON.kill()
 

@@ -192,7 +192,7 @@ END_TEST
 START_TEST(test_an_older_store_is_brought_up_to_date)
 {
     static const char old[] = "ALTER TABLE audit DROP COLUMN login; ALTER TABLE audit DROP COLUMN detail;"
-                              "INSERT INTO audit (at, uid, pid, verb, what) VALUES (5, 7, 9, 'stop', 'db'); PRAGMA user_version = 1;"
+                              "INSERT INTO audit (at, uid, pid, verb, what) VALUES (5, 7, 9, 'stop', 'db'); PRAGMA user_version = 1; ALTER TABLE guest DROP COLUMN silent_until;"
                               "DROP TABLE notice; DROP TABLE alert; DROP TABLE host; DROP TABLE size";
     struct store *s = open_store();
     OWN(json) json_t *list = NULL;
@@ -221,7 +221,8 @@ END_TEST
 /* What an upgrade makes is what a new store has. */
 START_TEST(test_an_upgraded_store_is_like_a_new_one)
 {
-    static const char old[] = "DROP TABLE notice; DROP TABLE alert; DROP TABLE host; DROP TABLE size; PRAGMA user_version = 2",
+    static const char old[] = "DROP TABLE notice; DROP TABLE alert; DROP TABLE host; DROP TABLE size;"
+                              "ALTER TABLE guest DROP COLUMN silent_until; PRAGMA user_version = 2",
                       all[] = "SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_schema ORDER BY name)";
     char file[100], *tables[2];
     sqlite3 *db;

@@ -517,7 +517,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 {"level": "ok", "what": "systemd-nspawn", "why": "", "mend": ""},
                 {"level": "error" if scenario() == "ill" else "warning", "what": "no KVM", "why": "no /dev/kvm",
                  "mend": "switch virtualisation on in the firmware"}]},
-            "alerts": lambda: {"channels": ["notify[0]: mail to ops@example.org"], "alerts": [] if scenario() == "well" else [
+            "alerts": lambda: {"silent": [{"guest": "dns", "until": "2026-11-20T12:00:00.000Z"}], "channels": ["notify[0]: mail to ops@example.org"], "alerts": [] if scenario() == "well" else [
                 {"id": 3, "kind": "unhealthy", "level": "critical", "guest": "rss", "subject": "", "text": f"unhealthy: {EVIL}",
                  "began_at": ago(600), "ended_at": None, "notices": [
                      {"to": "notify[0]: mail to ops@example.org", "what": "firing", "at": ago(600), "tries": 2,
@@ -568,6 +568,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not rest:
             ends = scenario() in ("ended", "given-up", "started")
             return self.reply(200, ended(name) if ends else details(name))
+        if rest[0] == "silence":
+            return self.reply(200, {"guest": name, "until": "2026-11-20T12:00:00.000Z"})
         if rest[0] == "exec":
             if name == "dbb":
                 return self.error(404, "absent", "there is no guest 'dbb'")

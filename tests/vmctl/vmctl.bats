@@ -678,7 +678,22 @@ PY
     [ "$(jq -r '.alerts[1].subject' <<<"$output")" = /dev/sda ]
     scenario well
     run --separate-stderr vmctl alerts
-    [ "$output" = "all is well" ]
+    [ "$output" = $'nobody is told of dns until 2026-11-20T12:00:00.000Z\nall is well' ]
+}
+
+@test "silence: for how long, of which guests, and its end" {
+    run --separate-stderr vmctl silence db rss --for 2h
+    [ "$output" = $'nobody is told of db until 2026-11-20T12:00:00.000Z\nnobody is told of rss until 2026-11-20T12:00:00.000Z' ]
+    asked "/v1/guests/db/silence?for=7200"; asked "/v1/guests/rss/silence?for=7200"
+    run --separate-stderr vmctl silence db
+    asked "/v1/guests/db/silence?for=3600"
+    run --separate-stderr vmctl silence db --for 0s
+    [ "$output" = "people are told of db again" ]
+    run --separate-stderr vmctl silence -o json db
+    [ "$(jq -r '.silent[0].guest' <<<"$output")" = db ]
+    run --separate-stderr vmctl silence db --for soon
+    [ "$status" -eq 2 ]
+    says "--for: 'soon' is no time; expected one such as 2h or 30m"
 }
 
 # --- audit ---
