@@ -116,7 +116,7 @@ static bool may_run(const struct vm_driver *d, const struct guest_spec *g)
 const struct vm_driver *driver_for(const struct guest_spec *g, struct vm_err *e)
 {
     struct drv_report r;
-    struct vm_err none = {0};
+    struct vm_err none = {0}, before;
 
     for (size_t i = 0; table[i]; i++) {
         if (!may_run(table[i], g))
@@ -124,8 +124,9 @@ const struct vm_driver *driver_for(const struct guest_spec *g, struct vm_err *e)
         table[i]->probe(&r);
         if (r.usable)
             return table[i];
+        before = none;
         if (none.code)
-            vm_fail(&none, VM_E_UNAVAILABLE, "%s; nor can %s: %s; %s", none.text, table[i]->name, r.why, r.hint);
+            vm_fail(&none, VM_E_UNAVAILABLE, "%s; nor can %s: %s; %s", before.text, table[i]->name, r.why, r.hint);
         else
             vm_fail(&none, VM_E_UNAVAILABLE, "%s cannot run '%s' here: %s; %s", table[i]->name, g->name, r.why, r.hint);
     }

@@ -196,7 +196,7 @@ static int check_head(struct http_request *r, const struct framing *framing, con
         return 400;
     r->route = find_route(o, &r->target, method, methods);
     if (r->peer.role < (r->route ? r->route->role : ROLE_READ)) {
-        vm_fail(e, VM_E_DENIED, "this user may not do that");
+        vm_fail(e, VM_E_DENIED, "this user may not do that: root and the group vmsd may, the group vmsd-read may look");
         return 403;
     }
     if (!r->route && methods->len) {

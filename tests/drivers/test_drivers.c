@@ -70,11 +70,16 @@ END_TEST
 START_TEST(test_driver_for)
 {
     struct guest_spec vm = {.name = "db", .kind = KIND_MICROVM, .hypervisor = "cloud-hypervisor"};
+    const struct vm_driver *any;
 
     setenv("VMS_CLOUD_HYPERVISOR", "/var/tmp/vmsd-absent", 1);
     ck_assert_ptr_null(driver_for(&vm, &e));
     ck_assert_int_eq(e.code, VM_E_UNAVAILABLE);
     ck_assert_msg(strstr(e.text, "cloud-hypervisor cannot run 'db' here") && strstr(e.text, "vmsd-absent"), "%s", e.text);
+    vm.hypervisor = "auto";
+    any = driver_for(&vm, &e); /* on a host with libvirtd that one; else both reasons */
+    ck_assert_msg(any ? !strcmp(any->name, "libvirt") : strstr(e.text, "vmsd-absent") && strstr(e.text, "; nor can libvirt"),
+                  "%s", e.text);
     for (size_t i = 0; drivers()[i]; i++) {
         const struct vm_driver *d = drivers()[i];
 
