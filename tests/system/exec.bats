@@ -131,6 +131,14 @@ EOS
     kill "$follower" || true
 }
 
+@test "exec -it: Ctrl-] three times hangs up, and what ran hears it" {
+    run on_terminal --do 1.5:type:$'\x1d\x1d\x1d' -- "$VMSD_BUILD/vmctl" exec -it one -- \
+        sh -c 'trap "touch /run/hung-up; exit" HUP TERM; while :; do sleep 0.1; done'
+    equal "$status" 129
+    has "$output" "left one"
+    within 5 in_guest one test -e /run/hung-up
+}
+
 @test "console: what the guest's init wrote, without what terminals obey" {
     sh_in one 'printf "console \033]0;evil\007line\n" >/dev/console'
     within 5 eval '[[ "$(vmctl console one)" == *line* ]]'

@@ -264,6 +264,8 @@ class Exec:
             yield data
 
     def run(self):
+        if self.argv[0] == "mute":
+            time.sleep(30)
         act = getattr(self, "do_" + self.argv[0].strip("/").replace("/", "_"), None)
         if self.argv[0] == "early":
             self.sock.sendall(self.head() + frame(DATA, 1, b"early\n") + end(exit=0))

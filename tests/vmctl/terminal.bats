@@ -182,6 +182,12 @@ in_editor() { run on_pty "$@" -- "$VMCTL" exec -it db -- editor; }
     done
 }
 
+@test "exec -it: Ctrl-C ends the waiting for a vmsd that does not answer" {
+    run on_pty --do 1:type:$'\x03' -- "$VMCTL" exec -it db -- mute
+    [ "$status" -eq 130 ]
+    lacks "MODE raw"
+}
+
 @test "exec -it: what switched nothing leaves nothing" {
     run on_pty --do 1:type:q -- "$VMCTL" exec -it db -- tty
     lacks $'\e'
