@@ -347,7 +347,7 @@ vmctl: bad.yaml:3:9: shh: unknown; did you mean 'ssh'?"
 
 # All that is typed goes with half a second between; the last one quits.
 top() {
-    local at=25 do=()
+    local at=40 do=()
     for act in "$@" type:q; do
         do+=(--do "$((at / 10)).$((at % 10)):$act")
         at=$((at + 5))
@@ -393,9 +393,12 @@ rows() { shot "$1" | sed -n '3,$p' | awk 'NF > 5 {print $1 "/" $2}' | grep '/' |
 }
 
 @test "top over several hosts: ssh that ended is started again" {
-    { sleep 4; pkill -f "$D/config"; } 3>&- &
-    PATH="$D/bin:$PATH" PTY_TERM=linux run timeout 60 /usr/bin/python3 "$HERE/pty_run.py" --size 110x14 --do 3:shot:before \
-        --do 6.5:shot:lost --do 14:shot:again --do 14.1:type:q -- "$VMCTL" -H all top
+    mv "$D/bin/ssh" "$D/ssh"
+    ln -s "$D/ssh" "$D/bin/ssh"
+    { sleep 4; ln -sf /bin/false "$D/bin/ssh"; pkill -f "$D/config"; sleep 5; ln -sf "$D/ssh" "$D/bin/ssh"; } 3>&- &
+    PATH="$D/bin:$PATH" PTY_TERM=linux run timeout 60 /usr/bin/python3 "$HERE/pty_run.py" --size 110x14 --do 3.8:shot:before \
+        --do 8.5:shot:lost --do 20:shot:again --do 20.1:type:q -- "$VMCTL" -H all top
+    rm "$D/bin/ssh"
     [ "$status" -eq 0 ]
     [[ "$(shot before)" == *"6 guests on 2 hosts"* ]]
     [[ "$(shot lost)" == *"3 guests on 1 of 2 hosts"*"left: root@127.0.0.1 is "* ]]
