@@ -116,7 +116,7 @@ int step_stop(struct job *j, struct vm_err *e)
         return -1;
     rc = j->driver->reap(j->guest_id, j->run_dir, &how, e);
     if (j->verb == JOB_STOP)
-        manifest_write(j, j->applied && !strcmp(j->applied, j->text), NULL);
+        manifest_write(j, manifest_settled(j), NULL);
     j->running = false;
     job_on_loop(j, set_down, NULL);
     return rc;
@@ -193,7 +193,7 @@ static int start(struct job *j, struct vm_err *e)
 
 int step_start(struct job *j, struct vm_err *e)
 {
-    if (make_dirs(j, e) < 0 || run_note(j, e) < 0 || note_open(j, e) < 0 || manifest_write(j, false, e) < 0 || start(j, e) < 0)
+    if (make_dirs(j, e) < 0 || run_note(j, e) < 0 || note_open(j, e) < 0 || manifest_write(j, manifest_settled(j), e) < 0 || start(j, e) < 0)
         return -1;
     job_on_loop(j, set_proc, j);
     if (attach_nics(j, e) == 0)

@@ -11,6 +11,19 @@ restarted() { [ "$(of "$1" .restarts)" -ge 1 ] && is "$1" .health healthy && [ "
 keeper_of() { sed -n 's/^keeper=\([0-9]*\) .*/\1/p' "$W"/run/guests/*/state; }
 leader_of() { sed -n 's/^leader=\([0-9]*\) .*/\1/p' "$W"/run/guests/*/state; }
 
+@test "G10: a guest's manifest is written when what it says changes, and not by a restart" {
+    guest m
+    run -0 apply
+    manifest=$(grep -l '"name":"m"' "$W"/state/guests/*/manifest.json)
+    before=$(stat -c %i "$manifest")
+    run -0 vmctl restart m
+    equal "$(stat -c %i "$manifest")" "$before"
+    run -0 vmctl stop m
+    equal "$(jq -c '[.up, .settled]' "$manifest")" "[false,true]"
+    run -0 vmctl start m
+    equal "$(jq -c '[.up, .settled]' "$manifest")" "[true,true]"
+}
+
 @test "stopped by hand it stays so: over apply and over a restart of vmsd; start brings it back" {
     guest one
     guest two
