@@ -119,7 +119,7 @@ static int inside_source(struct copy *c, struct stat *st, struct vm_err *e)
         return 0;
     }
     if (c->archive)
-        return vm_fail(e, VM_E_BACKEND, "%s:%s: the guest does not say whose it is", c->guest, c->inside);
+        return vm_fail(e, VM_E_BACKEND, "%s:%s: the guest does not say whose it is; leave out -a", c->guest, c->inside);
     if (inside_is_directory(c, c->inside, &directory, e) < 0)
         return -1;
     if (directory)
@@ -138,7 +138,7 @@ static int inside_owner(struct copy *c, struct tar_owner *owner, struct vm_err *
     if (inside_with(c, argv, -1, &o, NULL, e) < 0)
         return -1;
     if (!o.said.s || sscanf(o.said.s, "%u %u", &owner->uid, &owner->gid) != 2)
-        return vm_fail(e, VM_E_BACKEND, "%s: the guest does not say who '%.60s' is", c->guest, c->owner);
+        return vm_fail(e, VM_E_BACKEND, "%s: the guest does not say who '%.60s' is; give --owner as numbers", c->guest, c->owner);
     return 0;
 }
 
@@ -263,7 +263,7 @@ static int place_open(struct copy *c, struct place *p, struct vm_err *e)
         name = last_part(c->inside);
     }
     if (!*name || !strcmp(name, ".") || !strcmp(name, ".."))
-        return vm_fail(e, VM_E_INVALID, "'%s' gives the copy no name", c->outside);
+        return vm_fail(e, VM_E_INVALID, "'%s' gives the copy no name; name the file that it is to be", c->outside);
     p->name = name;
     p->dir = open(*parent ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return p->dir < 0 ? vm_fail_sys(e, "open directory '%s'", parent) : 0;

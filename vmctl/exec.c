@@ -61,7 +61,8 @@ static int run(struct cli *cli, const char *const *argv, bool tty, bool forward)
         return cli_fail(cli, &e);
     }
     if (tty && !isatty(STDIN_FILENO)) {
-        vm_fail(&e, VM_E_INVALID, "standard input is no terminal, so %s cannot have one either", cli->command->name);
+        vm_fail(&e, VM_E_INVALID, "standard input is no terminal, so %s cannot have one either; %s",
+                cli->command->name, cli->command->run == cmd_exec ? "leave out -t" : "vmctl exec NAME -- sh needs none");
         return cli_fail(cli, &e);
     }
     json_put_str(request, "user", cli_value(cli, OPT_USER));

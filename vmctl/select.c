@@ -52,7 +52,7 @@ static int no_such(const char *pattern, const struct select_known *known, size_t
                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     if (strpbrk(pattern, "*?"))
-        return vm_fail(e, VM_E_ABSENT, "no guest matches '%.100s'", pattern);
+        return vm_fail(e, VM_E_ABSENT, "no guest matches '%.100s'; vmctl ls shows those that are", pattern);
     for (size_t i = 0; i < n; i++)
         words[i] = known[i].name;
     near = text_nearest(pattern, words, n);

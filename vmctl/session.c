@@ -169,7 +169,8 @@ static int on_socket(struct session *s, struct vm_err *e)
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return 0;
     if (n <= 0)
-        return vm_fail(e, VM_E_BACKEND, "%s: vmsd closed the connection before the command's end", s->guest);
+        return vm_fail(e, VM_E_BACKEND, "%s: vmsd closed the connection before the command's end; vmctl show %s tells how it is",
+                       s->guest, s->guest);
     frame_reader_add(&s->reader, (size_t)n);
     return on_frames(s, e);
 }

@@ -204,8 +204,7 @@ void why_show(struct client *c, const json_t *doc, struct page *p)
     show_script(p, &w);
     if (!w.script)
         show_event(p, "failed", w.job_failed);
-    if (!w.up)
-        show_event(p, "last exit", w.ended);
+    show_event(p, "last exit", w.ended);
     show_event(p, "limit", w.limit);
     show_retry(p, &w);
     show_lines(c, &w, p);

@@ -172,7 +172,7 @@ in_editor() { run on_pty "$@" -- "$VMCTL" exec -it db -- editor; }
     in_editor --do 1:type:x
     [ "$status" -eq 125 ]
     has "$CLEAN"
-    has "vmsd closed the connection"
+    has "vmsd closed the connection before the command's end; vmctl show db"
     lacks "MODE raw"
     for signal in 15 1; do
         in_editor --do 1:signal:$signal

@@ -183,7 +183,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$VMCTL" --socket "$PWD/closed" ls
     [ "$stderr" = "vmctl: no guest 'dbb'; did you mean 'db'?" ]
     run --separate-stderr vmctl ls 'x*'
     [ "$status" -eq 1 ]
-    says "no guest matches 'x*'"
+    says "no guest matches 'x*'; vmctl ls"
     run --separate-stderr vmctl stop -t nix
     [ "$status" -eq 1 ]
     [ "$stderr" = "vmctl: no guest has the tag 'nix'" ]
@@ -592,7 +592,7 @@ because() { why | grep -Exq -- " +$1" || { echo "no line: $1"; echo "$output"; r
     [ "$status" -eq 2 ]
     run --separate-stderr vmctl exec -t db -- request </dev/null
     [ "$status" -eq 2 ]
-    says "no terminal"
+    says "no terminal, so exec cannot have one either; leave out -t"
 }
 
 @test "exec: 100 MB of bytes through a pipe, unchanged" {
