@@ -124,8 +124,9 @@ int remote_parse(struct remote *r, const char *url, struct vm_err *e)
 
 static void run_ssh(const struct remote *r, const char *forward, pid_t parent)
 {
-    /* A connection of its own: in one that is shared the forwarding would stay when ssh has ended. */
-    const char *argv[24] = {"ssh", "-N", "-T", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=15", "-o",
+    /* A connection of its own: in one that is shared the forwarding would stay when ssh has ended. What else is forwarded by the
+     * user's configuration may fail: another ssh has those ports, most likely. */
+    const char *argv[24] = {"ssh", "-N", "-T", "-o", "ExitOnForwardFailure=no", "-o", "ConnectTimeout=15", "-o",
                             "ServerAliveInterval=15", "-o", "ControlMaster=no", "-o", "ControlPath=none", "-L", forward};
     sigset_t none;
     size_t n = 15;

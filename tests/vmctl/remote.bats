@@ -79,6 +79,17 @@ while_it_runs() {
     rm "$D/scenario"
 }
 
+@test "-H: ports that ssh's configuration forwards, and another ssh has already, are no matter" {
+    cp "$D/config" "$D/config.was"
+    printf 'LocalForward 127.0.0.1:%s localhost:1\nExitOnForwardFailure yes\n' "$(cat "$D/port")" >>"$D/config"
+    run --separate-stderr vmctl -H "$AT$D/sock" ls
+    mv "$D/config.was" "$D/config"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *db* ]]
+    says "Address already in use" # as ssh tells it
+    nothing_left
+}
+
 @test "-H: what is no host is refused before anything runs" {
     for bad in 127.0.0.1 http://h ssh:// ssh://-oProxyCommand=x ssh://u@-x ssh://h:0 ssh://h:65536 ssh://h:x 'ssh://h;x' \
         'ssh://$(x)' ssh://[::1 ssh://a:b@h 'ssh://h/a b' ssh://h/a:b; do
