@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
 #include <vmsd/hash.h>
 #include <vmsd/json.h>
 #include <vmsd/lazy.h>
+#include <vmsd/log.h>
 #include <vmsd/path.h>
 #include <vmsd/text.h>
 
@@ -277,6 +279,44 @@ START_TEST(test_C1_swapped_all_the_time)
 }
 END_TEST
 
+/* All that waits in the socket. */
+static unsigned lines_of(int fd, char *last, size_t size)
+{
+    unsigned n = 0;
+    char c;
+
+    for (size_t at = 0; recv(fd, &c, 1, MSG_DONTWAIT) == 1;) {
+        last[at] = c == '\n' ? '\0' : c;
+        at = c == '\n' ? 0 : at + 1;
+        n += c == '\n';
+        ck_assert_uint_lt(at, size);
+    }
+    return n;
+}
+
+START_TEST(a_journal_that_does_not_read_holds_up_nobody)
+{
+    enum { LINES = 5000 };
+    char last[200], want[200];
+    unsigned kept;
+    int s[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
+    ck_assert_int_eq(dup2(s[1], STDERR_FILENO), STDERR_FILENO);
+    unsetenv("JOURNAL_STREAM");
+    for (unsigned i = 0; i < LINES; i++)
+        log_warn("db", "line %u", i);
+    kept = lines_of(s[0], last, sizeof last);
+    ck_assert_uint_lt(kept, LINES);
+    snprintf(want, sizeof want, "db: line %u", kept - 1); /* whole, and the first ones */
+    ck_assert_str_eq(last, want);
+    log_warn(NULL, "it reads again");
+    snprintf(want, sizeof want, "%u lines are missing here: the journal did not take them\nit reads again\n", LINES - kept);
+    ck_assert_int_eq(recv(s[0], last, sizeof last, MSG_DONTWAIT), (ssize_t)strlen(want));
+    ck_assert_int_eq(memcmp(last, want, strlen(want)), 0);
+}
+END_TEST
+
 START_TEST(write_is_whole_or_not)
 {
     OWN(str) char *text = NULL;
@@ -361,6 +401,7 @@ int main(void)
     tcase_add_checked_fixture(files, set_up, tear_down);
     tcase_add_test(files, test_C1_no_way_out_of_a_directory);
     tcase_add_test(files, test_C1_swapped_all_the_time);
+    tcase_add_test(files, a_journal_that_does_not_read_holds_up_nobody);
     tcase_add_test(files, write_is_whole_or_not);
     tcase_add_test(files, remove_stays_inside);
     tcase_add_test(files, hidden_by_systemd);
