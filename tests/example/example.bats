@@ -271,6 +271,16 @@ SPEC
   done
 }
 
+@test "quickstart --package makes a Debian package, with manual pages" {
+  run "$ROOM/repo/scripts/quickstart" --package
+  [ "$status" -eq 0 ]
+  [[ $output == *"made build/vmsd_"*.deb ]]
+  files=$(dpkg-deb -c "$ROOM"/repo/build/vmsd_*.deb)
+  for file in sbin/vmsd bin/vmctl lib/vmsd/vms-agent lib/systemd/system/vmsd.service share/man/man1/vmctl.1; do
+    [[ $files == *" ./usr/$file"* ]]
+  done
+}
+
 @test "quickstart --down leaves nothing" {
   "$ROOM/repo/scripts/quickstart" --down >"$ROOM/down.log" 2>&1 || { tail -n 40 "$ROOM/down.log"; false; }
   [ ! -e /var/lib/vmsd ] && [ ! -e /run/vmsd ]
