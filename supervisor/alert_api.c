@@ -5,7 +5,7 @@
 #include <string.h>
 #include <vmsd/clock.h>
 
-enum { LIMIT = 1000, LIMIT_MAX = 10000, SILENCE_S = 3600, SILENCE_MAX_S = 30 * 86400 };
+enum { LIMIT_MAX = 1000 /* whoever reads may ask, and often */, SILENCE_S = 3600, SILENCE_MAX_S = 30 * 86400 };
 
 static json_t *silence_json(const char *guest, int64_t until)
 {
@@ -33,7 +33,7 @@ void alerts_get(struct http_request *r, void *arg)
     const char *limit = http_query(r, "limit");
     json_t *channels = json_array(), *silent = json_array();
     struct vm_err e = {0};
-    uint64_t n = LIMIT;
+    uint64_t n = LIMIT_MAX;
 
     if (limit && (!text_to_u64(limit, &n) || n < 1 || n > LIMIT_MAX)) {
         vm_fail(&e, VM_E_INVALID, "limit: expected a number from 1 to %d", LIMIT_MAX);

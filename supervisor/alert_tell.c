@@ -58,12 +58,13 @@ static int64_t back_off(unsigned tries, int64_t most)
     return ms < most ? ms : most;
 }
 
-/* Whether it was told, or when it shall be tried again, is written before anything else happens. */
+/* That it is tried is written first: who is told once too often was told by a vmsd that could not write what came of it. */
 static void deliver(struct delivery *d, const struct store_notice *n)
 {
     int64_t now = wall_ms(), wait = n->next_at - now;
     OWN(host_spec) struct host_spec *h = NULL;
     struct vm_err kept = {0};
+    bool told;
 
     if (wait > 0 && wait <= RETRY_MAX_MS) { /* more is a clock that was set back */
         d->how = TELL_LATER;
@@ -73,16 +74,14 @@ static void deliver(struct delivery *d, const struct store_notice *n)
     d->first = n->tries == 0;
     d->alert = n->alert.id;
     d->guest = n->alert.guest ? strdup(n->alert.guest) : NULL;
-    if (host_spec_load(d->host_text, &h, &d->err) == 0 && d->index < h->n_notify &&
-        alert_send(&h->notify[d->index], n, d->w, &d->err) == 0)
-        d->how = TELL_TOLD;
-    else
-        d->how = now - n->at > GIVE_UP_MS ? TELL_GIVEN_UP : TELL_FAILED;
-    if (store_notice_tried(d->w->store, n->id, d->how == TELL_TOLD ? NULL : d->err.text,
-                           d->how == TELL_FAILED ? now + back_off(n->tries, RETRY_MAX_MS) : 0, &kept) == 0)
-        return;
     d->how = TELL_FAILED;
-    d->err = kept;
+    if (store_notice_try(d->w->store, n->id, now + back_off(n->tries, RETRY_MAX_MS), &d->err) < 0)
+        return;
+    told = host_spec_load(d->host_text, &h, &d->err) == 0 && d->index < h->n_notify &&
+           alert_send(&h->notify[d->index], n, d->w, &d->err) == 0;
+    d->how = told ? TELL_TOLD : now - n->at > GIVE_UP_MS ? TELL_GIVEN_UP : TELL_FAILED;
+    if (store_notice_tried(d->w->store, n->id, told ? NULL : d->err.text, d->how != TELL_FAILED, &kept) < 0)
+        log_warn(NULL, "%s: what became of alert %lld is not kept: %s, continuing", d->channel, (long long)n->alert.id, kept.text);
 }
 
 static void deliver_run(void *arg)

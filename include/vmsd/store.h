@@ -136,8 +136,10 @@ struct store_notice { int64_t id, at, next_at; unsigned tries; char *what; struc
 int store_notice_next(struct store *s, const char *channel, struct store_notice *out, bool *found, struct vm_err *e);
 void store_notice_done(struct store_notice n);
 OWN_DEFINE(notice, struct store_notice, store_notice_done)
-/* error NULL: told; next_at 0: it is not tried again. */
-int store_notice_tried(struct store *s, int64_t id, const char *error, int64_t next_at, struct vm_err *e);
+/* Before it is tried: when that shall be again unless it is heard of. So what cannot be written is not told again and again. */
+int store_notice_try(struct store *s, int64_t id, int64_t next_at, struct vm_err *e);
+/* After it. error NULL: told; over: it is not tried again. */
+int store_notice_tried(struct store *s, int64_t id, const char *error, bool over, struct vm_err *e);
 /* Notices for other channels than these will never be told. */
 int store_notices_keep(struct store *s, const struct strv *channels, struct vm_err *e);
 

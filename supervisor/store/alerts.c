@@ -229,11 +229,16 @@ int store_notice_next(struct store *s, const char *channel, struct store_notice 
     return 0;
 }
 
-int store_notice_tried(struct store *s, int64_t id, const char *error, int64_t next_at, struct vm_err *e)
+int store_notice_try(struct store *s, int64_t id, int64_t next_at, struct vm_err *e)
 {
-    if (error && next_at)
-        return STORE_RUN(s, Q_NOTICE_TRIED, e, "isi", id, error, next_at);
-    return STORE_RUN(s, Q_NOTICE_TRIED, e, "isii", id, error, (int64_t)0, wall_ms());
+    return STORE_RUN(s, Q_NOTICE_TRY, e, "ii", id, next_at);
+}
+
+int store_notice_tried(struct store *s, int64_t id, const char *error, bool over, struct vm_err *e)
+{
+    if (over)
+        return STORE_RUN(s, Q_NOTICE_TRIED, e, "isi", id, error, wall_ms());
+    return STORE_RUN(s, Q_NOTICE_TRIED, e, "is", id, error);
 }
 
 int store_notices_keep(struct store *s, const struct strv *channels, struct vm_err *e)

@@ -98,7 +98,8 @@
                    "a.ended_at, n.next_at FROM notice n JOIN alert a ON a.id = n.alert WHERE n.channel = ?1 AND " \
                    "n.done_at IS NULL AND NOT EXISTS (SELECT 1 FROM notice o WHERE o.alert = n.alert AND " \
                    "o.channel = n.channel AND o.id < n.id AND o.done_at IS NULL) ORDER BY n.next_at, n.id LIMIT 1") \
-    X(NOTICE_TRIED, "UPDATE notice SET tries = tries + 1, error = ?2, next_at = ?3, done_at = ?4 WHERE id = ?1") \
+    X(NOTICE_TRY, "UPDATE notice SET tries = tries + 1, next_at = ?2 WHERE id = ?1") \
+    X(NOTICE_TRIED, "UPDATE notice SET error = ?2, done_at = ?3 WHERE id = ?1") \
     X(SIZE_PUT, "INSERT OR REPLACE INTO size (subject, at, bytes) VALUES (?1, ?2, ?3)") \
     X(SIZE_OLD, "SELECT bytes FROM size WHERE subject = ?1 AND at >= ?2 ORDER BY at LIMIT 1") \
     X(SIZES_PRUNE, "DELETE FROM size WHERE at < ?1")

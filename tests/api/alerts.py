@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import signal
 import sqlite3
 import ssl
 import subprocess
@@ -182,9 +183,10 @@ def test_each_kind_of_the_host_is_received():
 
 def test_a_restart_of_vmsd_tells_nothing_twice():
     before = received()
-    DAEMON.end()
-    DAEMON.start()
-    time.sleep(3 * ROUND_S)
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        DAEMON.end(sig)
+        DAEMON.start()
+        time.sleep(2 * ROUND_S)
     for way, counts in received().items():
         twice = {k: n for k, n in (counts - before[way]).items() if k[1] == "firing" and k[0] in HOST_KINDS}
         assert not twice, (way, twice)

@@ -300,7 +300,7 @@ static int run_tell(struct store *s, uint32_t id, struct vm_err *e)
         store_notice_next(s, "mail", &n, &found, e) < 0)
         return -1;
     nth_say("%u %s %d %s %s ", open, spec, found, n.what, n.alert.text);
-    return store_notice_tried(s, n.id, "no", 5, e) < 0 || store_notices_keep(s, &none, e) < 0 ? -1 :
+    return store_notice_try(s, n.id, 5, e) < 0 || store_notice_tried(s, n.id, "no", false, e) < 0 || store_notices_keep(s, &none, e) < 0 ? -1 :
            said(store_alerts(s, true, 10, e), e);
 }
 
