@@ -149,7 +149,7 @@ END_TEST
 
 START_TEST(test_A7_wrong_token_disturbs_nobody)
 {
-    static const char *const wrong[] = { NULL, "", "0123456789abcdef0123456789abcdeF", TOKEN "0", "0123456789abcdef0123456789abcde" };
+    static const char *const wrong[] = { NULL, "", "0123456789abcdef0123456789abcdeF", (TOKEN "0"), "0123456789abcdef0123456789abcde" };
     come_up(&a, 1);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         dial(&b, 7);

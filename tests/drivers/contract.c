@@ -349,7 +349,8 @@ START_TEST(test_A6_sockets_of_others)
 
     ck_assert_int_eq(try_all(NOBODY), 0);
     ck_assert_int_eq(try_all(t->g.uid_base + KEEPER_IDS), 0); /* of the next guest */
-    while (f && fgets(line, sizeof line, f)) /* an abstract one is anybody's */
+    ck_assert_ptr_nonnull(f);
+    while (fgets(line, sizeof line, f)) /* an abstract one is anybody's */
         ck_assert_msg(!strchr(line, '@') || !strstr(line, "vms"), "%s", line);
     fclose(f);
 }
