@@ -291,6 +291,8 @@ class LibvirtLxc:
         if names := self.ask("list", "--all", "--name").split():
             self.ask("; ".join(f"undefine {name}" for name in names))
         rig("down")
+        for d in ("/run/libvirt", "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"):
+            run("umount", "-l", d)  # a vmsd that finds a libvirtd's directories loads libvirt
 
     def define(self, names):
         """Many by one call of virsh, without roots."""

@@ -156,8 +156,10 @@ class Threads:
 
 
 def named(name):
-    """Processes by the name of their program."""
-    return [int(p.split("/")[2]) for p in glob.glob("/proc/[0-9]*/comm") if read(p).strip() == name]
+    """Processes by the name of their program, or by that which they were started with."""
+    def is_it(p):
+        return name in (read(f"{p}/comm").strip(), os.path.basename(read(f"{p}/cmdline").split("\0")[0]))
+    return [int(p.split("/")[2]) for p in glob.glob("/proc/[0-9]*") if is_it(p)]
 
 
 # ---- the daemon ----
