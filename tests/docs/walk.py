@@ -21,6 +21,7 @@ sys.path.insert(0, str(SOURCE / "tests/api"))
 import rig  # noqa: E402
 
 PAGE = SOURCE / next(a for a in sys.argv[1:] if not a.startswith("--"))
+PRELUDE = pathlib.Path(__file__).parent / f"{PAGE.stem.lower()}.bash"
 HOME = "/root/vmsd"  # where a reader sits
 SECONDS = 90         # for one block
 MARK = "\x01"
@@ -150,11 +151,13 @@ def console(shell, block):
 
 
 def on_terminal(body):
-    """Each command on a terminal, left as people leave a shell, or a screen."""
+    """Each command on a terminal, left as people leave a shell, what follows, or a screen."""
     out = ""
     for line in body.splitlines():
-        leave = r"exit\r" if " shell " in line else "q"
-        out += f"while sleep 1; do printf '{leave}'; done | timeout 60 script -qec {shlex.quote(line)} /dev/null\n"
+        follows = " -f" in line
+        leave = r"\003" if follows else r"exit\r" if " shell " in line else "q"
+        out += f"while sleep 1; do printf '{leave}'; done | timeout 60 script -qec {shlex.quote(line)} /dev/null"
+        out += " || [ $? = 130 ]\n" if follows else "\n"
     return out
 
 
@@ -171,12 +174,18 @@ def do(shell, block):
             raise Wrong(f"{block.body}ended with {status}:\n{found}")
 
 
+def look_for_needs():
+    """As for tests of bats: `# needs: COMMAND: WHAT` skips where the command fails."""
+    for command, what in re.findall(r"^# needs: ([^:]*): (.*)$", PRELUDE.read_text() if PRELUDE.exists() else "", re.M):
+        if subprocess.run(["sh", "-c", command], capture_output=True).returncode != 0:
+            rig.skip(f"needs {what}")
+
+
 def walk(shell):
-    prelude = pathlib.Path(__file__).parent / f"{PAGE.stem.lower()}.bash"
-    if prelude.exists():
-        found, status = shell.run(prelude.read_text())
+    if PRELUDE.exists():
+        found, status = shell.run(PRELUDE.read_text())
         if status != 0:
-            raise Wrong(f"{prelude.name}: {status}:\n{found}")
+            raise Wrong(f"{PRELUDE.name}: {status}:\n{found}")
     count = {}
     for block in pages.blocks(PAGE):
         began = time.monotonic()
@@ -207,6 +216,7 @@ def walk_and_tell(build):
 def main():
     if "--here" in sys.argv:
         sys.exit(0 if walk_and_tell("/usr/bin") else 1)
+    look_for_needs()
     rig.enter()
     forgetful()
     rig.add_groups()
