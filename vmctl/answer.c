@@ -7,6 +7,7 @@ static const char *header(const char *head, const char *name, size_t *n)
 {
     size_t length = strlen(name);
 
+    *n = 0;
     for (const char *line = strstr(head, "\r\n"); line; line = strstr(line, "\r\n")) {
         line += 2;
         if (strncasecmp(line, name, length) != 0 || line[length] != ':')
