@@ -27,7 +27,8 @@ static void add_line(struct view *v, struct text *line, enum term_style style)
     strv_add(lines, cut.s ? cut.s : "");
 }
 
-static size_t name_width(const struct task *t, struct text *out)
+/* Its cells. */
+static size_t add_name(const struct task *t, struct text *out)
 {
     OWN(text) struct text shown = {0};
 
@@ -54,7 +55,7 @@ static void add_task(struct view *v, const struct task *t, bool with_output)
     char lasted[TEXT_HUMAN];
 
     text_addf(&line, "%c ", failed ? '!' : runs ? spinner[v->now / SPIN_MS % 4] : ' ');
-    term_add_spaces(&line, v->name - name_width(t, &line));
+    term_add_spaces(&line, v->name - add_name(t, &line));
     text_addf(&line, "%*s  %s", ELAPSED, runs ? elapsed(v->now - t->since, lasted) : "", t->step.len ? t->step.s : "");
     if (*last)
         text_addf(&line, "  %s%s", !strcmp(t->step.s, "health") ? "waits for " : "", last);
@@ -96,7 +97,7 @@ static void add_sum(struct view *v)
             text_addf(&line, ", %zu %s", n, parts[i].word);
     }
     text_addf(&line, "  %s", elapsed(v->now - v->began, lasted));
-    v->rows++;
+    v->rows++; /* the one that was kept for it */
     add_line(v, &line, STYLE_BOLD);
 }
 
@@ -104,7 +105,7 @@ static void look(struct view *v)
 {
     for (size_t i = 0; i < v->tasks->n; i++) {
         OWN(text) struct text name = {0};
-        size_t width = name_width(v->tasks->v[i], &name);
+        size_t width = add_name(v->tasks->v[i], &name);
 
         v->name = width > v->name ? width : v->name;
         v->count[v->tasks->v[i]->state]++;

@@ -50,7 +50,7 @@ void raw_again(void)
 
 void raw_see(const char *p, size_t n)
 {
-    if (is_raw)
+    if (is_raw && isatty(STDOUT_FILENO)) /* else it went elsewhere */
         modes_see(&modes, p, n);
 }
 

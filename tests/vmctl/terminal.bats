@@ -182,6 +182,14 @@ in_editor() { run on_pty "$@" -- "$VMCTL" exec -it db -- editor; }
     done
 }
 
+@test "exec -it: output that goes to a file is what came, and no more" {
+    run on_pty --do 1:type:x -- sh -c "'$VMCTL' exec -it db -- editor >out"
+    [ "$status" -eq 125 ]
+    grep -qF $'\e[?1049h' out
+    ! grep -qF $'\e[?1049l' out
+    lacks "MODE raw"
+}
+
 @test "exec -it: Ctrl-C ends the waiting for a vmsd that does not answer" {
     run on_pty --do 1:type:$'\x03' -- "$VMCTL" exec -it db -- mute
     [ "$status" -eq 130 ]
