@@ -84,7 +84,7 @@ watch() {
     lacks "install:01"; lacks "of 2 done"; lacks "日本"
 }
 
-@test "live view: what a script prints moves nothing and sets no title" {
+@test "P1: what a script prints moves nothing in the live view, and sets no title" {
     specs db
     scenario two
     run on_pty --size 80x24 --do 1:signal:2 -- "$VMCTL" apply --yes
@@ -215,7 +215,7 @@ in_editor() { run on_pty "$@" -- "$VMCTL" exec -it db -- editor; }
 
 # --- console ---
 
-@test "console -f: a screenful before what comes, or as many lines as are wanted; Ctrl-C leaves" {
+@test "P1: console -f: a screenful before what comes, or as many lines as are wanted, harmless; Ctrl-C leaves" {
     run on_pty --size 80x30 -- "$VMCTL" console -f db
     grep -qF "source=console&lines=29&follow=1" "$D/requests"
     run "$VMCTL" console -f db
