@@ -10,11 +10,9 @@ import statistics
 import time
 
 import rig
+from document import DOC, OPERATIONS
 from rig import NOBODY, READ_GID, VMSD_GID
 
-with open(f"{rig.SOURCE}/docs/openapi.json") as source:
-    DOC = json.load(source)
-OPERATIONS = {(m.upper(), p): op for p, ops in DOC["paths"].items() for m, op in ops.items()}
 DAEMON = None
 
 # uid, gid, further groups, role
