@@ -87,6 +87,7 @@ int client_dial(struct client *c, int *out, struct vm_err *e)
 {
     OWN(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un at = {.sun_family = AF_UNIX};
+    struct timeval wait = {.tv_sec = CLIENT_ANSWER_S}; /* for a place in the queue of a vmsd that hangs */
 
     if (client_reach(c, e) < 0)
         return -1;
@@ -95,6 +96,7 @@ int client_dial(struct client *c, int *out, struct vm_err *e)
     if (strlen(c->socket) >= sizeof at.sun_path)
         return client_unreached(c, ENAMETOOLONG, e);
     snprintf(at.sun_path, sizeof at.sun_path, "%s", c->socket);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
     if (connect(fd, (struct sockaddr *)&at, sizeof at) < 0)
         return client_unreached(c, errno, e);
     *out = take_fd(&fd);
@@ -286,7 +288,7 @@ static void talk_step(struct talk *k, short events)
     }
     if (events & (POLLIN | POLLHUP | POLLERR))
         talk_receive(k);
-    else if (k->until && now_ms() >= k->until) {
+    if (k->fd >= 0 && k->until && now_ms() >= k->until) { /* also of a peer that says a byte now and then */
         vm_fail(&t->err, VM_E_TIMEOUT, "vmsd at %s has not answered for %ld s", t->at->socket, t->limit_s);
         talk_fail(k);
     }

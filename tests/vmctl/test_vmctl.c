@@ -1,7 +1,12 @@
 /* The parts of vmctl that need no daemon and no terminal. */
 #include <check.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <vmsd/clock.h>
 #include "vmctl/cli.h"
 #include "vmctl/human.h"
 #include "vmctl/live.h"
@@ -690,6 +695,47 @@ START_TEST(test_answer_bounds)
 }
 END_TEST
 
+static void *trickle(void *arg)
+{
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+    int *listener = arg, fd = accept(*listener, NULL, NULL);
+
+    for (ssize_t n = write(fd, head, sizeof head - 1); n > 0; n = send(fd, "x", 1, MSG_NOSIGNAL))
+        sleep_ms(20);
+    close(fd);
+    return NULL;
+}
+
+START_TEST(test_a_limit_holds_for_the_whole_answer)
+{
+    char path[] = "/tmp/vmctl-XXXXXX/sock";
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct client c = {.socket = path};
+    struct transfer t = {.method = "GET", .path = "/v1/guests", .limit_s = 1};
+    int64_t began = now_ms();
+    pthread_t thread;
+
+    *strrchr(path, '/') = '\0';
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    path[strlen(path)] = '/';
+    strcpy(at.sun_path, path);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, trickle, &fd), 0);
+    ck_assert_int_eq(client_run(&c, &t, 1, NULL, NULL, NULL), 0);
+    ck_assert(t.failed);
+    ck_assert_int_eq(t.err.code, VM_E_TIMEOUT);
+    ck_assert_int_ge(now_ms() - began, 1000);
+    ck_assert_int_lt(now_ms() - began, 10000); /* of the 20 s that all of it takes */
+    pthread_join(thread, NULL);
+    close(fd);
+    unlink(path);
+    *strrchr(path, '/') = '\0';
+    rmdir(path);
+}
+END_TEST
+
 START_TEST(test_client_error)
 {
     static const char good[] = "{\"error\": {\"code\": \"conflict\", \"message\": \"db is busy: %n%s\"}}";
@@ -755,6 +801,7 @@ int main(void)
     tcase_add_test(c, test_answer_head_bound);
     tcase_add_test(c, test_answers);
     tcase_add_test(c, test_answer_bounds);
+    tcase_add_test(c, test_a_limit_holds_for_the_whole_answer);
     tcase_add_test(c, test_client_error);
     tcase_add_test(c, test_client_paths);
     suite_add_tcase(s, c);
