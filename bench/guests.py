@@ -44,11 +44,10 @@ def start(bench, table):
         others = [bare, peers.Unshare(bench, tree), *peers.opened(bench, stack, tree)]
         for c in others:
             c.make("tiny")
-        all_ = [ours, *others]
-        for c in all_:
-            life(c, "tiny", [])  # what only a first start does
+        first = interleave(1, *(lambda c=c: life(c, "tiny", []) for c in [ours, *others]), peers=others[2:])
+        all_ = [c for c, samples in zip([ours, *others], first) if samples]  # past what only a first start does
         memory = [[] for _ in all_]
-        lives = interleave(bench.n(12), *(lambda c=c, m=m: life(c, "tiny", m) for c, m in zip(all_, memory)), peers=others[2:])
+        lives = interleave(bench.n(12), *(lambda c=c, m=m: life(c, "tiny", m) for c, m in zip(all_, memory)), peers=all_[3:])
         all_, memory, lives = zip(*(x for x in zip(all_, memory, lives) if x[2]))
         columns = [list(zip(*samples)) for samples in lives]
         for i, (what, floor, goal) in enumerate((("to init's first instruction", 1, 1.05), ("until start returns", 1, None),
@@ -59,7 +58,7 @@ def start(bench, table):
                              if not (i == 2 and isinstance(c, peers.Unshare))})
         table.row("memory of what stands beside it", "KiB", memory[0], memory[1], against=bare.name,
                   peers={c.name: m for c, m in zip(all_[2:], memory[2:])})
-        for c in others:
+        for c in all_[1:]:
             c.remove("tiny")
 
 

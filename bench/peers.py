@@ -315,7 +315,7 @@ class LibvirtLxc:
     def true(self, name):
         """start may return before libvirt knows the init's pid."""
         words = ["virsh", "-q", "-c", "lxc:///system", "lxc-enter-namespace", name, "--noseclabel", "/sbin/true"]
-        wait_for("libvirt's container", lambda: subprocess.run(words, **QUIET).returncode == 0)
+        wait_for("virsh lxc-enter-namespace runs true", lambda: subprocess.run(words, **QUIET).returncode == 0, seconds=5)
 
     def pid(self, name):
         controller = int(self.ask("domid", name))
