@@ -1,4 +1,4 @@
-#include "nspawn.h"
+#include "agent_programs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vmsd/own.h>
 #include <vmsd/path.h>
 
 enum { FILTER_BYTES_MAX = 64 << 10 };

@@ -6,42 +6,13 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/path.h>
 
-enum { AGENT_BYTES_MAX = 32 << 20, INOTIFY_INSTANCES = 65536 };
+enum { INOTIFY_INSTANCES = 65536 };
 
 /* In the order in which `hypervisor: auto` takes them. */
 static const struct vm_driver *const table[] = {&nspawn_driver, &ch_driver, &libvirt_driver, NULL};
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x0010U
-#endif
-
-/* D13: what runs in a guest is this copy. Nobody, root included, can write to it. */
-static int sealed_copy(const char *program, struct vm_err *e)
-{
-    OWN(fd) int from = path_open_host(program, O_RDONLY, e);
-    OWN(fd) int to = -1;
-    OWN(str) char *bytes = NULL;
-    size_t n;
-
-    if (from < 0 || path_read_fd(from, program, AGENT_BYTES_MAX, &bytes, &n, e) < 0)
-        return -1;
-    to = memfd_create("vms-agent", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
-    if (to < 0 && errno == EINVAL) /* before Linux 6.3 every memfd may be executed */
-        to = memfd_create("vms-agent", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (to < 0)
-        return vm_fail_sys(e, "memfd for %s", program);
-    if (path_write_all(to, bytes, n, e) < 0)
-        return -1;
-    if (fchmod(to, 0555) < 0 ||
-        fcntl(to, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-        return vm_fail_sys(e, "seal the copy of %s", program);
-    return take_fd(&to);
-}
 
 /* Each guest's init and its services open seven inotify instances, and all guests together count as root's: the
  * kernel's default of 128 ends at 18 guests, with an init that does not come up. Borne where it cannot be raised. */
@@ -59,22 +30,11 @@ static void inotify_raise(void)
         errno = 0;
 }
 
-int drivers_init(const char *agent_program, const char *keeper, struct vm_err *e)
+int drivers_init(const char *keeper, struct vm_err *e)
 {
-    struct nspawn_programs p;
-    OWN(fd) int agent = sealed_copy(agent_program, e);
-
-    if (agent < 0)
-        return -1;
     if (strlen(keeper) >= sizeof keeper_program)
         return vm_fail(e, VM_E_INVALID, "the path of vms-keeper is too long");
-    if (agent_filter_make(&p.filter, e) < 0)
-        return -1;
     snprintf(keeper_program, sizeof keeper_program, "%s", keeper);
-    p.agent = take_fd(&agent);
-    fd_drop(nspawn_programs.agent);
-    free(nspawn_programs.filter.filter);
-    nspawn_programs = p;
     inotify_raise();
     return 0;
 }

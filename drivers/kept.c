@@ -4,19 +4,18 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/pidfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <vmsd/path.h>
+#include <vmsd/starter.h>
 
 char keeper_program[256];
 
-/* Above all fds that the keeper gets. */
-enum { FD_ASIDE = KEEPER_FDS_MAX };
+/* For vms-starter to answer. */
+enum { STARTER_MS = 10000 };
 /* From a keeper's last word to its exit: time for the kernel to take down its mounts. */
 enum { KEEPER_LEAVE_MS = 5000 };
 
@@ -27,67 +26,29 @@ void kept_plan_done(struct kept_plan p)
     free(p.fds);
 }
 
-/* In the grandchild; after fork in a process with threads, so only calls that are safe there. */
-__attribute__((noreturn)) static void keeper_exec(const struct kept_plan *p, enum keeper_kind kind, int go)
-{
-    char *const argv[] = {"vms-keeper", (char *)keeper_kinds[kind], NULL}, *const env[] = {NULL};
-    int aside[FD_ASIDE], null;
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
-    sigset_t none;
-    char byte;
-
-    if (read(go, &byte, 1) != 1 || (null = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
-        _exit(1);
-    for (size_t i = 0; i < p->n; i++)
-        if ((aside[i] = fcntl(p->fds[i], F_DUPFD_CLOEXEC, FD_ASIDE)) < 0)
-            _exit(1);
-    null = fcntl(null, F_DUPFD_CLOEXEC, FD_ASIDE);
-    for (int i = 0; i < 3; i++)
-        dup2(null, i);
-    for (size_t i = 0; i < p->n; i++)
-        dup2(aside[i], KEEPER_FD_PLAN + (int)i);
-    close_range(KEEPER_FD_PLAN + (unsigned)p->n, ~0U, 0);
-    for (int sig = 1; sig < NSIG; sig++)
-        sigaction(sig, &dfl, NULL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (chdir("/") == 0)
-        execve(keeper_program, argv, env);
-    _exit(127);
-}
-
 int keeper_spawn(const struct kept_plan *p, enum keeper_kind kind, int group, pid_t *pid, int *go, struct vm_err *e)
 {
+    struct starter_request r = {.ask = {.verb = STARTER_KEEP, .kind = kind}};
     OWN(fd) int go_in = -1;
     OWN(fd) int go_out = -1;
-    OWN(fd) int back_in = -1;
-    OWN(fd) int back_out = -1;
-    int pair[2];
-    pid_t child, keeper;
+    OWN(fd) int conn = -1;
+    struct starter_told told;
+    int pair[2], fds[2 + KEEPER_FDS_MAX];
 
     if (pipe2(pair, O_CLOEXEC) < 0)
         return vm_fail_sys(e, "pipe");
     go_in = pair[0], go_out = pair[1];
-    if (pipe2(pair, O_CLOEXEC) < 0)
-        return vm_fail_sys(e, "pipe");
-    back_in = pair[0], back_out = pair[1];
-    if ((child = fork()) < 0)
-        return vm_fail_sys(e, "fork");
-    if (child == 0) {
-        setsid();
-        close(go_out); /* or it would hold open itself what tells it that we are gone */
-        if ((keeper = cgroup_fork(group)) == 0)
-            keeper_exec(p, kind, go_in);
-        _exit(keeper < 0 || write(back_out, &keeper, sizeof keeper) != sizeof keeper);
+    fds[r.n_fds++] = go_in;
+    if (group >= 0) {
+        fds[r.n_fds++] = group;
+        r.ask.flags = STARTER_BORN;
     }
-    back_out = fd_drop(back_out);
-    if (read(back_in, &keeper, sizeof keeper) != sizeof keeper)
-        keeper = -1;
-    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-        ;
-    if (keeper < 0)
-        return vm_fail(e, VM_E_SYSTEM, "fork vms-keeper: too many processes, no memory, or a cgroup that takes none");
-    *pid = keeper;
+    memcpy(fds + r.n_fds, p->fds, p->n * sizeof *fds);
+    r.n_fds += p->n;
+    r.fds = fds;
+    if (starter_ask(&r, deadline_in(STARTER_MS), &told, &conn, e) < 0)
+        return -1;
+    *pid = told.pid;
     *go = take_fd(&go_out);
     return 0;
 }

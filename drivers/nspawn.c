@@ -9,8 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/path.h>
-
-struct nspawn_programs nspawn_programs = {.agent = -1};
+#include <vmsd/starter.h>
 
 static struct kept kept(uint32_t id, const char *run_dir)
 {
@@ -157,13 +156,16 @@ static void nspawn_probe(struct drv_report *out)
 {
     static struct version version = VERSION_UNKNOWN;
     struct drv_host h = {0};
+    struct vm_err why = {0};
     char line[VERSION_LINE];
+    bool starter = starter_reach(&why) == 0;
 
     host_probe_mounts(&h);
     const struct { bool ok; const char *why, *hint; } needs[] = {
         {access(NSPAWN_PROGRAM, X_OK) == 0, NSPAWN_PROGRAM " is missing", "apt install systemd-container"},
         {geteuid() == 0, "vmsd does not run as root", "run vmsd as root"},
         {access(keeper_program, X_OK) == 0, "vms-keeper is missing", "reinstall vmsd"},
+        {starter, why.text, "see systemctl status vms-starter, or reinstall vmsd"},
         {h.loop, "no loop devices: /dev/loop-control does not open", "modprobe loop"},
         {h.overlay, "the kernel has no overlay file system", "modprobe overlay"},
         {h.idmap, "the kernel cannot map ids of mounts", "use Linux 5.19 or newer"},

@@ -4,17 +4,12 @@
 
 #include "kept.h"
 
-#include <linux/filter.h>
 #include <vmsd/driver.h>
 #include <vmsd/text.h>
 
 #define NSPAWN_PROGRAM "/usr/bin/systemd-nspawn"
 
 extern const struct vm_driver nspawn_driver;
-
-/* What drivers_init was told. */
-struct nspawn_programs { int agent; /* sealed memfd */ struct sock_fprog filter; /* for the agent */ };
-extern struct nspawn_programs nspawn_programs;
 
 /* host.c: what mounting takes; fills in idmap, overlay and loop. */
 void host_probe_mounts(struct drv_host *out);
@@ -31,9 +26,6 @@ int nspawn_leader_open(const struct drv_proc *p, struct vm_err *e);
 
 /* nspawn_agent.c: an agent inside the namespaces of the guest's leader. */
 int nspawn_agent(const struct drv_guest *g, const struct drv_proc *p, struct deadline d, int *fd, struct vm_err *e);
-
-/* agent_filter.c: the system calls that the agent and what it runs may not make. out->filter is yours. */
-int agent_filter_make(struct sock_fprog *out, struct vm_err *e);
 
 /* nspawn_grow.c */
 int nspawn_grow(const struct drv_guest *g, const struct drv_proc *p, const char *source, struct vm_err *e);

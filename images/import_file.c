@@ -139,17 +139,6 @@ int tar_id(const char *sha256, char id[static IMAGE_ID], struct vm_err *e)
     return sum_id(FORMAT " tar", "a tarball", sha256, id, e);
 }
 
-struct handover {
-    int tar, tree;
-};
-
-static int hand_over(void *arg)
-{
-    const struct handover *h = arg;
-
-    return dup2(h->tar, STDIN_FILENO) < 0 || fchdir(h->tree) < 0 ? errno : 0;
-}
-
 static int unpack_failed(const struct lines *l, int status, struct vm_err *e)
 {
     static const enum vm_errc codes[] = {[UNPACK_REFUSED] = VM_E_INVALID, [UNPACK_BROKEN] = VM_E_SYSTEM,
@@ -179,10 +168,9 @@ int tar_import(const struct image_make *m, struct vm_err *e)
     OWN(fd) int tar = tree < 0 ? -1 : file_import(m, NULL, e);
     if (tar < 0)
         return -1;
-    struct handover h = {.tar = tar, .tree = tree};
+    struct child_starter by = {.verb = STARTER_UNPACK, .at = tree, .in = tar};
     struct child_plan plan = {
-        .argv = (char *[]){m->s->unpacker, NULL}, .on_output = lines_take, .arg = &l,
-        .prepare = hand_over, .prepare_arg = &h,
+        .argv = (char *[]){m->s->unpacker, NULL}, .on_output = lines_take, .arg = &l, .starter = &by,
     };
     if (child_run(&plan, m->deadline, &end, e) < 0)
         return -1;

@@ -242,12 +242,6 @@ static void build_args(const struct recipe *r, const char *builder, bool sources
         strv_add(argv, "-");
 }
 
-static int enter_scratch(void *scratch)
-{
-    umask(022); /* ours is strict, but what it makes is for all users of a guest */
-    return fchdir(*(const int *)scratch) < 0 ? errno : 0;
-}
-
 static int build_failed(const struct image_store *s, const struct lines *l, int status, struct vm_err *e)
 {
     if (l->full)
@@ -285,9 +279,10 @@ int recipe_build(const struct image_make *m, struct vm_err *e)
             strv_addf(&env, "%s=%s", proxies[i], proxy);
     if (argv.failed || env.failed)
         return vm_no_memory(e);
+    struct child_starter by = {.verb = STARTER_BUILD, .at = m->scratch, .in = -1};
     struct child_plan plan = {
         .argv = argv.v, .env = env.v, .input = sources, .n_input = strlen(sources),
-        .on_output = lines_take, .arg = &l, .prepare = enter_scratch, .prepare_arg = (void *)&m->scratch,
+        .on_output = lines_take, .arg = &l, .starter = &by,
     };
     if (child_run(&plan, m->deadline, &end, e) < 0)
         return vm_context(e, "build with mmdebstrap");

@@ -100,7 +100,8 @@ static int send_command(const struct spec_notify *to, const json_t *notice, cons
     }
     if (!input || env.failed)
         return vm_no_memory(e);
-    struct child_plan plan = {.argv = (char *const *)to->command.v, .env = env.v, .input = input, .n_input = strlen(input)};
+    struct child_plan plan = {.argv = (char *const *)to->command.v, .env = env.v, .input = input, .n_input = strlen(input),
+                              .starter = CHILD_COMMAND};
     return run(&plan, to->timeout_ms, w, e);
 }
 
@@ -165,7 +166,8 @@ static int send_mail(const struct spec_notify *to, const struct store_notice *n,
 
     if (!mail)
         return vm_no_memory(e);
-    return run(&(struct child_plan){.argv = argv, .input = mail, .n_input = strlen(mail)}, to->timeout_ms, w, e);
+    struct child_plan plan = {.argv = argv, .input = mail, .n_input = strlen(mail), .starter = CHILD_COMMAND};
+    return run(&plan, to->timeout_ms, w, e);
 }
 
 int alert_send(const struct spec_notify *to, const struct store_notice *n, const struct world *w, struct vm_err *e)

@@ -22,6 +22,7 @@
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
 #include <vmsd/path.h>
+#include <vmsd/starter.h>
 
 static const char usage[] =
     "Usage: vmsd [OPTION…]\n"
@@ -31,6 +32,7 @@ static const char usage[] =
     "  --run DIR         runtime directory (default: where the socket is)\n"
     "  --images DIR      directory of image recipes; may repeat (default /etc/vmsd/images, /usr/share/vmsd/images,\n"
     "                    and images/ beside the program's source when it runs from a build directory)\n"
+    "  --starter PATH    socket of vms-starter (default: one of its own, as a child)\n"
     "  --jobs N          guests that are worked on side by side (default: twice the CPUs, at least 4)\n"
     "  --debug           say more\n"
     "  --version, --help\n";
@@ -189,7 +191,7 @@ static int open_parts(struct world *w, const struct options *o, struct vm_err *e
     OWN(fd) int listener = -1;
     struct sysinfo si;
 
-    if (guests < 0 || drivers_init(o->agent, o->keeper, e) < 0)
+    if (guests < 0 || drivers_init(o->keeper, e) < 0)
         return -1;
     if (sysinfo(&si) == 0)
         w->host_memory = (uint64_t)si.totalram * si.mem_unit;
@@ -276,6 +278,7 @@ static void default_recipes(struct options *o, const char *dir)
 static const struct option options[] = {
     {"socket", required_argument, NULL, 's'}, {"state", required_argument, NULL, 'S'},
     {"run", required_argument, NULL, 'r'},    {"images", required_argument, NULL, 'i'},
+    {"starter", required_argument, NULL, 'x'},
     {"jobs", required_argument, NULL, 'j'},   {"debug", no_argument, NULL, 'd'},
     {"version", no_argument, NULL, 'V'},      {"help", no_argument, NULL, 'h'},
     {0},
@@ -293,6 +296,7 @@ static int parse(int argc, char **argv, struct options *o)
         case 'S': o->state_dir = optarg; break;
         case 'r': o->run_dir = optarg; break;
         case 'i': strv_add(&o->recipes, optarg); break;
+        case 'x': o->starter = optarg; break;
         case 'd': log_set_level(LOG_DEBUG); break;
         case 'j':
             if (!text_to_u64(optarg, &n) || n < 1 || n > 64)
@@ -306,14 +310,16 @@ static int parse(int argc, char **argv, struct options *o)
     }
     if (optind < argc)
         return bad_option("it takes no arguments");
-    if (o->socket[0] != '/' || o->state_dir[0] != '/' || (o->run_dir && o->run_dir[0] != '/'))
+    if (o->socket[0] != '/' || o->state_dir[0] != '/' || (o->run_dir && o->run_dir[0] != '/') ||
+        (o->starter && o->starter[0] != '/'))
         return bad_option("paths must be absolute");
     return -1;
 }
 
 int main(int argc, char **argv)
 {
-    OWN(str) char *dir = program_dir(), *agent = NULL, *keeper = NULL, *unpacker = NULL, *init = NULL, *run = NULL;
+    OWN(str) char *dir = program_dir(), *agent = NULL, *keeper = NULL, *unpacker = NULL, *init = NULL, *run = NULL,
+        *starter = NULL;
     const char *env = getenv("VMSD_SOCKET");
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options o = {
@@ -329,9 +335,10 @@ int main(int argc, char **argv)
     agent = dir ? helper(dir, "vms-agent") : NULL;
     keeper = dir ? helper(dir, "vms-keeper") : NULL;
     unpacker = dir ? helper(dir, "vms-unpack") : NULL;
+    starter = dir ? helper(dir, "vms-starter") : NULL;
     init = dir ? helper(dir, "vms-init") : NULL; /* looked for when the first microVM is made */
     run = strndup(o.socket, (size_t)(strrchr(o.socket, '/') - o.socket));
-    if (!agent || !keeper || !unpacker || !init || !run)
+    if (!agent || !keeper || !unpacker || !init || !run || !starter)
         return bad_option("no memory");
     if (!o.run_dir)
         o.run_dir = run;
@@ -341,6 +348,8 @@ int main(int argc, char **argv)
     o.keeper = keeper;
     o.unpacker = unpacker;
     o.init = init;
+    starter_place((struct starter_place){.socket = o.starter, .argv = (char *const[]){
+        starter, "--keeper", keeper, "--agent", agent, "--unpack", unpacker, NULL}});
     rc = serve(&o, &e);
     if (rc < 0)
         log_error(NULL, "vmsd: %s", e.text);

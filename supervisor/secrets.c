@@ -25,7 +25,8 @@ void secret_wipe(struct secret *s)
 
 static int from_command(const struct spec_secret *s, struct secret *out, struct vm_err *e)
 {
-    struct child_plan plan = {.argv = (char *const *)s->command.v, .output_max = SECRET_MAX, .secret = true};
+    struct child_plan plan = {.argv = (char *const *)s->command.v, .output_max = SECRET_MAX, .secret = true,
+                              .starter = CHILD_COMMAND};
     struct child_end end = {0};
 
     if (child_run(&plan, deadline_in(SECRET_COMMAND_MS), &end, e) < 0)

@@ -19,7 +19,7 @@
 #define CREDENTIALS_DIR "/run/vmsd/credentials" /* in a guest: its secrets, in memory */
 
 struct options {
-    const char *socket, *state_dir, *run_dir, *agent, *keeper, *unpacker, *init;
+    const char *socket, *state_dir, *run_dir, *agent, *keeper, *unpacker, *init, *starter;
     struct strv recipes;         /* directories of image recipes */
     unsigned jobs;               /* that run side by side */
 };

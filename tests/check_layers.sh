@@ -7,12 +7,12 @@ complain() { echo "check_layers: $*"; bad=1; }
 # Where the body of a public header lives, so that an include of it can be placed on a floor.
 declare -A floor=(
   [err]=0 [own]=0 [text]=0 [json]=0 [lazy]=0 [clock]=0 [log]=0 [hash]=0 [path]=0 [proto]=0
-  [bundle]=1 [spec]=1 [hosts]=1 [plan]=1 [life]=1 [loop]=1 [child]=1 [http]=1 [agent]=1 [fetch]=1 [curl]=1 [post]=1
+  [bundle]=1 [spec]=1 [hosts]=1 [plan]=1 [life]=1 [loop]=1 [child]=1 [starter]=1 [http]=1 [agent]=1 [fetch]=1 [curl]=1 [post]=1
   [driver]=2 [net]=2 [image]=2 [store]=2)
 declare -A room=(
   [driver]=drivers [net]=net [image]=images [store]=supervisor/store
   [spec]=supervisor/model [hosts]=supervisor/model [plan]=supervisor/model [life]=supervisor/model
-  [bundle]=supervisor/plumb [loop]=supervisor/plumb [child]=supervisor/plumb [http]=supervisor/plumb
+  [bundle]=supervisor/plumb [loop]=supervisor/plumb [child]=supervisor/plumb [starter]=supervisor/plumb [http]=supervisor/plumb
   [agent]=supervisor/plumb [fetch]=supervisor/plumb [curl]=supervisor/plumb [post]=supervisor/plumb)
 
 height() {

@@ -8,7 +8,14 @@
 #include <sys/types.h>
 #include <vmsd/clock.h>
 #include <vmsd/err.h>
+#include <vmsd/starter.h>
 #include <vmsd/text.h>
+
+/* What vms-starter runs for us: with `at` as starter.h says, or -1, and `in` as stdin, or -1 for `input`. */
+struct child_starter { enum starter_verb verb; int at, in; };
+
+/* A program that a spec names. */
+#define CHILD_COMMAND (&(const struct child_starter){.verb = STARTER_COMMAND, .at = -1, .in = -1})
 
 struct child_plan {
     char *const *argv;             /* argv[0] is looked up in a fixed PATH when it has no '/' */
@@ -21,6 +28,7 @@ struct child_plan {
      * 0, 1, 2 are close-on-exec by then: to hand one over, clear that flag or dup2 it. */
     int (*prepare)(void *arg);
     void *prepare_arg;
+    const struct child_starter *starter; /* by vms-starter, which knows what to prepare; NULL: a child of ours, with our rights */
     bool survive;                  /* no PDEATHSIG */
     bool secret;                   /* what it prints: of that, nothing stays in memory but end->output */
 };

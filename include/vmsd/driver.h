@@ -115,8 +115,8 @@ void drv_mount_tag(const struct drv_guest *g, size_t mount, char out[static DRV_
 enum { DRV_AGENT_PORT = 1024 };    /* vsock */
 #define DRV_AGENT_CHANNEL "vmsd.agent" /* virtio-serial */
 
-/* All drivers, usable or not, NULL-terminated. agent_program: the static vms-agent; keeper_program: vms-keeper. */
-int drivers_init(const char *agent_program, const char *keeper_program, struct vm_err *e);
+/* All drivers, usable or not, NULL-terminated. keeper_program: vms-keeper, which vms-starter starts. */
+int drivers_init(const char *keeper_program, struct vm_err *e);
 const struct vm_driver *const *drivers(void);
 /* By kind and `hypervisor`; auto: cloud-hypervisor, else QEMU with KVM, else QEMU emulated. UNAVAILABLE with the reason. */
 const struct vm_driver *driver_for(const struct guest_spec *g, struct vm_err *e);

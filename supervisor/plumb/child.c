@@ -24,6 +24,7 @@ enum {
     CHUNK = 16 << 10,
     GRACE_MS = 2000,  /* from SIGTERM to SIGKILL */
     STUCK_MS = 10000, /* from SIGKILL to giving up */
+    STARTER_MS = 10000, /* for vms-starter to answer */
     KILL_ROUNDS = 16, /* against those that fork while they are being killed */
 };
 
@@ -37,6 +38,7 @@ struct child {
     const struct child_plan *plan;
     char program[PATH_MAX];
     int in, out, report; /* our ends, and stdin of the child */
+    int starter;         /* the connection that tells how it ended, if it is not ours; else -1 */
     int pidfd;
     pid_t pid;
     struct text kept;
@@ -49,6 +51,7 @@ static void child_done(struct child c)
     fd_drop(c.out);
     fd_drop(c.report);
     fd_drop(c.pidfd);
+    fd_drop(c.starter);
     if (c.plan->secret && c.kept.s)
         explicit_bzero(c.kept.s, c.kept.cap);
     text_done(c.kept);
@@ -74,6 +77,10 @@ static int find_program(const char *name, char out[static PATH_MAX], struct vm_e
 /* Input waits in a memfd, so nobody has to feed it while the child runs. */
 static int open_input(const struct child_plan *plan, struct vm_err *e)
 {
+    if (plan->starter && plan->starter->in >= 0) {
+        int copy = fcntl(plan->starter->in, F_DUPFD_CLOEXEC, 3);
+        return copy < 0 ? vm_fail_sys(e, "copy a descriptor") : copy;
+    }
     if (!plan->input)
         return path_open_host("/dev/null", O_RDONLY, e);
     OWN(fd) int fd = memfd_create("stdin", MFD_CLOEXEC);
@@ -120,40 +127,70 @@ static void child_main(const struct child *c, char *const *env, int out, int rep
 
 /* ---- in the parent ---- */
 
-static int child_start(struct child *c, struct vm_err *e)
+static int child_fork(struct child *c, char *const *env, int out, struct vm_err *e)
 {
-    static char *const env[] = {"PATH=" CHILD_PATH, "LC_ALL=C.UTF-8", NULL};
-    OWN(fd) int out = -1, report = -1;
-    int pipe_out[2], pipe_report[2];
+    OWN(fd) int report = -1;
+    int pair[2];
     pid_t parent = getpid();
     sigset_t all, before;
 
-    if (find_program(c->plan->argv[0], c->program, e) < 0 || (c->in = open_input(c->plan, e)) < 0)
-        return -1;
-    if (pipe2(pipe_out, O_CLOEXEC) < 0)
+    if (pipe2(pair, O_CLOEXEC | O_NONBLOCK) < 0)
         return vm_fail_sys(e, "make a pipe");
-    c->out = pipe_out[0];
-    out = pipe_out[1];
-    if (pipe2(pipe_report, O_CLOEXEC | O_NONBLOCK) < 0)
-        return vm_fail_sys(e, "make a pipe");
-    c->report = pipe_report[0];
-    report = pipe_report[1];
-    fcntl(c->out, F_SETFL, O_NONBLOCK); /* ours alone: the other end stays as programs expect it */
-
+    c->report = pair[0];
+    report = pair[1];
     /* No handler of ours may run in the child before it has reset them. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     c->pid = fork();
     if (c->pid == 0)
-        child_main(c, c->plan->env ? c->plan->env : env, out, report, parent);
+        child_main(c, env, out, report, parent);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (c->pid < 0)
-        return vm_fail_sys(e, "fork for '%s'", c->program);
+    return c->pid < 0 ? vm_fail_sys(e, "fork for '%s'", c->program) : 0;
+}
+
+static int child_ask(struct child *c, char *const *env, int out, struct vm_err *e)
+{
+    OWN(text) struct text words = {0};
+    int fds[] = {c->in, out, c->plan->starter->at};
+    struct starter_told told;
+
+    for (char *const *v = c->plan->argv; *v; v++)
+        text_add_bytes(&words, *v, strlen(*v) + 1);
+    text_add_bytes(&words, "", 1);
+    for (char *const *v = env; *v; v++)
+        text_add_bytes(&words, *v, strlen(*v) + 1);
+    if (words.failed)
+        return vm_no_memory(e);
+    struct starter_request r = {.ask.verb = c->plan->starter->verb, .words = words.s, .n_words = words.len, .fds = fds,
+                                .n_fds = c->plan->starter->at < 0 ? 2 : 3};
+    if (starter_ask(&r, deadline_in(STARTER_MS), &told, &c->starter, e) < 0)
+        return -1;
+    c->pid = told.pid;
+    return 0;
+}
+
+static int child_start(struct child *c, struct vm_err *e)
+{
+    static char *const usual[] = {"PATH=" CHILD_PATH, "LC_ALL=C.UTF-8", NULL};
+    char *const *env = c->plan->env ? c->plan->env : usual;
+    OWN(fd) int out = -1;
+    int pair[2];
+
+    if (find_program(c->plan->argv[0], c->program, e) < 0 || (c->in = open_input(c->plan, e)) < 0)
+        return -1;
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return vm_fail_sys(e, "make a pipe");
+    c->out = pair[0];
+    out = pair[1];
+    fcntl(c->out, F_SETFL, O_NONBLOCK); /* ours alone: the other end stays as programs expect it */
+    if ((c->plan->starter ? child_ask(c, env, out, e) : child_fork(c, env, out, e)) < 0)
+        return -1;
     c->pidfd = pidfd_open(c->pid, 0);
     if (c->pidfd < 0) {
         vm_fail_sys(e, "open process of '%s'", c->program);
         kill(c->pid, SIGKILL);
-        waitpid(c->pid, NULL, 0);
+        if (!c->plan->starter)
+            waitpid(c->pid, NULL, 0);
         return -1;
     }
     return 0;
@@ -226,10 +263,20 @@ static int child_wait(struct child *c, struct deadline d, struct vm_err *e)
     }
 }
 
-static void child_reap(struct child *c, int *status)
+/* What we did not start, vms-starter reaps, when the connection ends. */
+static int child_reap(struct child *c, int *status, struct vm_err *e)
 {
+    struct starter_told told;
+
+    if (c->starter >= 0) {
+        if (starter_hear(c->starter, deadline_in(STARTER_MS), &told, e) < 0)
+            return vm_context(e, "how '%s' ended", c->program);
+        *status = told.status;
+        return 0;
+    }
     while (waitpid(c->pid, status, 0) < 0 && errno == EINTR)
         ;
+    return 0;
 }
 
 /* How many were there. The child by itself too: it may be on its way to setsid yet. */
@@ -257,7 +304,7 @@ static int check_report(const struct child *c, struct vm_err *e)
 {
     struct report r;
 
-    if (read(c->report, &r, sizeof r) != sizeof r)
+    if (c->report < 0 || read(c->report, &r, sizeof r) != sizeof r)
         return 0;
     errno = r.error;
     return vm_fail_sys(e, r.at == AT_EXEC ? "run '%s'" : "prepare to run '%s'", c->program);
@@ -265,7 +312,7 @@ static int check_report(const struct child *c, struct vm_err *e)
 
 int child_run(const struct child_plan *plan, struct deadline d, struct child_end *end, struct vm_err *e)
 {
-    OWN(child) struct child c = {.plan = plan, .in = -1, .out = -1, .report = -1, .pidfd = -1};
+    OWN(child) struct child c = {.plan = plan, .in = -1, .out = -1, .report = -1, .pidfd = -1, .starter = -1};
     int status = 0;
 
     if (child_room(&c, e) < 0 || child_start(&c, e) < 0)
@@ -274,11 +321,10 @@ int child_run(const struct child_plan *plan, struct deadline d, struct child_end
     if (rc <= 0) {
         if (child_kill(&c, e) < 0)
             return -1;
-        child_reap(&c, &status);
+        child_reap(&c, &status, NULL);
         return rc < 0 ? -1 : vm_fail(e, VM_E_TIMEOUT, "'%s' took too long and was killed", c.program);
     }
-    child_reap(&c, &status);
-    if (check_report(&c, e) < 0)
+    if (child_reap(&c, &status, e) < 0 || check_report(&c, e) < 0)
         return -1;
     if (c.kept.failed)
         return vm_no_memory(e);

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vmsd/child.h>
+#include <vmsd/starter.h>
 
 /* What microVMs boot from lies in the cache of the tests: built once, by whoever comes first. */
 static struct prepared {
@@ -53,6 +54,8 @@ static const char *prepare_boot(void)
     return rc < 0 ? e.text : NULL;
 }
 
+static char *const starter[] = {STARTER_PROGRAM, "--keeper", KEEPER_PROGRAM, "--agent", AGENT_PROGRAM, NULL};
+
 const char *subjects_prepare(const char *driver)
 {
     static struct drv_report report;
@@ -60,8 +63,9 @@ const char *subjects_prepare(const char *driver)
 
     if (geteuid() != 0)
         return "not root";
-    if (drivers_init(AGENT_PROGRAM, KEEPER_PROGRAM, &e) < 0)
+    if (drivers_init(KEEPER_PROGRAM, &e) < 0)
         return e.text;
+    starter_place((struct starter_place){.argv = starter});
     for (uint32_t i = 0; drivers()[i] && !prepared.drv; i++)
         if (!strcmp(drivers()[i]->name, driver))
             prepared = (struct prepared){.drv = drivers()[i], .first = 5000 + 1000 * i};

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/child.h>
+#include <vmsd/starter.h>
 
 enum { GUEST = 6553600, SUPERBLOCK = 1024, GROUPS = 4096, CHECK_MS = 20000 };
 
@@ -15,10 +16,13 @@ static char path[40];
 static int fd = -1;
 static struct vm_err e;
 
+static char *const starter[] = {STARTER_PROGRAM, NULL};
+
 static void make(void)
 {
     char *const mkfs[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", path, NULL};
 
+    starter_place((struct starter_place){.argv = starter});
     snprintf(path, sizeof path, "/var/tmp/vmsd-trust-XXXXXX");
     ck_assert((fd = mkostemp(path, O_CLOEXEC)) >= 0);
     ck_assert(ftruncate(fd, 64 << 20) == 0);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <vmsd/child.h>
 #include <vmsd/path.h>
+#include <vmsd/starter.h>
 #include <vmsd/text.h>
 
 #define TRIALS "/var/tmp/vmsd-trial-"
@@ -58,6 +59,8 @@ void trial_file(const char *path, const char *text)
     close(fd);
 }
 
+static char *const starter[] = {STARTER_PROGRAM, "--keeper", KEEPER_PROGRAM, "--agent", AGENT_PROGRAM, NULL};
+
 void trial_describe(struct trial *t, const char *driver, const char *name, uint32_t id)
 {
     *t = (struct trial){0};
@@ -70,7 +73,8 @@ void trial_describe(struct trial *t, const char *driver, const char *name, uint3
     t->spec = (struct guest_spec){.kind = KIND_CONTAINER, .name = name, .cpus = 1, .memory = 512 << 20};
     t->g = (struct drv_guest){.id = id, .uid_base = 0x10000 * (id - 3900), .spec = &t->spec, .image = t->tree,
                               .root = t->root, .run_dir = t->run, .log_dir = t->log};
-    OK(drivers_init(AGENT_PROGRAM, KEEPER_PROGRAM, &t->e));
+    OK(drivers_init(KEEPER_PROGRAM, &t->e));
+    starter_place((struct starter_place){.argv = starter});
     t->drv = driver_by_name(driver);
     ck_assert_msg(t->drv != NULL, "there is no driver %s", driver);
 }

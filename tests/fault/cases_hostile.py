@@ -86,7 +86,7 @@ def hostile_build(host):
     for d in (made, share):
         os.makedirs(d)
     shutil.copy(f"{host.build}/vmsd", made)
-    for helper in ("vms-keeper", "vms-unpack", "vms-init"):
+    for helper in ("vms-keeper", "vms-starter", "vms-unpack", "vms-init"):
         os.symlink(f"{host.build}/{helper}", f"{made}/{helper}")
     shutil.copy(os.environ["FAULT_HOSTILE"], f"{made}/vms-agent")
     shutil.copy(f"{host.build}/vms-agent", share)

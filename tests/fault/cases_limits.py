@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from cases_steps import BYSTANDER, begin
-from harness import CGROUPS, GONE, Wrong, proc, read, run, wait_for
+from harness import CGROUPS, GONE, Wrong, proc, procs, read, run, wait_for
 
 
 def small_disk(host, size):
@@ -111,8 +111,9 @@ def no_processes(host):
     if not os.path.isdir(f"{CGROUPS}/pids"):
         return "no pids controller of v1 here"
     os.mkdir(group)
-    with open(f"{group}/cgroup.procs", "w") as f:
-        f.write(str(host.vmsd.pid))
+    for pid in [host.vmsd.pid] + [p.pid for p in procs().values() if p.ppid == host.vmsd.pid and p.comm == "vms-starter"]:
+        with open(f"{group}/cgroup.procs", "w") as f:
+            f.write(str(pid))
 
     def limit(n):
         with open(f"{group}/pids.max", "w") as f:

@@ -6,8 +6,9 @@ import signal
 import threading
 import time
 
+from cases_nth import outcome
 from cases_steps import begin, boundaries, matches, with_rich
-from harness import Wrong, run, wait_for
+from harness import Wrong, procs, run, wait_for
 
 HEAL = 15
 
@@ -132,7 +133,44 @@ def killed(who):
     return case
 
 
+def starter_killed(host):
+    """Whatever of vms-starter is killed, and whenever: what was asked of it comes about, or is told and comes about when it is
+    asked again; and guests that run do not notice."""
+    op, still = begin(host, "create")
+    rounds, kills, told = 30 if host.long else 10, 0, 0
+    for i in range(rounds):
+        op.reset(host)
+        over = threading.Event()
+
+        def kill():
+            nonlocal kills
+            while not over.wait(host.rng.random() * 0.03 * (1 + i % 5)):
+                for p in [p for p in procs().values() if p.comm == "vms-starter"]:
+                    try:
+                        os.kill(p.pid, signal.SIGKILL)
+                        kills += 1
+                    except ProcessLookupError:
+                        pass
+        t = threading.Thread(target=kill)
+        t.start()
+        s = op.begin(host, op)
+        s.all()
+        over.set()
+        t.join()
+        if not outcome(host, s):
+            told += 1
+            op.begin(host, op).all()
+        try:
+            host.audit(op.after, volumes=op.volumes, still=still)
+        except Wrong as e:
+            raise Wrong(f"round {i}: {e}; {s.lines[-2:]}") from e
+    if not kills:
+        raise Wrong("nothing was killed: this shows nothing")
+    return f"{kills} kills, {told} of {rounds} told"
+
+
 CASES = {"M3_bridge_removed": bridge_removed, "M3_port_removed": port_removed, "M3_port_unplugged": port_unplugged,
          "F8_flushed": flushed, "M3_loop_detached": loop_detached, "M_two_applies_at_once": two_at_once,
          "I9_wishes_at_once": wishes_at_once, "M_client_gone": client_gone, "N5_keeper": killed("keeper"),
-         "N5_nspawn": killed("nspawn"), "N5_leader": killed("leader")}
+         "N5_nspawn": killed("nspawn"), "N5_leader": killed("leader"),
+         "N5_starter": starter_killed}

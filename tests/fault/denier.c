@@ -1,5 +1,5 @@
 /* denier PID N CHOICE: has the N-th system call that could fail fail, counted over all threads of PID, and over what it
- * forks and vms-keeper. It is not made; its caller sees an error that the call may have, one of several by CHOICE. Says
+ * forks, vms-starter and vms-keeper. It is not made; its caller sees an error that the call may have, one of several by CHOICE. Says
  * "ready" when it counts; then which call failed, how, and whose. On SIGTERM, or when PID ends, it says how many points there were. With
  * N 0 it only counts.
  *
@@ -156,7 +156,7 @@ static bool is_ours(pid_t tid)
     char name[32];
 
     name_of(tid, name);
-    return !strcmp(name, "vms-keeper") || !strcmp(name, "vmsd") || !strcmp(name, "vmsd-nth");
+    return !strcmp(name, "vms-keeper") || !strcmp(name, "vms-starter") || !strcmp(name, "vmsd") || !strcmp(name, "vmsd-nth");
 }
 
 struct plan {

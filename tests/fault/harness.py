@@ -489,12 +489,16 @@ class Host:
         agents = [p for p in mine if exe(p).startswith("/memfd:")]
         if len(agents) != len(up):
             wrong.append(f"I2: {len(agents)} agents for {len(up)} guests")
+        starters = [p.pid for p in all_procs.values() if self.vmsd and p.ppid == self.vmsd.pid and p.comm == "vms-starter"]
+        if len(starters) > 1:
+            wrong.append(f"I4: vmsd has {len(starters)} x vms-starter")
         me = os.getpid()
         for p in all_procs.values():
             if p.ppid == 1 and p.pid != me and p.pid not in keepers and p.pid not in of_microvms and p.state != "Z" and \
                     not of_host(p):
                 wrong.append(f"I4: process {p.pid} ({p.comm}) belongs to nobody")
-            if self.vmsd and p.ppid == self.vmsd.pid and p.state == "Z":
+            # A vms-starter that was killed is waited for when the next one is needed.
+            if self.vmsd and p.ppid == self.vmsd.pid and p.state == "Z" and p.comm != "vms-starter":
                 wrong.append(f"I4: vmsd does not reap {p.pid} ({p.comm})")
         return wrong
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+enum { OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE };
+
 static volatile sig_atomic_t asked_to_end;
 
 static void on_term(int sig)
@@ -27,6 +29,30 @@ static void seize_all(pid_t pid, long options)
 
         if (tid > 0 && (ptrace(PTRACE_SEIZE, tid, NULL, options) < 0 || ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0))
             fprintf(stderr, "thread %d: cannot be seized\n", (int)tid);
+    }
+    if (list)
+        closedir(list);
+}
+
+/* What a process has started already. */
+static void seize_children(pid_t pid, const struct tracer *t)
+{
+    char path[64];
+    DIR *list;
+
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    list = opendir(path);
+    for (struct dirent *d; list && (d = readdir(list));) {
+        int child;
+        FILE *f;
+
+        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, atoi(d->d_name));
+        f = fopen(path, "re");
+        while (f && fscanf(f, "%d", &child) == 1)
+            if (t->is_ours(child))
+                seize_all(child, t->options | OPTIONS);
+        if (f)
+            fclose(f);
     }
     if (list)
         closedir(list);
@@ -57,7 +83,9 @@ bool tracer_run(pid_t pid, const struct tracer *t)
     int status;
 
     sigaction(SIGTERM, &term, NULL);
-    seize_all(pid, t->options | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE);
+    seize_all(pid, t->options | OPTIONS);
+    if (t->is_ours)
+        seize_children(pid, t);
     puts("ready");
     fflush(stdout);
     while (!asked_to_end) {

@@ -10,7 +10,7 @@ struct tracer {
     long options; /* of ptrace, beside those that it needs */
     /* false: that was enough; the process is let go as it is */
     bool (*at_call)(pid_t tid, const struct __ptrace_syscall_info *info, void *arg);
-    bool (*is_ours)(pid_t tid); /* asked after each execve, with PTRACE_O_TRACEEXEC: false lets it go */
+    bool (*is_ours)(pid_t tid); /* asked of its children, and after each execve (PTRACE_O_TRACEEXEC): false lets it go */
     void *arg;
 };
 

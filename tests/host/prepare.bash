@@ -3,7 +3,7 @@
 repo=$(readlink -f "$here/../..")
 : "${VMSD_BUILD:=$repo/build}" "${VMSD_CACHE:=/var/tmp/vmsd-test}"
 export VMSD_BUILD VMSD_CACHE
-programs=(vmsd vmctl vms-keeper vms-unpack vms-agent vms-init tests/host_prepare)
+programs=(vmsd vmctl vms-starter vms-keeper vms-unpack vms-agent vms-init tests/host_prepare)
 images=$VMSD_CACHE/host/images
 size=8G # as the machine has been told
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/path.h>
+#include <vmsd/starter.h>
 
 char room_path[64];
 int room_dir = -1;
@@ -54,6 +55,8 @@ void room_remove(void)
     room_dir = fd_drop(room_dir);
 }
 
+static char *const starter[] = {VMS_STARTER, "--unpack", VMS_UNPACK, NULL};
+
 struct image_store *room_store(void)
 {
     OWN(strv) struct strv recipes = {0};
@@ -63,6 +66,17 @@ struct image_store *room_store(void)
     strv_addf(&recipes, "%s/recipes", room_path);
     ck_works(image_store_open(state, &recipes, &s, &e_));
     ck_works(image_store_set_unpacker(s, VMS_UNPACK, &e_));
+    starter_place((struct starter_place){.argv = starter});
+    return s;
+}
+
+struct image_store *room_store_with(char *builder)
+{
+    static char *with[] = {VMS_STARTER, "--unpack", VMS_UNPACK, "--builder", NULL, NULL};
+    struct image_store *s = room_store();
+
+    s->builder = with[4] = builder;
+    starter_place((struct starter_place){.argv = with});
     return s;
 }
 

@@ -21,6 +21,8 @@ void room_remove(void);
 
 /* A store in room_path/state with recipes from room_path/recipes. */
 struct image_store *room_store(void);
+/* A store that builds with a double, by its path. */
+struct image_store *room_store_with(char *builder);
 void room_recipe(const char *name, const char *json, const char *customize);
 void room_write(const char *rel, const char *content, mode_t mode); /* parents are made */
 /* Runs a shell command in room_path; its exit status. */

@@ -47,11 +47,10 @@ static void make_double(void)
 
 static struct image_store *store_with_boot(void)
 {
-    struct image_store *s = room_store();
+    struct image_store *s = room_store_with(builder);
     OWN(str) char *init = text_format("%s/vms-init", room_path);
     OWN(str) char *agent = text_format("%s/vms-agent", room_path);
 
-    s->builder = builder;
     ck_works(image_store_set_boot(s, init, agent, &e_));
     return s;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <vmsd/hash.h>
 #include <vmsd/path.h>
+#include <vmsd/starter.h>
 
 static char made[] = "/var/tmp/vmsd-images-tar.XXXXXX";
 
@@ -332,6 +333,8 @@ START_TEST(test_E10_unpacker_is_nobody_and_nowhere)
 }
 END_TEST
 
+static char *const starter_without[] = {VMS_STARTER, "--unpack", "/bin/false", NULL};
+
 START_TEST(test_without_unpacker)
 {
     OWN(store) struct image_store *s = room_store();
@@ -341,6 +344,8 @@ START_TEST(test_without_unpacker)
     s->unpacker = NULL;
     ck_fails(import(s, "good", &ref, &e_), UNAVAILABLE, "vms-unpack is not installed");
     ck_works(image_store_set_unpacker(s, "/bin/false", &e_));
+    ck_fails(import(s, "good", &ref, &e_), DENIED, "vms-starter runs no such program");
+    starter_place((struct starter_place){.argv = starter_without});
     ck_fails(import(s, "good", &ref, &e_), INVALID, "");
     ck_assert_uint_eq(count_entries(room_dir, "state/images"), 0);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <vmsd/json.h>
 #include <vmsd/path.h>
+#include <vmsd/starter.h>
 
 static struct image_store *store;
 static char room_path[] = "/var/tmp/vmsd-nth-XXXXXX";
@@ -31,6 +32,8 @@ static int list_say(struct vm_err *e)
     }
     return 0;
 }
+
+static char *const starter[] = {VMS_STARTER, "--unpack", VMS_UNPACK, NULL};
 
 static int open_store(struct vm_err *e)
 {
@@ -193,6 +196,7 @@ int main(int argc, char **argv)
     }
     if (!mkdtemp(room_path) || (room_dir = open(room_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return 1;
+    starter_place((struct starter_place){.argv = starter});
     state = text_format("%s/state", room_path);
     remove = text_format("rm -rf %s", room_path);
     strv_addf(&recipes, "%s/recipes", room_path);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
+#include <vmsd/starter.h>
 
 /* ---- the course ---- */
 
@@ -347,6 +348,8 @@ START_TEST(test_A4_a_channel_shows_no_secret)
 }
 END_TEST
 
+static char *const starter[] = {STARTER_PROGRAM, NULL};
+
 /* A mail as a program in sendmail's place gets it. */
 START_TEST(test_P1_a_mail_has_its_own_headers_alone)
 {
@@ -359,6 +362,7 @@ START_TEST(test_P1_a_mail_has_its_own_headers_alone)
     int fd = mkstemp(path);
     FILE *f = fdopen(fd, "w");
 
+    starter_place((struct starter_place){.argv = starter});
     snprintf(out, sizeof out, "%s.out", path);
     fprintf(f, "#!/bin/sh\n[ \"$*\" = '-t -i' ] && exec cat >%s\n", out);
     ck_assert_int_eq(fchmod(fd, 0755), 0);

@@ -201,9 +201,11 @@ memory_of() { awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$1/status"; }  # Mi
 
 # ---- what is left ----
 
-# Processes of guests and their keepers: all in the cgroups of this world but the daemon and the namespaces' holder.
+# Processes of guests and their keepers: all in the cgroups of this world but the daemon with its vms-starter, and the
+# namespaces' holder.
 guest_processes() {
-    find $(own_cgroups) -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | grep -vxF -e "$(vmsd_pid)" -e "$WORLD_PID"
+    find $(own_cgroups) -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u |
+        grep -vxF -e "$(vmsd_pid)" -e "$(pgrep -P "$(vmsd_pid)" -x vms-starter)" -e "$WORLD_PID"
 }
 
 remove_all() {
