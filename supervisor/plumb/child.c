@@ -315,6 +315,8 @@ int child_run(const struct child_plan *plan, struct deadline d, struct child_end
     OWN(child) struct child c = {.plan = plan, .in = -1, .out = -1, .report = -1, .pidfd = -1, .starter = -1};
     int status = 0;
 
+    if (deadline_left(d) == 0)
+        return vm_fail(e, VM_E_TIMEOUT, "what came before '%s' took too long: no time is left for it", plan->argv[0]);
     if (child_room(&c, e) < 0 || child_start(&c, e) < 0)
         return -1;
     int rc = child_wait(&c, d, e);

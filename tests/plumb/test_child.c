@@ -203,6 +203,21 @@ START_TEST(test_timeout_of_one_that_floods)
 }
 END_TEST
 
+START_TEST(test_without_time_nothing_is_started)
+{
+    static char path[] = "/tmp/vmsd-child-XXXXXX";
+    struct child_end end;
+    int fd = mkstemp(path);
+
+    ck_assert_int_eq(child_run(&(struct child_plan){.argv = ARGV("rm", path)}, deadline_in(0), &end, &e), -1);
+    ck_assert_int_eq(e.code, VM_E_TIMEOUT);
+    ck_assert_str_eq(e.text, "what came before 'rm' took too long: no time is left for it");
+    usleep(100000);
+    ck_assert_int_eq(unlink(path), 0);
+    close(fd);
+}
+END_TEST
+
 START_TEST(test_a_background_process_with_the_pipe_does_not_hold_us_up)
 {
     int64_t begin = now_ms();
@@ -409,6 +424,7 @@ int main(void)
     tcase_add_test(t, test_ten_thousand_lines_arrive);
     tcase_add_test(t, test_A4_secret_output_is_wiped);
     tcase_add_test(t, test_timeout_kills_the_whole_session);
+    tcase_add_test(t, test_without_time_nothing_is_started);
     tcase_add_test(t, test_timeout_kills_those_that_ignore_sigterm);
     tcase_add_test(t, test_timeout_of_one_that_floods);
     tcase_add_test(t, test_a_background_process_with_the_pipe_does_not_hold_us_up);
