@@ -31,6 +31,7 @@ static void hear(struct double_server *d, int fd)
 {
     size_t n = 0;
 
+    d->heard[0] = '\0'; /* of the connection before */
     while (!strstr(d->heard, "\r\n\r\n") && n < sizeof d->heard - 1 && wait_for(d, fd)) {
         ssize_t got = read(fd, d->heard + n, sizeof d->heard - 1 - n);
 
