@@ -62,7 +62,7 @@ static int record(struct store *s, const struct applying *a, struct vm_err *e)
 
         if (p->change && p->change->error && !refused && !(refused = text_format("%s: %s", p->name, p->change->error)))
             return vm_no_memory(e);
-        if (p->change && p->change->class != PLAN_NONE && !(p->text && skipped(p)))
+        if (p->change && p->change->class != PLAN_NONE && !p->change->error)
             json_array_append_new(changes, json_pack("{ssss}", "guest", p->name, "class", plan_class_name(p->change->class)));
     }
     json_put_str(detail, "commit", a->commit);

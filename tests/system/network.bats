@@ -157,7 +157,7 @@ trio() { # a: server, open to what $1 says; b and c: callers
     kill $taken
     equal "$status" 1
     has "$output" "a program of the host listens on port 8090/tcp already"
-    has "$(get audit | jq -r '.audit[-1]|"\(.verb) \(.detail.changes|length) \(.result)"')" "apply 1 a: ports[0].host: a program"
+    has "$(get audit | jq -r '.audit[-1]|"\(.verb) \(.detail.changes|length) \(.result)"')" "apply 0 a: ports[0].host: a program"
 }
 
 @test "two guests cannot have one host port or one address" {
