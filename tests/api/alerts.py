@@ -315,6 +315,13 @@ def test_A4_the_secret_of_a_webhook_is_nowhere():
         assert TOKEN.encode() not in f.read()
 
 
+def test_nothing_is_left():
+    """Control groups are the whole host's."""
+    for guest in DAEMON.get("/v1/guests").json()["guests"]:
+        assert DAEMON.call("DELETE", f"/v1/guests/{guest['name']}?wait=1").lines()[-1]["ok"]
+    DAEMON.end()
+
+
 def main():
     global DAEMON
     rig.enter()
@@ -347,7 +354,8 @@ n=$(ls {MAILS} | wc -l); cat >{rig.HERE}/mail.new; mv {rig.HERE}/mail.new {MAILS
                  test_each_kind_of_the_host_is_received, test_a_restart_of_vmsd_tells_nothing_twice,
                  test_each_recovers_once_and_is_history, test_what_cannot_be_told_is_tried_again,
                  test_what_goes_on_is_told_again_and_what_cannot_be_told_is_given_up, test_a_server_must_prove_who_it_is,
-                 test_words_of_a_guest_inject_nothing, test_silence, test_A4_the_secret_of_a_webhook_is_nowhere], DAEMON)
+                 test_words_of_a_guest_inject_nothing, test_silence, test_A4_the_secret_of_a_webhook_is_nowhere,
+                 test_nothing_is_left], DAEMON)
     finally:
         DAEMON.kill()
 
