@@ -85,7 +85,7 @@ class Checker:
 if len(sys.argv) < 3:
     sys.exit(__doc__)
 if not os.path.exists(sys.argv[1]):
-    skip(f"no {sys.argv[1]}: name cloud-hypervisor's OpenAPI file by VMS_CH_OPENAPI when configuring")
+    skip(f"cloud-hypervisor's OpenAPI file is not there{': ' + sys.argv[1] if sys.argv[1] else ''}; name it by VMS_CH_OPENAPI when configuring")
 try:
     import jsonschema
     import yaml
