@@ -59,8 +59,7 @@ int cmd_alerts(struct cli *cli)
     text_add(&path, "/v1/alerts");
     if (cli_has(cli, OPT_HISTORY))
         client_query(&path, "all", "1");
-    if (cli_value(cli, OPT_LINES))
-        client_query(&path, "limit", cli_value(cli, OPT_LINES));
+    client_query(&path, "limit", cli_value(cli, OPT_LINES));
     if (path.failed)
         vm_no_memory(&e);
     if (path.failed || client_json(&cli->client, "GET", path.s, &doc, &e) < 0)

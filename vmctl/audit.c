@@ -56,10 +56,8 @@ int cmd_audit(struct cli *cli)
     size_t i;
 
     text_add(&path, "/v1/audit");
-    if (cli_value(cli, OPT_SINCE))
-        client_query(&path, "since", cli_value(cli, OPT_SINCE));
-    if (cli_value(cli, OPT_LINES))
-        client_query(&path, "limit", cli_value(cli, OPT_LINES));
+    client_query(&path, "since", cli_value(cli, OPT_SINCE));
+    client_query(&path, "limit", cli_value(cli, OPT_LINES));
     if (path.failed)
         vm_no_memory(&e);
     if (path.failed || client_json(&cli->client, "GET", path.s, &doc, &e) < 0)

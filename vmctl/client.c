@@ -36,6 +36,8 @@ char *client_path(const char *head, const char *name, const char *tail)
 
 void client_query(struct text *path, const char *key, const char *value)
 {
+    if (!value)
+        return;
     text_addf(path, "%c%s=", path->s && strchr(path->s, '?') ? '&' : '?', key);
     add_escaped(path, value);
 }

@@ -65,7 +65,7 @@ int client_unreached(struct client *c, int sys, struct vm_err *e);
 
 /* "/v1/guests/NAME" + tail with every byte of name encoded that needs it. Yours; NULL: no memory. */
 char *client_path(const char *head, const char *name, const char *tail);
-/* Adds "?key=value", or "&key=value". */
+/* Adds "?key=value", or "&key=value"; nothing if value is NULL. */
 void client_query(struct text *path, const char *key, const char *value);
 /* Adds one for each of the values. */
 void client_query_list(struct text *path, const char *key, const struct strv *values);

@@ -78,7 +78,7 @@ static void feed_path(const struct cli *cli, struct feed *f)
     text_add(&f->path, "/v1/events");
     if (f->last)
         text_addf(&f->path, "?since=%lld", (long long)f->last);
-    else if (cli_value(cli, OPT_SINCE))
+    else
         client_query(&f->path, "since", cli_value(cli, OPT_SINCE));
     if (cli_has(cli, OPT_FOLLOW))
         client_query(&f->path, "follow", "1");
