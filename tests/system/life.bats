@@ -246,6 +246,16 @@ EOS
     equal "$(of one .state)" stopped
 }
 
+@test "Ctrl-C in the middle of an apply: vmctl says that it goes on, and so it does" {
+    script slow.sh <<<$'#!/bin/sh\necho begun >/ran\nsleep 4\necho done >>/ran'
+    guest one 'install: [slow.sh]'
+    ( within 30 sh_in one 'test -e /ran'; pkill -INT -f "^$VMSD_BUILD/vmctl apply -y $W/" ) 3>&- &
+    run -1 apply
+    has "$output" "vmsd goes on with the work"
+    within 30 sh_in one 'grep -q done /ran'
+    within 15 is one .provisioned true
+}
+
 @test "G6: SIGTERM of vmsd while a script runs: guests go on, and the job is taken up again" {
     script slow.sh <<<$'#!/bin/sh\necho run >>/ran\nsleep 3'
     guest one 'install: [slow.sh]'
