@@ -247,7 +247,7 @@ END_TEST
 /* One of the group ignores SIGTERM: it gets its 2 s, then SIGKILL; END comes after that. */
 START_TEST(test_cancel_kills_the_stubborn)
 {
-    call_begin(&c, "op=exec", "arg=sh", "arg=-c", "arg=(trap '' TERM; while :; do sleep 0.1; done) & echo $!; wait", NULL);
+    call_begin(&c, "op=exec", "arg=sh", "arg=-c", "arg=(trap '' TERM; exec sh -c 'echo $$; while :; do sleep 0.1; done') & wait", NULL);
     pid_t inner = first_line_pid(&c);
     int64_t begin = now_ms();
     agent_stream_cancel(c.s);
