@@ -116,6 +116,7 @@ struct talk {
     const char *next;    /* what is to be sent … */
     size_t left;         /* … and how much of it */
     enum { BODY_NEXT, BODY_LAST } stage;
+    bool answered;       /* with a byte at least */
     struct answer answer;
 };
 
@@ -123,7 +124,7 @@ static int on_body(const char *p, size_t n, void *arg)
 {
     struct talk *k = arg;
     struct transfer *t = k->t;
-    int status = k->answer.head.status;
+    int status = k->answer.status;
 
     if (status >= 200 && status < 300)
         return t->sink ? t->sink(p, n, t->arg, &t->err) : 0;
@@ -137,8 +138,7 @@ static void talk_end(struct talk *k)
 {
     k->fd = fd_drop(k->fd);
     text_done(k->out);
-    text_done(k->answer.line);
-    k->out = k->answer.line = (struct text){0};
+    k->out = (struct text){0};
     k->t->cut = false;
 }
 
@@ -156,9 +156,7 @@ static void talk_broken(struct talk *k, bool is_http)
 
     if (t->err.code) /* the sink's own error came first */
         ;
-    else if (k->answer.line.failed)
-        vm_no_memory(&t->err);
-    else if (c->remote && k->answer.at == ANSWER_HEAD && !k->answer.line.len) /* ssh takes each connection first */
+    else if (c->remote && !k->answered) /* ssh takes each connection first */
         client_unreached(c, ECONNREFUSED, &t->err);
     else if (is_http)
         vm_fail(&t->err, VM_E_BACKEND, "vmsd at %s broke off its answer; was it stopped or restarted?", c->socket);
@@ -170,7 +168,7 @@ static void talk_broken(struct talk *k, bool is_http)
 static void talk_whole(struct talk *k)
 {
     struct transfer *t = k->t;
-    int status = k->answer.head.status;
+    int status = k->answer.status;
 
     if (status >= 200 && status < 300) {
         talk_end(k);
@@ -187,7 +185,7 @@ static void talk_begin(struct talk *k)
     bool has_body = t->has_body_fd || !strcmp(t->method, "POST");
 
     k->begun = true;
-    k->answer = (struct answer){.body = on_body, .arg = k};
+    answer_begin(&k->answer, on_body, k);
     k->until = t->limit_s ? now_ms() + t->limit_s * 1000 : 0;
     if (client_dial(t->at, &k->fd, &t->err) < 0 || fcntl(k->fd, F_SETFL, O_NONBLOCK) < 0) {
         if (!t->err.code)
@@ -272,11 +270,12 @@ static void talk_receive(struct talk *k)
 
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
+    k->answered |= n > 0;
     if (n <= 0 && !answer_is_whole(&k->answer))
         talk_broken(k, true);
     else if (n > 0 && answer_read(&k->answer, block, (size_t)n) < 0)
         talk_broken(k, false);
-    else if (n <= 0 || k->answer.at == ANSWER_ENDED)
+    else if (k->answer.ended)
         talk_whole(k);
 }
 

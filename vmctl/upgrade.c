@@ -6,56 +6,51 @@
 #include <sys/time.h>
 #include <unistd.h>
 #include <vmsd/path.h>
+#include "answer.h"
 
-/* Reads more; 0 at the end. */
-static ssize_t more(int fd, struct text *t, struct vm_err *e)
+static ssize_t receive(int fd, char *p, size_t n, struct vm_err *e)
 {
-    char block[4096];
-    ssize_t n;
+    ssize_t got;
 
     do
-        n = recv(fd, block, sizeof block, 0);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        got = recv(fd, p, n, 0);
+    while (got < 0 && errno == EINTR);
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return vm_fail(e, VM_E_TIMEOUT, "vmsd has not answered for %d s", UPGRADE_WAIT_S);
-    if (n < 0)
-        return vm_fail_sys(e, "read vmsd's answer");
-    text_add_bytes(t, block, (size_t)n);
-    return t->failed ? vm_no_memory(e) : n;
+    return got < 0 ? vm_fail_sys(e, "read vmsd's answer") : got;
 }
 
-/* The answer is an error: reads its body and says it. */
-static int refused(int fd, const struct answer_head *head, struct text *body, struct vm_err *e)
+/* Only an error has a body. */
+static int keep(const char *p, size_t n, void *arg)
 {
-    size_t want = head->length < CLIENT_ERROR_MAX ? head->length : CLIENT_ERROR_MAX;
-    ssize_t n = 1;
+    struct text *body = arg;
 
-    while (body->len < want && n > 0)
-        n = more(fd, body, e);
-    if (n < 0)
-        return -1;
-    return client_error(head->status, body->s, body->len < want ? body->len : want, e);
+    if (body->len + n <= CLIENT_ERROR_MAX)
+        text_add_bytes(body, p, n);
+    return 0;
 }
 
-static int answer(int fd, const char *protocol, struct text *early, struct vm_err *e)
+static int answer(int fd, struct text *early, struct vm_err *e)
 {
-    OWN(text) struct text t = {0};
-    struct answer_head head;
-    ssize_t length = 0, n;
+    OWN(text) struct text body = {0};
+    struct answer a;
+    char block[4096];
+    ssize_t n, taken;
 
-    while (!length) {
-        if ((n = more(fd, &t, e)) < 0)
+    answer_begin(&a, keep, &body);
+    while (!a.ended) {
+        if ((n = receive(fd, block, sizeof block, e)) < 0)
             return -1;
-        if (n == 0)
+        if (n == 0 && !answer_is_whole(&a))
             return vm_fail(e, VM_E_BACKEND, "vmsd closed the connection without an answer");
-        length = answer_head(t.s, t.len, protocol, &head);
+        if ((taken = answer_read(&a, block, (size_t)n)) < 0)
+            return vm_fail(e, VM_E_BACKEND, "vmsd's answer is not HTTP; is that its socket?");
+        if (a.upgraded)
+            text_add_bytes(early, block + taken, (size_t)(n - taken));
     }
-    if (length < 0)
-        return vm_fail(e, VM_E_BACKEND, "vmsd's answer is not HTTP; is that its socket?");
-    text_add_bytes(early, t.s + length, t.len - (size_t)length);
     if (early->failed)
         return vm_no_memory(e);
-    return head.upgraded ? 0 : refused(fd, &head, early, e);
+    return a.upgraded ? 0 : client_error(a.status, body.s, body.len, e);
 }
 
 int upgrade_open(struct client *c, const char *path, const char *protocol, const json_t *body, int *fd,
@@ -77,7 +72,7 @@ int upgrade_open(struct client *c, const char *path, const char *protocol, const
     /* When vmsd has closed already, its answer says why. */
     if (path_write_all(s, head, strlen(head), e) == 0)
         path_write_all(s, content, strlen(content), e);
-    if (answer(s, protocol, early, e) < 0)
+    if (answer(s, early, e) < 0)
         return -1;
     *fd = take_fd(&s);
     return 0;

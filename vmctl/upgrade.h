@@ -2,7 +2,6 @@
 #ifndef VMCTL_UPGRADE_H
 #define VMCTL_UPGRADE_H
 
-#include "answer.h"
 #include "client.h"
 
 enum { UPGRADE_WAIT_S = 60 };
