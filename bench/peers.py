@@ -114,7 +114,6 @@ class Nspawn(Enter):
         super().__init__(bench, tree)
         self.words = words_of(daemon, like)
         self.base = next(int(re.search(r"=(\d+)", w)[1]) for w in self.words if w.startswith("--private-users="))
-        self.name_before = like
 
     def make(self, name):
         self.roots[name] = root_copy(f"{self.work}/nspawn-{name}", self.tree, self.base)
