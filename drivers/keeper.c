@@ -2,7 +2,7 @@
  *
  * Everything of a guest hangs on this process: mounts are in its mount namespace, and what it starts is init of a pid
  * namespace and dies with it (PDEATHSIG). So SIGKILL of either leaves no process, mount or loop device. SIGTERM asks the
- * guest to power off; a second one, or SIGQUIT, kills it. It takes no memory after its start. */
+ * guest to power off, SIGQUIT kills it. It takes no memory after its start. */
 #include "keeper_console.h"
 #include "keeper_core.h"
 
@@ -59,6 +59,13 @@ void keeper_fail(const char *fmt, ...)
     state_text(keeper.state.text, sizeof keeper.state.text, line, strlen(line));
     keeper.state.end = END_FAILED;
     keeper_exit();
+}
+
+void keeper_note(struct state_proc *p, pid_t pid)
+{
+    p->pid = pid;
+    if (!(p->start = state_start_of(keeper.proc, pid)))
+        keeper_fail("read /proc/%d/stat: %s", pid, strerror(errno));
 }
 
 int64_t now_ms(void)
@@ -320,6 +327,14 @@ void keeper_text(const struct source *output, const char *otherwise)
         snprintf(keeper.state.text, sizeof keeper.state.text, "%s", otherwise);
 }
 
+/* Whoever asks again, a vmsd that was started anew or the host that goes down, asks for no more than the first did. */
+static void stop_asked(bool hard)
+{
+    if (hard || !keeper.asked)
+        keeper.ops->stop(hard);
+    keeper.asked = true;
+}
+
 static void signals_read(struct source *s)
 {
     struct signalfd_siginfo si;
@@ -328,7 +343,7 @@ static void signals_read(struct source *s)
 
     while (read(s->fd, &si, sizeof si) == sizeof si) {
         if (si.ssi_signo == SIGTERM || si.ssi_signo == KEEPER_SIG_HOST_DOWN || si.ssi_signo == SIGQUIT)
-            keeper.ops->stop(si.ssi_signo == SIGQUIT || keeper.terms++ > 0);
+            stop_asked(si.ssi_signo == SIGQUIT);
         else if (si.ssi_signo == KEEPER_SIG_BOOTED && keeper.ops->booted)
             keeper.ops->booted();
     }
@@ -398,7 +413,7 @@ static void signals_catch(void)
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGQUIT); /* two SIGTERM in a row may come as one */
+    sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, KEEPER_SIG_HOST_DOWN);
     sigaddset(&set, KEEPER_SIG_BOOTED);
@@ -417,10 +432,9 @@ static void keeper_begin(void)
 
     umask(022);
     close_range(KEEPER_FD_PLAN, ~0U, CLOSE_RANGE_CLOEXEC);
-    keeper.state.keeper.pid = getpid();
     if ((keeper.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
         keeper_fail("open /proc: %s", strerror(errno));
-    keeper.state.keeper.start = state_start_of(keeper.proc, getpid());
+    keeper_note(&keeper.state.keeper, getpid());
     fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (fd < 0 || read(fd, keeper.state.boot, 36) != 36)
         keeper_fail("read the boot id: %s", strerror(errno));

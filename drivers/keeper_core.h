@@ -45,7 +45,7 @@ struct keeper {
     struct state state;
     const struct keeper_ops *ops;
     int proc;                  /* the host's /proc */
-    unsigned terms;            /* SIGTERMs so far */
+    bool asked;                /* to stop */
     int64_t due_ms;            /* when ops->due is called, once; 0: never */
     struct console_log log;
     struct source sources[KEEPER_SOURCES_MAX]; size_t n_sources;
@@ -55,6 +55,8 @@ extern const struct keeper_ops keeper_nspawn, keeper_vmm, keeper_shares;
 
 /* Ends the keeper with this line as the reason. */
 __attribute__((format(printf, 1, 2), noreturn)) void keeper_fail(const char *fmt, ...);
+/* Notes a process, which is the keeper or its child: so it is there, be it ended. */
+void keeper_note(struct state_proc *p, pid_t pid);
 void keeper_put(void);                                 /* the state, to its file */
 __attribute__((noreturn)) void keeper_exit(void);      /* it has ended, and state.end says how */
 struct source *source_add(int fd, void (*ready)(struct source *s));

@@ -57,7 +57,7 @@ static int nspawn_start(void)
     pipes_forked(&pipes);
     guest.console = source_add(pipes.out, NULL);
     guest.err = source_add(pipes.err, NULL);
-    keeper.state.nspawn = (struct state_proc){pid, state_start_of(keeper.proc, pid)};
+    keeper_note(&keeper.state.nspawn, pid);
     keeper_put();
     return pipes.go;
 }
@@ -95,10 +95,11 @@ static pid_t leader_find(pid_t inner)
 static void leader_started(pid_t inner)
 {
     pid_t pid = leader_find(inner);
+    uint64_t start;
 
-    if (pid <= 0 || (guest.leader = pidfd_open(pid, 0)) < 0)
+    if (pid <= 0 || (guest.leader = pidfd_open(pid, 0)) < 0 || !(start = state_start_of(keeper.proc, pid)))
         return; /* gone already: nspawn's end says how */
-    keeper.state.leader = (struct state_proc){pid, state_start_of(keeper.proc, pid)};
+    keeper.state.leader = (struct state_proc){pid, start};
     keeper.state.phase = PHASE_STARTED;
     keeper_put();
 }
@@ -113,7 +114,7 @@ static void notify_line(const char *line)
         keeper.state.phase = PHASE_BOOTED;
         keeper_put();
         /* Asked to stop before its init listened: that signal was lost. */
-        if (keeper.terms)
+        if (keeper.asked)
             pidfd_send_signal(guest.leader, SIGRTMIN + 3, NULL, 0);
     } else if ((v = value_of(line, "ERRNO")))
         keeper.state.status = (int)strtol(v, NULL, 10);

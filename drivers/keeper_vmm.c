@@ -90,7 +90,7 @@ static void vmm_start(const struct plan *p)
     vmm.console = source_add(pipes.out, NULL);
     vmm.err = source_add(pipes.err, NULL);
     vmm.events = source_add(events[0], events_read);
-    keeper.state.leader = (struct state_proc){pid, state_start_of(keeper.proc, pid)};
+    keeper_note(&keeper.state.leader, pid);
     keeper_put();
     if (write(pipes.go, "", 1) != 1)
         errno = 0; /* it has failed already; its end says how */
@@ -293,7 +293,7 @@ static void stop(bool hard)
 
 static void booted(void)
 {
-    bool press = keeper.terms && keeper.state.phase < PHASE_BOOTED;
+    bool press = keeper.asked && keeper.state.phase < PHASE_BOOTED;
 
     phase_put(PHASE_BOOTED);
     if (press)
