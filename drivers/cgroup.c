@@ -5,12 +5,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/magic.h>
-#include <linux/sched.h>
 #include <math.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -178,17 +175,6 @@ int cgroup_agent(const struct cgroup *c, int *born, struct strv *join, struct vm
     return 0;
 }
 
-pid_t cgroup_fork(int group)
-{
-    struct clone_args args = {.exit_signal = SIGCHLD};
-
-    if (group >= 0) {
-        args.flags = CLONE_INTO_CGROUP;
-        args.cgroup = (uint64_t)group;
-    }
-    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
-}
-
 /* ---- limits ---- */
 
 static char *get(const char *dir, const char *file)
@@ -204,7 +190,7 @@ static char *get(const char *dir, const char *file)
     return text;
 }
 
-static bool word_in(const char *text, const char *word)
+bool word_in(const char *text, const char *word)
 {
     size_t n = strlen(word);
 
@@ -216,13 +202,10 @@ static bool word_in(const char *text, const char *word)
 
 /* A controller that the host does not have is borne, and the doctor names it: a Raspberry Pi starts without memory. One
  * that it has and did not pass down is an error, for the guest would run without its limit. */
-static int limits_v2(const char *dir, const struct guest_spec *s, struct vm_err *e)
+static int limits_v2(const char *dir, const char *has, const struct guest_spec *s, struct vm_err *e)
 {
-    OWN(str) char *has = get(CGROUP_ROOT, "cgroup.controllers");
     long quota = (long)(s->cpus * PERIOD_US);
 
-    if (!has)
-        return vm_fail(e, VM_E_SYSTEM, "cannot read " CGROUP_ROOT "/cgroup.controllers");
     if (word_in(has, "memory") && putf(dir, "memory.max", e, s->memory ? "%" PRIu64 : "max", s->memory) < 0)
         return -1;
     if (word_in(has, "cpu") &&
@@ -272,12 +255,15 @@ static int io_v1(const char *dir, const struct guest_spec *s, dev_t dev, struct 
 int cgroup_limits(const struct cgroup *c, const struct guest_spec *s, const dev_t *devices, size_t n_devices,
                   struct vm_err *e)
 {
-    if ((c->v2 ? limits_v2(c->guest, s, e) : limits_v1(c, s, e)) < 0)
+    OWN(str) char *has = c->v2 ? get(CGROUP_ROOT, "cgroup.controllers") : NULL;
+    bool io = c->v2 ? word_in(has, "io") : *c->v1[V1_BLKIO];
+
+    if (c->v2 && !has)
+        return vm_fail(e, VM_E_SYSTEM, "limits: cannot read " CGROUP_ROOT "/cgroup.controllers");
+    if ((c->v2 ? limits_v2(c->guest, has, s, e) : limits_v1(c, s, e)) < 0)
         return vm_context(e, "limits");
-    for (size_t i = 0; i < n_devices; i++)
-        if ((c->v2            ? io_v2(c->guest, s, devices[i], e)
-             : *c->v1[V1_BLKIO] ? io_v1(c->v1[V1_BLKIO], s, devices[i], e)
-                              : 0) < 0)
+    for (size_t i = 0; io && i < n_devices; i++)
+        if ((c->v2 ? io_v2(c->guest, s, devices[i], e) : io_v1(c->v1[V1_BLKIO], s, devices[i], e)) < 0)
             return vm_context(e, "limits");
     return 0;
 }

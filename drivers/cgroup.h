@@ -35,10 +35,7 @@ int cgroup_keeper_open(const struct cgroup *c, int *fd, struct vm_err *e);
 /* Where processes are charged to the guest but are not its payload: an fd of a group to be born in (v2; made when missing;
  * -1 where there is none), and files that a process without threads writes "0" to (v1; appended to join). */
 int cgroup_agent(const struct cgroup *c, int *born, struct strv *join, struct vm_err *e);
-/* fork, into the group of that fd, unless it is -1. Moving a process there later has every fork on the host wait, and the
- * move for all CPUs: 10 ms and more. The child may only do what is safe after fork. */
-pid_t cgroup_fork(int group);
-/* Puts limits in force. devices: block devices of the guest, for I/O. */
+/* Puts limits in force; what the host does not have is borne. devices: block devices of the guest, for I/O. */
 int cgroup_limits(const struct cgroup *c, const struct guest_spec *s, const dev_t *devices, size_t n_devices,
                   struct vm_err *e);
 void cgroup_stats(const struct cgroup *c, struct drv_stats *out);
@@ -46,6 +43,9 @@ void cgroup_kill(const struct cgroup *c);
 /* Removes all of it; CONFLICT while a process lives in it, or systemd has not yet seen that none does. Absent is
  * success. */
 int cgroup_remove(const struct cgroup *c, struct vm_err *e);
+
+/* Is it one of the words of a text? NULL has none. */
+bool word_in(const char *text, const char *word);
 
 /* scope.c: systemd's part. */
 bool scope_wanted(void); /* systemd is this host's init */

@@ -15,16 +15,6 @@
 #include <systemd/sd-daemon.h>
 #include <vmsd/path.h>
 
-static bool word_in(const char *text, const char *word)
-{
-    size_t n = strlen(word);
-
-    for (const char *at = text; (at = strstr(at, word)); at += n)
-        if ((at == text || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\n' || !at[n]))
-            return true;
-    return false;
-}
-
 void host_probe_cgroups(struct drv_host *out)
 {
     struct statfs fs;
