@@ -33,7 +33,7 @@
 
 #define CGROUP_ROOT "/sys/fs/cgroup/"
 
-enum { FROM = 3, REQUESTS_MAX = 256, REQUEST_SECONDS = 10, FILES_MAX = 65536, FD_ASIDE = 256 };
+enum { FROM = 3, REQUESTS_MAX = 256, REQUEST_SECONDS = 10, FILES_MAX = 65536 };
 
 struct starter_programs starter_programs = {.builder = "mmdebstrap", .agent = -1};
 
@@ -57,7 +57,8 @@ bool starter_left(int conn)
     return poll(&p, 1, 0) != 0; /* nobody says anything after his request */
 }
 
-void starter_signals(void)
+/* Default signals, and none blocked, for all that is started here. */
+static void signals_reset(void)
 {
     struct sigaction dfl = {.sa_handler = SIG_DFL};
     sigset_t none;
@@ -115,9 +116,9 @@ static __attribute__((noreturn)) void keeper_exec(const char *kind, int go, cons
     if (read(go, &byte, 1) != 1 || (null = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
         _exit(1);
     for (size_t i = 0; i < n; i++)
-        if ((aside[i] = fcntl(plan[i], F_DUPFD_CLOEXEC, FD_ASIDE)) < 0)
+        if ((aside[i] = fcntl(plan[i], F_DUPFD_CLOEXEC, STARTER_FD_ASIDE)) < 0)
             _exit(1);
-    null = fcntl(null, F_DUPFD_CLOEXEC, FD_ASIDE);
+    null = fcntl(null, F_DUPFD_CLOEXEC, STARTER_FD_ASIDE);
     for (int i = 0; i < 3; i++)
         dup2(null, i);
     for (size_t i = 0; i < n; i++)
@@ -235,7 +236,7 @@ static __attribute__((noreturn)) void serve(int conn)
     struct request r = {.conn = conn};
     struct vm_err e = {0};
 
-    starter_signals();
+    signals_reset();
     setsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){.tv_sec = REQUEST_SECONDS}, sizeof(struct timeval));
     if (request_read(&r, &e) && (e.code || request_serve(&r, &e) < 0))
         tell_failure(conn, &e);
@@ -319,7 +320,7 @@ static void settle(void)
 {
     struct rlimit files = {FILES_MAX, FILES_MAX};
 
-    starter_signals();
+    signals_reset();
     umask(0077);
     if (setrlimit(RLIMIT_NOFILE, &files) < 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

@@ -20,6 +20,7 @@ struct request {
     int fds[STARTER_FDS_MAX]; size_t n_fds;
     int conn;
 };
+enum { STARTER_FD_ASIDE = 256 }; /* above all that a request has open */
 
 /* Each does what is asked, and answers; -1: it was not started, *e says why. */
 int starter_keep(const struct request *r, struct vm_err *e);
@@ -32,7 +33,5 @@ void starter_tell(int conn, struct starter_told told);
 bool starter_left(int conn);
 /* Is it a directory, or a file, of a guest's control group? */
 bool starter_is_group(int fd);
-/* Default signals, and none blocked: for what is about to become another program. */
-void starter_signals(void);
 
 #endif

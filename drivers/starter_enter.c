@@ -59,8 +59,6 @@ __attribute__((noreturn)) static void agent_exec(const struct entry *x)
     static char *const argv[] = {"vms-agent", "--fd", "3", NULL};
     static char *const env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
                                 "LANG=C.UTF-8", NULL};
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
-    sigset_t none;
 
     setsid();
     /* Not by libc, which would ask all threads to do the same, and wait for them: it does not know that none is left. */
@@ -77,10 +75,6 @@ __attribute__((noreturn)) static void agent_exec(const struct entry *x)
     if (dup2(x->sock, 3) < 0)
         enter_fail(x, "dup");
     umask(022);
-    for (int sig = 1; sig < NSIG; sig++)
-        sigaction(sig, &dfl, NULL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     fexecve(starter_programs.agent, argv, env);
     enter_fail(x, "start vms-agent");
 }
@@ -106,22 +100,16 @@ __attribute__((noreturn)) static void enter(struct entry *x)
     for (size_t i = 0; i < x->n_groups; i++)
         if (write(x->groups[i], "0", 1) != 1)
             enter_fail(x, "join the guest's cgroup");
-    /* D14: nothing of vmsd or of us goes along but these three. */
-    int keep[] = {starter_programs.agent, x->sock, x->report, x->leader};
-    for (int i = 0, lo = 3; i <= (int)ARRAY_LEN(keep); i++) {
-        int next = -1;
+    /* D14: nothing of vmsd or of us goes along but these. */
+    int *const keep[] = {&starter_programs.agent, &x->sock, &x->report, &x->leader};
+    for (size_t i = 0; i < ARRAY_LEN(keep); i++) {
+        int aside = fcntl(*keep[i], F_DUPFD_CLOEXEC, STARTER_FD_ASIDE);
 
-        for (size_t k = 0; k < ARRAY_LEN(keep); k++)
-            if (keep[k] >= lo && (next < 0 || keep[k] < next))
-                next = keep[k];
-        if (next < 0) {
-            close_range((unsigned)lo, ~0U, 0);
-            break;
-        }
-        if (next > lo)
-            close_range((unsigned)lo, (unsigned)next - 1, 0);
-        lo = next + 1;
+        if (aside < 0)
+            enter_fail(x, "keep a descriptor");
+        *keep[i] = aside;
     }
+    close_range(3, STARTER_FD_ASIDE - 1, 0);
     if (setns(x->leader, ENTER_NS) < 0)
         enter_fail(x, "enter the guest's namespaces");
     close(x->leader);

@@ -152,21 +152,16 @@ static __attribute__((noreturn)) void program_main(const struct request *r, cons
                                            pid_t parent)
 {
     struct report why = {0};
-    int disk = r->ask.verb == STARTER_CHECK ? fcntl(r->fds[FD_AT], F_DUPFD_CLOEXEC, 10) : -1;
+    bool checks = r->ask.verb == STARTER_CHECK;
 
-    /* The report is above all, and closed by exec. */
     if (setsid() >= 0 && dup2(r->fds[FD_IN], 0) >= 0 && dup2(r->fds[FD_OUT], 1) >= 0 && dup2(r->fds[FD_OUT], 2) >= 0 &&
         prepare(r, at) == 0 &&
         /* After a change of uid, which clears it. The parent may have died before it was set. */
-        prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent) {
-        int high = fcntl(report, F_DUPFD_CLOEXEC, 10);
-
-        if (high >= 0 && close_range(3, 9, 0) == 0 && close_range(10, ~0u, CLOSE_RANGE_CLOEXEC) == 0 &&
-            (r->ask.verb != STARTER_CHECK || dup2(disk, STARTER_DISK_FD) >= 0)) {
-            report = high;
-            execvpe(w->argv[0], w->argv, w->env);
-            why.at_exec = true;
-        }
+        prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent && close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) == 0 &&
+        (report = fcntl(report, F_DUPFD_CLOEXEC, STARTER_DISK_FD + 1)) >= 0 &&
+        (!checks || (dup2(r->fds[FD_AT], STARTER_DISK_FD) >= 0 && fcntl(STARTER_DISK_FD, F_SETFD, 0) == 0))) {
+        execvpe(w->argv[0], w->argv, w->env);
+        why.at_exec = true;
     }
     why.error = errno ? errno : ESRCH;
     (void)!write(report, &why, sizeof why);
