@@ -35,7 +35,7 @@ bool inside_number(const char *said, const char *key, uint64_t *out)
     size_t n = strlen(key);
     char digits[24];
 
-    for (const char *line = said; line; line = (line = strchr(line, '\n')) ? line + 1 : NULL) {
+    for (const char *line = said; line; line = text_next_line(line)) {
         size_t len;
 
         if (strncmp(line, key, n) || line[n] != '=')

@@ -35,7 +35,7 @@ static json_t *assignment(const char *text, const char *key)
 {
     size_t n = strlen(key);
 
-    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+    for (const char *line = text; line; line = text_next_line(line)) {
         if (strncmp(line, key, n) || line[n] != '=')
             continue;
         const char *v = line + n + 1;

@@ -33,6 +33,9 @@ bool strv_has(const struct strv *v, const char *s);
 void strv_done(struct strv v);
 OWN_DEFINE(strv, struct strv, strv_done)
 
+/* What stands behind the next line break; NULL: there is none. */
+const char *text_next_line(const char *s);
+
 /* printf into memory that is yours; NULL: no memory. */
 VM_PRINTF(1) char *text_format(const char *fmt, ...);
 
@@ -43,6 +46,7 @@ bool text_to_duration(const char *s, int64_t *ms);       /* 250ms, 5s, 10m, 1h, 
 bool text_is_label(const char *s, size_t max);           /* DNS label: a-z 0-9 -, not at the ends, 1..max bytes */
 bool text_is_domain(const char *s);                      /* labels joined by dots, 1..253 bytes */
 bool text_is_clean(const char *s, size_t n);             /* valid UTF-8 without C0, C1, DEL and bidi controls */
+size_t text_clean_part(const char *s, size_t n);         /* bytes before the first that is not */
 
 /* Appends s with everything a terminal might act upon (C0 but for the given exceptions, C1, DEL, bidi, bad UTF-8)
  * as \xNN. keep: characters that pass as they are, "\n\t" say; may be NULL. */

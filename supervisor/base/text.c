@@ -83,6 +83,13 @@ void text_done(struct text t)
     free(t.s);
 }
 
+const char *text_next_line(const char *s)
+{
+    const char *end = strchr(s, '\n');
+
+    return end ? end + 1 : NULL;
+}
+
 char *text_format(const char *fmt, ...)
 {
     struct text t = {0};

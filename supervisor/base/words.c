@@ -107,16 +107,21 @@ static bool acts(uint32_t c)
            (c >= 0x2066 && c <= 0x2069) || c == 0x061c || c == 0xfeff;
 }
 
-bool text_is_clean(const char *s, size_t n)
+size_t text_clean_part(const char *s, size_t n)
 {
     uint32_t c;
 
     for (size_t i = 0, len; i < n; i += len) {
         len = utf8_at((const unsigned char *)s + i, n - i, &c);
         if (!len || acts(c))
-            return false;
+            return i;
     }
-    return true;
+    return n;
+}
+
+bool text_is_clean(const char *s, size_t n)
+{
+    return text_clean_part(s, n) == n;
 }
 
 void text_add_visible(struct text *t, const char *s, size_t n, const char *keep)

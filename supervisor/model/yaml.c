@@ -330,24 +330,11 @@ static bool feed(struct builder *b, struct fy_event *ev)
  * a comment: both are found before it starts. Returns the offset of the first such character, or n. */
 static size_t first_unclean(const char *s, size_t n)
 {
-    size_t from = 0;
+    size_t at = 0;
 
-    while (from < n) {
-        size_t end = from;
-
-        while (end < n && s[end] != '\n' && s[end] != '\t' && s[end] != '\r')
-            end++;
-        if (!text_is_clean(s + from, end - from)) {
-            size_t good = from;
-
-            for (size_t k = from + 1; k <= end; k++)
-                if (text_is_clean(s + from, k - from))
-                    good = k;
-            return good;
-        }
-        from = end + 1;
-    }
-    return n;
+    while ((at += text_clean_part(s + at, n - at)) < n && memchr("\n\t\r", s[at], 3))
+        at++;
+    return at;
 }
 
 /* libfyaml reads brackets ahead, to the end of the line, before it tells of the first one. So brackets that nobody
