@@ -78,7 +78,7 @@ static const struct field port_rows[] = {
 TABLE(port, "port", .size = sizeof(struct spec_port), NO_KIND);
 
 static const struct field volume_rows[] = {
-    {"name", .word = &word_file_name, .flags = F_NEED, MEMBER(spec_volume, name),
+    {"name", .word = &word_label, .flags = F_NEED, MEMBER(spec_volume, name),
      .doc = "Name of the volume, unique on the host. Its data outlives every rebuild.", .example = "pgdata"},
     {"target", .word = &word_guest_path, .flags = F_NEED, MEMBER(spec_volume, target),
      .doc = "Where the guest sees it.", .example = "/var/lib/postgresql"},
