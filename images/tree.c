@@ -93,21 +93,50 @@ bool path_is_dir(int dir, const char *name)
     return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int usage_add(const struct tree_entry *at, void *arg, struct vm_err *e)
+struct usage {
+    dev_t dev;
+    uint64_t bytes;
+};
+
+/* No list of what is there is made, for a guest may put millions of files into a directory; and it may be at work there: what goes
+ * meanwhile takes no room. fd is taken. */
+static int usage_add(struct usage *u, int fd, unsigned depth, struct vm_err *e)
 {
-    (void)e;
-    *(uint64_t *)arg += (uint64_t)at->st.st_blocks * 512;
-    return 0;
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *x;
+    struct stat st;
+    int rc = 0;
+
+    if (!d) {
+        fd_drop(fd);
+        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : vm_fail_sys(e, "list a directory");
+    }
+    if (depth > TREE_DEPTH_MAX)
+        rc = vm_fail(e, VM_E_TOO_LARGE, "nested deeper than %d directories", TREE_DEPTH_MAX);
+    while (rc == 0 && (x = readdir(d))) {
+        if (!not_dots(x) || fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        u->bytes += (uint64_t)st.st_blocks * 512;
+        if (S_ISDIR(st.st_mode) && st.st_dev == u->dev)
+            rc = usage_add(u, path_open(dirfd(d), x->d_name, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, NULL), depth + 1, e);
+    }
+    closedir(d);
+    return rc;
 }
 
 int tree_usage(int dir, const char *name, uint64_t *bytes, struct vm_err *e)
 {
-    OWN(fd) int root = path_open(dir, name, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, e);
-    uint64_t sum = 0;
+    int root = path_open(dir, name, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, e);
+    struct stat st = {0};
+    struct usage u = {0};
 
-    if (root < 0 || tree_walk(root, &(struct tree_visit){.enter = usage_add, .arg = &sum}, e) < 0)
+    if (root < 0)
         return -1;
-    *bytes = sum;
+    if (fstat(root, &st) == 0)
+        u = (struct usage){st.st_dev, (uint64_t)st.st_blocks * 512};
+    if (usage_add(&u, root, 0, e) < 0)
+        return -1;
+    *bytes = u.bytes;
     return 0;
 }
 

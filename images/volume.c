@@ -86,6 +86,7 @@ int volume_remove(struct image_store *s, const char *name, struct vm_err *e)
 
 struct listing {
     struct image_store *s;
+    const json_t *counted;
     json_t *rows;
 };
 
@@ -103,23 +104,25 @@ static int list_add(const char *name, void *arg, struct vm_err *e)
     if (store_note(dir, NOTE_FILE, &note, e) < 0)
         return vm_context(e, "volume '%s'", name);
     bool disk = disk_usage(dir, DISK_FILE, &bytes) == 0;
-    if (!disk && tree_usage(dir, TREE_DIR, &bytes, NULL) < 0)
+    if (!disk && !path_is_dir(dir, TREE_DIR))
         return 0; /* being made, or being removed */
+    bool counted = !l->counted || json_object_get(l->counted, json_str(note, "guest", ""));
+    bool known = disk || (counted && tree_usage(dir, TREE_DIR, &bytes, NULL) == 0);
     json_put_str(row, "name", name);
     json_put_str(row, "type", disk ? "disk" : "directory");
     bool sized = disk && fstatat(dir, DISK_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
     json_put(row, "size", sized ? json_integer((json_int_t)st.st_size) : NULL);
-    json_put_int(row, "bytes", (int64_t)bytes);
+    json_put(row, "bytes", known ? json_integer((json_int_t)bytes) : NULL);
     json_put_str(row, "guest", json_str(note, "guest", NULL));
     json_array_append(l->rows, row);
     return 0;
 }
 
-int volume_list(struct image_store *s, json_t **out, struct vm_err *e)
+int volume_list(struct image_store *s, const json_t *counted, json_t **out, struct vm_err *e)
 {
     OWN(json) json_t *rows = json_array();
 
-    if (store_each(s->volumes, false, list_add, &(struct listing){.s = s, .rows = rows}, e) < 0)
+    if (store_each(s->volumes, false, list_add, &(struct listing){.s = s, .counted = counted, .rows = rows}, e) < 0)
         return -1;
     if (json_lost())
         return vm_no_memory(e);

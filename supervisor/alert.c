@@ -286,7 +286,7 @@ static void round_of(void *arg)
     struct alerts *a = arg;
     const json_t *measures = measures_last(a->w);
     struct alert_facts f = {a->look, a->w->host_spec->drives ? a->arrays : NULL, json_object_get(measures, "file_systems"), a->writable};
-    bool known = f.look && f.file_systems && (f.arrays || !a->w->host_spec->drives);
+    bool known = json_is_array(json_object_get(f.look, "volumes")) && f.file_systems && (f.arrays || !a->w->host_spec->drives);
 
     look(a, now_ms());
     for (struct alert *x = a->first; x; x = x->next)

@@ -56,13 +56,14 @@ static json_t *look_at_volumes(const struct alert_look *x)
     json_t *list = NULL, *volume;
     size_t i;
 
-    if (volume_list(x->images, &list, NULL) < 0)
+    if (volume_list(x->images, x->growing, &list, NULL) < 0)
         return NULL;
     json_array_foreach(list, i, volume) {
         OWN(str) char *subject = text_format("volume %s", json_str(volume, "name", "?"));
+        int64_t bytes = json_int(volume, "bytes", -1);
 
-        if (subject && json_object_get(x->growing, json_str(volume, "guest", "")))
-            json_put(volume, "grown", grown(x, subject, json_int(volume, "bytes", 0)));
+        if (subject && bytes >= 0 && json_object_get(x->growing, json_str(volume, "guest", "")))
+            json_put(volume, "grown", grown(x, subject, bytes));
     }
     return list;
 }

@@ -112,27 +112,26 @@ static void see_full(struct alerts *a, const char *guest, const char *subject, u
               text_human_size(size, l), share(used, size));
 }
 
-/* grown: bytes within a day. */
-static void see_growth(struct alerts *a, const char *guest, const char *subject, int64_t grown, uint64_t most)
+/* said: bytes within a day; no number: not known. */
+static void see_growth(struct alerts *a, const char *guest, const char *subject, const json_t *said, uint64_t most)
 {
+    uint64_t grown = json_integer_value(said) > 0 ? (uint64_t)json_integer_value(said) : 0;
     struct alert_sight s = {.kind = ALERT_GROWTH, .level = ALERT_WARNING, .guest = guest, .subject = subject,
-                            .sign = most && grown > 0 && (uint64_t)grown > most ? SIGN_BAD : SIGN_FINE};
+                            .sign = !most ? SIGN_FINE : !json_is_integer(said) ? SIGN_UNKNOWN : grown > most ? SIGN_BAD : SIGN_FINE};
     char size[TEXT_HUMAN];
 
-    alert_see(a, &s, "%s: %s more than a day ago", *subject ? subject : "its root", text_human_size(grown > 0 ? (uint64_t)grown : 0, size));
+    alert_see(a, &s, "%s: %s more than a day ago", *subject ? subject : "its root", text_human_size(grown, size));
 }
 
 static void see_disks(struct alerts *a, const struct guest *g, const struct alert_facts *f)
 {
-    const json_t *grown = json_object_get(f->look, "roots");
     uint64_t used = usage_last(g)->disk;
 
     if (used != UINT64_MAX)
         see_full(a, g->name, "", used, g->spec->disk, g->spec->alerts.disk);
     else
         alert_see(a, &(struct alert_sight){.kind = ALERT_DISK, .guest = g->name, .subject = ""}, "unknown");
-    if (grown)
-        see_growth(a, g->name, "", json_int(grown, g->name, 0), g->spec->alerts.growth);
+    see_growth(a, g->name, "", json_object_get(json_object_get(f->look, "roots"), g->name), g->spec->alerts.growth);
 }
 
 static void see_volumes(struct alerts *a, struct world *w, const struct alert_facts *f)
@@ -149,7 +148,7 @@ static void see_volumes(struct alerts *a, struct world *w, const struct alert_fa
             continue;
         if (!strcmp(json_str(volume, "type", ""), "disk") && size > 0)
             see_full(a, g->name, subject, (uint64_t)bytes, (uint64_t)size, g->spec->alerts.disk);
-        see_growth(a, g->name, subject, json_int(volume, "grown", 0), g->spec->alerts.growth);
+        see_growth(a, g->name, subject, json_object_get(volume, "grown"), g->spec->alerts.growth);
     }
 }
 
@@ -215,8 +214,7 @@ static void see_path(struct alerts *a, const struct host_spec *h, const json_t *
         if (!subject)
             continue;
         see_level(a, subject, filled(path), ALERT_WARNING, h->paths[i].full, known ? SIGN_FINE : SIGN_UNKNOWN);
-        if (known)
-            see_growth(a, NULL, subject, json_int(path, "grown", 0), h->paths[i].growth);
+        see_growth(a, NULL, subject, json_object_get(path, "grown"), h->paths[i].growth);
     }
 }
 

@@ -148,7 +148,7 @@ static int volumes_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
     json_t *volumes = NULL;
 
-    if (volume_list(x->w->images, &volumes, e) < 0)
+    if (volume_list(x->w->images, NULL, &volumes, e) < 0)
         return -1;
     *body = json_object();
     json_put(*body, "volumes", volumes);
@@ -173,10 +173,10 @@ static bool is_listed(const json_t *volumes, const char *name)
 
 static int volume_remove_run(struct api_work *x, json_t **body, struct vm_err *e)
 {
-    OWN(json) json_t *volumes = NULL;
+    OWN(json) json_t *volumes = NULL, *none = json_object();
     OWN(strv) struct strv gone = {0};
 
-    if (volume_list(x->w->images, &volumes, e) < 0)
+    if (volume_list(x->w->images, none, &volumes, e) < 0)
         return -1;
     if (!is_listed(volumes, x->text))
         return vm_fail(e, VM_E_ABSENT, "there is no volume '%.64s'; 'vmctl volume ls' lists those that are", x->text);

@@ -75,8 +75,9 @@ int root_usage(struct image_store *s, uint32_t guest_id, uint64_t *bytes); /* al
 int volume_ensure(struct image_store *s, const struct spec_volume *v, const char *guest, char out[static IMAGE_PATH],
                   bool *grown, struct vm_err *e);
 int volume_remove(struct image_store *s, const char *name, struct vm_err *e);
-/* [{name, type, size, bytes, guest}] */
-int volume_list(struct image_store *s, json_t **out, struct vm_err *e);
+/* [{name, type, size, bytes, guest}]. bytes is null where it is not known: of a directory that cannot be counted, and of those
+ * of guests that are no key of `counted` (NULL: all are counted, file by file, which takes its time). */
+int volume_list(struct image_store *s, const json_t *counted, json_t **out, struct vm_err *e);
 
 /* Ids of guests that have a directory under guests/, for recovery. */
 int root_list(struct image_store *s, uint32_t **ids, size_t *n, struct vm_err *e);

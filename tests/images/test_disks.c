@@ -245,7 +245,7 @@ START_TEST(test_lists)
 
     ck_works(volume_ensure(s, &d, "db", out, &grown, &e_));
     ck_works(volume_ensure(s, &t, NULL, out, &grown, &e_));
-    ck_works(volume_list(s, &rows, &e_));
+    ck_works(volume_list(s, NULL, &rows, &e_));
     ck_assert_uint_eq(json_array_size(rows), 2);
     for (size_t i = 0; i < 2; i++) {
         const json_t *row = json_array_get(rows, i);
@@ -260,6 +260,33 @@ START_TEST(test_lists)
     room_write("state/guests/stray", "", 0600);
     ck_works(root_list(s, (uint32_t **)&ids, &n, &e_));
     ck_assert_uint_eq(n, 2);
+}
+END_TEST
+
+/* Of the one volume that there is; NULL: of all of them. */
+static int64_t bytes_listed(struct image_store *s, const char *counted)
+{
+    OWN(json) json_t *guests = counted ? json_pack("{sb}", counted, 1) : NULL, *rows = NULL;
+
+    ck_works(volume_list(s, guests, &rows, &e_));
+    ck_assert_uint_eq(json_array_size(rows), 1);
+    return json_int(json_array_get(rows, 0), "bytes", -1);
+}
+
+/* A guest that fills its directory hides it from nobody, and does not keep busy who does not want to know. */
+START_TEST(test_directories_are_counted_for_who_asks)
+{
+    OWN(store) struct image_store *s = room_store();
+    struct spec_volume t = {.name = "files", .directory = true};
+    bool grown;
+
+    ck_works(volume_ensure(s, &t, "db", out, &grown, &e_));
+    ck_assert_int_eq(room_sh("dd if=/dev/zero of=%s/file bs=4096 count=4 2>/dev/null; sync %s/file", out, out), 0);
+    ck_assert_int_ge(bytes_listed(s, "db"), 16384);
+    ck_assert_int_eq(bytes_listed(s, NULL), bytes_listed(s, "db"));
+    ck_assert_int_eq(bytes_listed(s, "forge"), -1);
+    ck_assert_int_eq(room_sh("cd %s; for i in $(seq 300); do mkdir d && cd d || exit 1; done", out), 0);
+    ck_assert_int_eq(bytes_listed(s, NULL), -1);
 }
 END_TEST
 
@@ -294,6 +321,6 @@ int main(void)
                         test_root_is_a_clean_file_system, test_clone_of_any_size_is_quick,
                         test_root_grows_and_never_shrinks, test_disk_of_a_running_microvm_grows, test_size_bounds, test_volume_outlives_the_root,
                         test_volume_tells_that_it_grew_until_its_file_system_did, test_volume_type_stays,
-                        test_volume_names_are_checked_here_too, test_H8_disk_swapped_for_something_else, test_lists,
+                        test_volume_names_are_checked_here_too, test_H8_disk_swapped_for_something_else, test_lists, test_directories_are_counted_for_who_asks,
                         test_H5_no_space, NULL});
 }

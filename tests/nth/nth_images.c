@@ -140,7 +140,7 @@ static int volume(struct vm_err *e)
     OWN(json) json_t *rows = NULL;
     char path[IMAGE_PATH];
     bool grown = false;
-    int rc = volume_ensure(store, &v, "db", path, &grown, e) < 0 || volume_list(store, &rows, e) < 0 ||
+    int rc = volume_ensure(store, &v, "db", path, &grown, e) < 0 || volume_list(store, NULL, &rows, e) < 0 ||
              volume_remove(store, "data", e) < 0 ? -1 : 0;
 
     nth_over();

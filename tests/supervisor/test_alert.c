@@ -235,6 +235,8 @@ START_TEST(test_disk_and_growth)
         "{\"name\": \"data\", \"guest\": \"db\", \"type\": \"disk\", \"size\": 100, \"bytes\": 80, \"grown\": 50},"
         "{\"name\": \"free\", \"guest\": \"db\", \"type\": \"directory\", \"size\": null, \"bytes\": 800, \"grown\": -7},"
         "{\"name\": \"lost\", \"guest\": \"nobody\", \"type\": \"disk\", \"size\": 100, \"bytes\": 100}]}";
+    static const char unknown[] = "{\"roots\": {\"db\": null}, \"volumes\": ["
+        "{\"name\": \"data\", \"guest\": \"db\", \"type\": \"directory\", \"size\": null, \"bytes\": null}]}";
 
     ck_assert_int_eq(of_guest(ALERT_DISK), SIGN_UNKNOWN);
     usage.disk = 799;
@@ -247,6 +249,9 @@ START_TEST(test_disk_and_growth)
     ck_assert_int_eq(look_at(ALERT_GROWTH, ALERT_WARNING, "db", "", look, NULL, NULL), SIGN_FINE); /* nobody asked */
     spec.alerts.growth = 50;
     ck_assert_int_eq(look_at(ALERT_GROWTH, ALERT_WARNING, "db", "", look, NULL, NULL), SIGN_BAD);
+    ck_assert_int_eq(look_at(ALERT_GROWTH, ALERT_WARNING, "db", "", unknown, NULL, NULL), SIGN_UNKNOWN);
+    ck_assert_int_eq(look_at(ALERT_GROWTH, ALERT_WARNING, "db", "volume data", unknown, NULL, NULL), SIGN_UNKNOWN);
+    ck_assert(seen.there); /* or it would be taken for one that is gone */
     ck_assert_int_eq(look_at(ALERT_GROWTH, ALERT_WARNING, "db", "volume data", look, NULL, NULL), SIGN_FINE);
     ck_assert_int_eq(look_at(ALERT_GROWTH, ALERT_WARNING, "db", "volume free", look, NULL, NULL), SIGN_FINE);
 }

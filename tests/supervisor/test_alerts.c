@@ -23,6 +23,7 @@ static int64_t patience;           /* … by then */
 static struct vm_err e;
 static enum alert_sign sign;       /* of the one thing that there is */
 static bool refuses;               /* those who are told */
+static const char *looked_at;      /* what a worker sees; NULL: nobody can be asked */
 static struct strv told;           /* on workers: read between turns of the loop */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -33,10 +34,25 @@ void alert_rules(struct alerts *a, struct world *w, const struct alert_facts *f)
         alert_see(a, &(struct alert_sight){.kind = ALERT_DISK, .guest = name, .subject = "", .sign = sign}, "full\n\x1b[2J");
 }
 
+static struct looking {
+    void (*done)(json_t *look, json_t *arrays, bool cancelled, void *arg);
+    void *arg;
+} looking;
+
+static void look_done(void *arg)
+{
+    (void)arg;
+    looking.done(json_loads(looked_at, 0, NULL), NULL, false, looking.arg);
+}
+
 int alert_look(struct world *w, bool arrays, void (*done)(json_t *look, json_t *arrays, bool cancelled, void *arg), void *arg)
 {
-    (void)w, (void)arrays, (void)done, (void)arg;
-    return -1;
+    (void)arrays;
+    if (!looked_at)
+        return -1;
+    looking = (struct looking){done, arg};
+    loop_post(w->loop, look_done, NULL);
+    return 0;
 }
 
 int alert_send(const struct spec_notify *to, const struct store_notice *n, const struct world *w, struct vm_err *err)
@@ -55,8 +71,12 @@ char *alert_channel(size_t i, const struct spec_notify *to)
 
 const json_t *measures_last(const struct world *w)
 {
+    static json_t *last;
+
     (void)w;
-    return NULL;
+    if (!last)
+        last = json_pack("{s[]}", "file_systems");
+    return looked_at ? last : NULL;
 }
 
 struct guest *world_guest(struct world *w, const char *of)
@@ -134,6 +154,7 @@ static void set_up(void)
     world = (struct world){.guests = guests, .n_guests = 1};
     guest.silent_until = 0;
     refuses = false;
+    looked_at = NULL;
     begin();
 }
 
@@ -229,6 +250,18 @@ START_TEST(test_silenced)
 }
 END_TEST
 
+START_TEST(test_what_is_not_known_is_not_well)
+{
+    turn(two_ways, SIGN_BAD, 2);
+    looked_at = "{\"volumes\": null}"; /* they could not be listed */
+    turn(two_ways, SIGN_UNKNOWN, 2);
+    ck_assert_uint_eq(told.n, 2);
+    looked_at = "{\"volumes\": []}"; /* it is gone */
+    turn(two_ways, SIGN_UNKNOWN, 4);
+    ck_assert_uint_eq(told.n, 4);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("alerts");
@@ -242,6 +275,7 @@ int main(void)
     tcase_add_test(t, test_tried_again);
     tcase_add_test(t, test_a_way_that_goes);
     tcase_add_test(t, test_silenced);
+    tcase_add_test(t, test_what_is_not_known_is_not_well);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
