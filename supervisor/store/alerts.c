@@ -59,7 +59,6 @@ static int put_ended(struct store *s, const struct store_alert *a, struct vm_err
 static int put_alert(struct store *s, void *arg, struct vm_err *e)
 {
     struct putting *p = arg;
-    int64_t last = 0;
 
     p->id = p->alert->id;
     if ((p->id ? put_ended(s, p->alert, e) : put_new(s, p, e)) < 0)
@@ -67,9 +66,11 @@ static int put_alert(struct store *s, void *arg, struct vm_err *e)
     for (size_t i = 0; i < p->channels->n; i++) {
         if (STORE_RUN(s, Q_NOTICE_NEW, e, "issi", p->id, p->channels->v[i], p->what, wall_ms()) < 0)
             return -1;
-        last = sqlite3_last_insert_rowid(s->db);
+        int64_t id = sqlite3_last_insert_rowid(s->db);
+        if (id % 500 == 0 && STORE_RUN(s, Q_NOTICES_PRUNE, e, "i", id) < 0)
+            return -1;
     }
-    return last % 500 ? 0 : STORE_RUN(s, Q_NOTICES_PRUNE, e, "i", last);
+    return 0;
 }
 
 int store_put_alert(struct store *s, const struct store_alert *a, const char *what, const struct strv *channels, int64_t *id,

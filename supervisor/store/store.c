@@ -238,7 +238,7 @@ OWN_DEFINE(store, struct store *, store_close)
 int store_open(const char *state, struct store **out, struct vm_err *e)
 {
     OWN(store) struct store *s = calloc(1, sizeof *s);
-    OWN(str) char *file = text_format("%s/vmsd.db", state);
+    OWN(str) char *real = NULL, *file = NULL;
     OWN(fd) int dir = -1, fd = -1;
     pthread_mutexattr_t kind;
     int rc;
@@ -250,10 +250,13 @@ int store_open(const char *state, struct store **out, struct vm_err *e)
     pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&s->lock, &kind);
     pthread_mutexattr_destroy(&kind);
-    if (!file)
-        return vm_no_memory(e);
     if ((dir = path_mkdirs_host(state, 0700, e)) < 0)
         return -1;
+    /* SQLite, which is to follow no link, means any on the way by that; /var/lib/vmsd may be one to a larger disk. */
+    if (!(real = realpath(state, NULL)))
+        return vm_fail_sys(e, "find '%s'", state);
+    if (!(file = text_format("%s/vmsd.db", real)))
+        return vm_no_memory(e);
     s->reserve = path_open(dir, "reserve", PATH_BENEATH, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, NULL);
     store_fill_reserve(s);
     /* Made here, so that no mask of the environment can make it readable to others. */
