@@ -262,7 +262,7 @@ bool doctor_asks(const char *resolv, const char *address)
 {
     size_t n = strlen(address);
 
-    for (const char *line = resolv; line; line = (line = strchr(line, '\n')) ? line + 1 : NULL) {
+    for (const char *line = resolv; line; line = text_next_line(line)) {
         const char *at = line + strspn(line, " \t");
 
         if (strncmp(at, "nameserver", 10) || !strspn(at + 10, " \t"))
@@ -292,19 +292,6 @@ static void look_at_resolvers(const struct snapshot *s, struct strv *out)
                 strv_add(out, who);
         }
     }
-}
-
-static bool program_there(const char *name)
-{
-    static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"};
-
-    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-        OWN(str) char *path = text_format("%s/%s", dirs[i], name);
-
-        if (path && access(path, X_OK) == 0)
-            return true;
-    }
-    return false;
 }
 
 static bool group_there(const char *name)
@@ -372,8 +359,8 @@ int doctor_look(struct world *w, struct doctor_facts *f, struct vm_err *e)
     look_for_orphans(&s, &f->orphans);
     look_at_space(f);
     look_at_process(f);
-    f->mmdebstrap = program_there("mmdebstrap");
-    f->erofs = program_there("mkfs.erofs");
+    f->mmdebstrap = child_there("mmdebstrap");
+    f->erofs = child_there("mkfs.erofs");
     f->init = access(w->options->init, X_OK) == 0;
     doctor_circles((const char *const *)s.guests.v, s.guests.n, &s.waits, &s.asks, &f->circles);
     f->group = group_there("vmsd");

@@ -133,11 +133,12 @@ static void add_label(struct text *t, const char *name, const char *value)
     text_add(t, name);
     text_add(t, "=\"");
     for (size_t n; *value; value += n) {
-        n = strcspn(value, "\"\\");
+        n = strcspn(value, "\"\\\n");
         text_add_bytes(t, value, n);
         if (value[n]) {
             text_add(t, "\\");
-            text_add_bytes(t, value + n++, 1);
+            text_add_bytes(t, value[n] == '\n' ? "n" : value + n, 1);
+            n++;
         }
     }
     text_add(t, "\"");

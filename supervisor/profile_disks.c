@@ -37,7 +37,8 @@ static json_t *file_system(const struct mntent *m)
                      (json_int_t)st.f_ffree, "read_only", (int)((st.f_flag & ST_RDONLY) != 0));
 }
 
-/* Each once, where it is mounted first: binds and the disks of guests would only repeat it. */
+/* Each once, where it is mounted first: binds and the disks of guests would only repeat it. Of two on one place the upper one
+ * would be asked twice. */
 json_t *profile_file_systems(void)
 {
     OWN(json) json_t *seen = json_object();
@@ -47,9 +48,11 @@ json_t *profile_file_systems(void)
     char text[4096];
 
     while (f && getmntent_r(f, &m, text, sizeof text)) {
-        if (!is_local(&m) || !strncmp(m.mnt_fsname, "/dev/loop", 9) || json_object_get(seen, m.mnt_fsname))
+        if (!is_local(&m) || !strncmp(m.mnt_fsname, "/dev/loop", 9) || json_object_get(seen, m.mnt_fsname) ||
+            json_object_get(seen, m.mnt_dir))
             continue;
         json_put(seen, m.mnt_fsname, json_true());
+        json_put(seen, m.mnt_dir, json_true());
         json_array_append_new(list, file_system(&m));
     }
     if (f)
@@ -73,19 +76,6 @@ static char *ask(char *const *argv, size_t *n, struct vm_err *e)
     return NULL;
 }
 
-static bool installed(const char *name)
-{
-    static const char *const dirs[] = {"/usr/sbin", "/usr/bin", "/sbin", "/bin"};
-
-    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-        OWN(str) char *path = text_format("%s/%s", dirs[i], name);
-
-        if (path && access(path, X_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
 static void put_unknown(json_t *into, const char *name, const char *why)
 {
     OWN(str) char *key = text_format("%s_why", name);
@@ -104,7 +94,7 @@ json_t *profile_md(const char *mdstat)
     char name[64], state[32], level[32];
     unsigned disks = 0, working = 0;
 
-    for (const char *line = mdstat; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+    for (const char *line = mdstat; line; line = text_next_line(line)) {
         const char *next = strchr(line, '\n'), *counts, *end;
 
         level[0] = '\0';
@@ -141,7 +131,7 @@ static json_int_t errors_of(const char *dir, const char *device)
     OWN(str) char *path = text_format("%s/devinfo/%s/error_stats", dir, device), *stats = path ? profile_read(path) : NULL;
     json_int_t sum = 0;
 
-    for (const char *line = stats; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+    for (const char *line = stats; line; line = text_next_line(line))
         if (strchr(line, ' '))
             sum += strtoll(strchr(line, ' '), NULL, 10);
     return sum;
@@ -196,7 +186,7 @@ json_t *profile_zpools(const char *listed)
     char name[256], health[32];
     long long size, used;
 
-    for (const char *line = listed; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+    for (const char *line = listed; line && *line; line = text_next_line(line))
         if (sscanf(line, "%255[^\t]\t%31[^\t]\t%lld\t%lld", name, health, &size, &used) == 4)
             json_array_append_new(list, json_pack("{ss ss sI sI sb}", "name", name, "state", health, "size_bytes", (json_int_t)size,
                                                   "used_bytes", (json_int_t)used, "degraded", (int)(strcmp(health, "ONLINE") != 0)));
@@ -208,7 +198,7 @@ static void put_zfs(json_t *into)
     char *argv[] = {"zpool", "list", "-H", "-p", "-o", "name,health,size,allocated", NULL};
     struct vm_err e = {.text = "zpool is not installed"};
     size_t n;
-    OWN(str) char *said = installed(argv[0]) ? ask(argv, &n, &e) : NULL;
+    OWN(str) char *said = child_there(argv[0]) ? ask(argv, &n, &e) : NULL;
 
     if (said)
         json_put(into, "zfs", profile_zpools(said));
@@ -244,7 +234,7 @@ static bool is_drive(const char *name)
 
 static void put_smart(json_t *into)
 {
-    DIR *d = installed("smartctl") ? opendir("/sys/block") : NULL;
+    DIR *d = child_there("smartctl") ? opendir("/sys/block") : NULL;
     json_t *list = json_array();
 
     for (struct dirent *entry; d && (entry = readdir(d)) && json_array_size(list) < DRIVES_MAX;) {

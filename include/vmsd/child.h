@@ -40,6 +40,9 @@ int child_run(const struct child_plan *plan, struct deadline d, struct child_end
 /* The usual case: must end with 0, else BACKEND with its last line of output as text. output may be NULL. */
 int child_must(char *const *argv, struct deadline d, char **output, struct vm_err *e);
 
+/* Would it be found? */
+bool child_there(const char *program);
+
 /* Identity of a process that outlives us: pid, start time in clock ticks (/proc/PID/stat field 22), boot id. */
 struct proc_id { pid_t pid; uint64_t start; char boot[37]; };
 int proc_id_of(pid_t pid, struct proc_id *out, struct vm_err *e);

@@ -74,6 +74,13 @@ static int find_program(const char *name, char out[static PATH_MAX], struct vm_e
     return vm_fail(e, VM_E_BACKEND, "program '%s' is not in %s; is its package installed?", name, CHILD_PATH);
 }
 
+bool child_there(const char *program)
+{
+    char path[PATH_MAX];
+
+    return find_program(program, path, NULL) == 0;
+}
+
 /* Input waits in a memfd, so nobody has to feed it while the child runs. */
 static int open_input(const struct child_plan *plan, struct vm_err *e)
 {

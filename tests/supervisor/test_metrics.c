@@ -87,6 +87,7 @@ static void set_up(void)
     scripts_put(&rss, &(struct store_script){.index = 1, .script = "late.sh", .state = "failed"});
     measures = json_loads("{\"load\": {\"1m\": 0.5, \"5m\": null}, \"memory\": {\"total_bytes\": 4096}, \"pressure\": {\"io\": 50.0},"
                           " \"file_systems\": [{\"target\": \"/srv/a\\\"b\", \"type\": \"ext4\", \"size_bytes\": 8192},"
+                          " {\"target\": \"/two\\nlines\", \"type\": \"ext4\", \"size_bytes\": 1},"
                           " {\"target\": \"/lost\", \"type\": \"ext4\", \"size_bytes\": null}]}", 0, NULL);
     sample = (struct usage_sample){.disk = 1ull << 40, .stats = {.cpu_seconds = 12.25, .memory = 4096, .pressure_io = 50},
                                    .net = {.rx_bytes = 9007199254740993}};
@@ -177,6 +178,7 @@ START_TEST(test_host)
     has("vmsd_host_memory_bytes 4096");
     has("vmsd_host_pressure{resource=\"io\"} 0.5");
     has("vmsd_host_file_system_size_bytes{type=\"ext4\",target=\"/srv/a\\\"b\"} 8192");
+    has("vmsd_host_file_system_size_bytes{type=\"ext4\",target=\"/two\\nlines\"} 1");
     lacks("/lost");
 }
 END_TEST

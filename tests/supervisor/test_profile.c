@@ -1,8 +1,11 @@
 #include "../../supervisor/profile.h"
 
 #include <check.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
 static json_t *one(json_t *list, size_t i)
 {
@@ -132,6 +135,26 @@ START_TEST(test_measures)
 }
 END_TEST
 
+/* In a mount namespace of its own: who is mounted below another cannot be asked. */
+START_TEST(test_one_place_is_told_once)
+{
+    char dir[] = "/tmp/vmsd-profile-XXXXXX";
+    unsigned times = 0;
+    json_t *fs;
+    size_t i;
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    ck_assert(mount("/dev/one", dir, "tmpfs", 0, "size=64k") == 0 && mount("/dev/two", dir, "tmpfs", 0, "size=64k") == 0);
+
+    OWN(json) json_t *all = profile_file_systems();
+    json_array_foreach(all, i, fs)
+        times += !strcmp(json_str(fs, "target", ""), dir);
+    ck_assert_uint_eq(times, 1);
+    ck_assert(umount(dir) == 0 && umount(dir) == 0 && rmdir(dir) == 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("profile");
@@ -144,6 +167,7 @@ int main(void)
     tcase_add_test(t, test_pressure);
     tcase_add_test(t, test_all_of_it);
     tcase_add_test(t, test_measures);
+    tcase_add_test(t, test_one_place_is_told_once);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
