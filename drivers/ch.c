@@ -5,14 +5,12 @@
 #include "vm.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <vmsd/path.h>
 
 /* Before 51 the type of a disk image is guessed from what the guest wrote there. */
 enum { VERSION_LEAST = 51, STATS_MS = 500, LIVE_MS = 10000, TRY_MS = 10000, PAUSE_MS = 20 };
@@ -91,28 +89,18 @@ static uint64_t disks_sum(const json_t *counters, const char *counter)
     return sum < 9e18 ? (uint64_t)sum : UINT64_MAX;
 }
 
-/* Where the host has no cgroups: the VMM's own figures, in which its guest's are. */
+/* Where the host has no cgroups: the VMM's own figures. */
 static void vmm_stats(pid_t vmm, struct drv_stats *out)
 {
-    char path[32], *at;
-    unsigned long user, system;
-    uint64_t kib;
-    OWN(str) char *stat = NULL;
-    OWN(str) char *status = NULL;
-    OWN(fd) int dir = -1;
+    struct drv_stats own;
 
-    snprintf(path, sizeof path, "/proc/%d", (int)vmm);
-    if (vmm <= 0 || (dir = path_open_host(path, O_RDONLY | O_DIRECTORY, NULL)) < 0)
+    if ((!isnan(out->cpu_seconds) && out->memory != UINT64_MAX) || vmm <= 0 || vm_proc_stats(vmm, &own, NULL) < 0)
         return;
-    /* The name in parentheses may hold anything: fields are counted from its end. */
-    if (isnan(out->cpu_seconds) && path_read(dir, "stat", 4096, &stat, NULL, NULL) == 0 && (at = strrchr(stat, ')')) &&
-        sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2)
-        out->cpu_seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-    if (out->memory == UINT64_MAX && path_read(dir, "status", 16 << 10, &status, NULL, NULL) == 0) {
-        if ((at = strstr(status, "\nVmRSS:")) && sscanf(at, "\nVmRSS: %" SCNu64, &kib) == 1)
-            out->memory = kib << 10;
-        if ((at = strstr(status, "\nVmHWM:")) && sscanf(at, "\nVmHWM: %" SCNu64, &kib) == 1)
-            out->memory_peak = kib << 10;
+    if (isnan(out->cpu_seconds))
+        out->cpu_seconds = own.cpu_seconds;
+    if (out->memory == UINT64_MAX) {
+        out->memory = own.memory;
+        out->memory_peak = own.memory_peak;
     }
 }
 

@@ -1,24 +1,14 @@
 /* vms-keeper as the one that keeps the console log of a VMM that others started: writes what comes over its line into
  * log_dir, and ends with it. The VMM does not outlive what keeps its shares: without them it hangs whoever touches one. */
 #include "keeper_console.h"
-#include "keeper_log.h"
+#include "keeper_core.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/pidfd.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { CHUNK = 16 << 10 };
-
-static int64_t clock_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 int console_keep(void)
 {
@@ -32,7 +22,7 @@ int console_keep(void)
     console_open(&log, CONSOLE_FD_LOG);
     for (;;) {
         int wait_ms = -1;
-        size_t room = console_room(&log, clock_ms(), &wait_ms);
+        size_t room = console_room(&log, now_ms(), &wait_ms);
         /* A guest that writes faster than the log takes it waits for its console. */
         struct pollfd p[] = {{.fd = room ? CONSOLE_FD_LINE : -1, .events = POLLIN}, {.fd = shares, .events = POLLIN}};
         ssize_t n;

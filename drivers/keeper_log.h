@@ -1,5 +1,5 @@
 /* keeper_log.h: the guest's console, kept in log_dir/console.log and, before that, console.log.1: never more than
- * 4 MiB, never faster than LOG_RATE. Private to vms-keeper. */
+ * 4 MiB, never faster than LOG_RATE. And what its last lines tell. Private to drivers/. */
 #ifndef VMSD_DRIVERS_KEEPER_LOG_H
 #define VMSD_DRIVERS_KEEPER_LOG_H
 

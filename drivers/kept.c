@@ -18,6 +18,8 @@ char keeper_program[256];
 enum { STARTER_MS = 10000 };
 /* From a keeper's last word to its exit: time for the kernel to take down its mounts. */
 enum { KEEPER_LEAVE_MS = 5000 };
+/* The command line of a QEMU is the longest that is read. */
+enum { PROC_FILE_MAX = 256 << 10 };
 
 void kept_plan_done(struct kept_plan p)
 {
@@ -96,6 +98,15 @@ bool pidfd_wait(int pidfd, struct deadline d)
         n = poll(&p, 1, (int)deadline_left(d));
     while (n < 0 && errno == EINTR);
     return n > 0;
+}
+
+int proc_file_read(pid_t pid, const char *name, char **out, size_t *n, struct vm_err *e)
+{
+    char path[64];
+    OWN(fd) int fd = -1;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    return (fd = path_open_host(path, O_RDONLY, e)) < 0 ? -1 : path_read_fd(fd, path, PROC_FILE_MAX, out, n, e);
 }
 
 /* The close of an inotify waits until every CPU has seen it, for 10 ms and more, in which a guest could already be up. So

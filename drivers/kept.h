@@ -28,6 +28,8 @@ int kept_await(const struct kept *k, int keeper, enum state_phase phase, struct 
 int kept_proc_open(const struct state *s, const struct state_proc *p, struct vm_err *e);
 /* True when the process behind a pidfd ended before the deadline. */
 bool pidfd_wait(int pidfd, struct deadline d);
+/* A file of /proc/PID, whole; *out is yours, n may be NULL. */
+int proc_file_read(pid_t pid, const char *name, char **out, size_t *n, struct vm_err *e);
 /* Forks a keeper that waits: *go takes one byte to let it begin, closing it ends it. It is no child of ours. group: fd
  * of the cgroup (v2) that it is born in, or -1. */
 int keeper_spawn(const struct kept_plan *p, enum keeper_kind kind, int group, pid_t *pid, int *go, struct vm_err *e);

@@ -10,23 +10,15 @@
 
 enum { LIST_MAX = 64 << 10 };
 
-static char *proc_read(const char *path)
-{
-    OWN(str) char *text = NULL;
-    OWN(fd) int fd = path_open_host(path, O_RDONLY, NULL);
-
-    return fd < 0 || path_read_fd(fd, path, LIST_MAX, &text, NULL, NULL) < 0 ? NULL : TAKE(text);
-}
-
 /* The only process of the group, or 0. */
 static pid_t only_process(const char *group)
 {
-    char path[CGROUP_PATH + 32], *end;
+    char *end;
     OWN(str) char *text = NULL;
+    OWN(fd) int dir = *group ? path_open_host(group, O_RDONLY | O_DIRECTORY, NULL) : -1;
     long pid;
 
-    snprintf(path, sizeof path, "%s/cgroup.procs", group);
-    if (!*group || !(text = proc_read(path)))
+    if (dir < 0 || path_read(dir, "cgroup.procs", LIST_MAX, &text, NULL, NULL) < 0)
         return 0;
     pid = strtol(text, &end, 10);
     return pid > 0 && !strcmp(end, "\n") ? (pid_t)pid : 0;
@@ -35,13 +27,10 @@ static pid_t only_process(const char *group)
 /* vms-keeper's own command line tells its kind. */
 static bool is_keeper(pid_t pid, enum keeper_kind kind)
 {
-    char path[40];
     OWN(str) char *text = NULL;
-    OWN(fd) int fd = -1;
     size_t n, first;
 
-    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-    if ((fd = path_open_host(path, O_RDONLY, NULL)) < 0 || path_read_fd(fd, path, LIST_MAX, &text, &n, NULL) < 0)
+    if (proc_file_read(pid, "cmdline", &text, &n, NULL) < 0)
         return false;
     first = strlen(text) + 1;
     return first < n && !strcmp(text + first, keeper_kinds[kind]);
@@ -49,11 +38,11 @@ static bool is_keeper(pid_t pid, enum keeper_kind kind)
 
 static bool is_init(pid_t pid)
 {
-    char path[40], *line, *end;
+    char *line, *end;
     OWN(str) char *text = NULL;
 
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    if (!(text = proc_read(path)) || !(line = strstr(text, "\nNSpid:")) || !(end = strchr(line + 1, '\n')))
+    if (proc_file_read(pid, "status", &text, NULL, NULL) < 0 || !(line = strstr(text, "\nNSpid:")) ||
+        !(end = strchr(line + 1, '\n')))
         return false;
     return end[-1] == '1' && end[-2] == '\t';
 }
@@ -71,12 +60,12 @@ static bool is_in_our_userns(pid_t pid)
 /* The child that is init of a pid namespace of its own, or 0. */
 static pid_t init_child(pid_t parent, bool our_userns)
 {
-    char path[64];
+    char name[40];
     OWN(str) char *text = NULL;
     char *rest, *word;
 
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
-    if (parent <= 0 || !(text = proc_read(path)))
+    snprintf(name, sizeof name, "task/%d/children", (int)parent);
+    if (parent <= 0 || proc_file_read(parent, name, &text, NULL, NULL) < 0)
         return 0;
     for (rest = text; (word = strsep(&rest, " "));) {
         pid_t pid = (pid_t)strtol(word, NULL, 10);

@@ -2,15 +2,14 @@
 
 #include "kept.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
-#include <vmsd/path.h>
 
 enum {
     PROBE_MS = 2000, PROBE_FRESH_MS = 5000, ASK_MS = 2000, LOOK_MS = 50,
     BUTTON_MS = 5000, /* an init that is not up yet does not hear the power button; so it is pressed again */
+    DOWN_MS = 500,    /* how often the console is asked, where libvirtd cannot be */
     END_MS = 1000,    /* from the end of QEMU to libvirtd's word of how */
 };
 
@@ -111,16 +110,12 @@ static void proc_of(const struct virt_note *n, struct drv_proc *out)
 static int note_find(uint32_t id, const char *run_dir, struct virt_note *n, struct vm_err *e)
 {
     OWN(str) char *status = NULL;
-    OWN(fd) int fd = -1;
-    char path[40], *at;
+    char *at;
 
-    if (virt_qemu_find(id, run_dir, &n->qemu, e) < 0)
-        return -1;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)n->qemu.pid);
-    if ((fd = path_open_host(path, O_RDONLY, e)) < 0 || path_read_fd(fd, path, 16 << 10, &status, NULL, e) < 0)
+    if (virt_qemu_find(id, run_dir, &n->qemu, e) < 0 || proc_file_read(n->qemu.pid, "status", &status, NULL, e) < 0)
         return -1;
     if (!(at = strstr(status, "\nUid:")) || sscanf(at, "\nUid: %u", &n->uid) != 1)
-        return vm_fail(e, VM_E_SYSTEM, "%s: not as expected", path);
+        return vm_fail(e, VM_E_SYSTEM, "/proc/%d/status: not as expected", (int)n->qemu.pid);
     return virt_note_write(run_dir, n, e);
 }
 
@@ -171,15 +166,13 @@ static int ended(const struct drv_guest *g, struct vm_err *e)
 
 static int ask_connected(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
-    virDomainPtr dom = virt_domain(v, c, call, e);
+    OWN(domain) virDomainPtr dom = virt_domain(v, c, call, e);
     OWN(str) char *xml = dom ? v->virDomainGetXMLDesc(dom, 0) : NULL;
 
-    if (dom && !xml)
-        virt_fail(v, e, "domain %s", call->name);
-    if (dom)
-        v->virDomainFree(dom);
-    call->number = xml && virt_xml_connected(xml);
-    return xml ? 0 : -1;
+    if (!xml)
+        return dom ? virt_fail(v, e, "domain %s", call->name) : -1;
+    call->number = virt_xml_connected(xml);
+    return 0;
 }
 
 static int64_t least(int64_t a, int64_t b)
@@ -229,26 +222,39 @@ static int libvirt_wait_booted(const struct drv_guest *g, struct drv_proc *p, st
 
 static int press_button(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
-    virDomainPtr dom = virt_domain(v, c, call, e);
-    int rc = dom ? v->virDomainShutdownFlags(dom, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) : -1;
+    OWN(domain) virDomainPtr dom = virt_domain(v, c, call, e);
 
-    if (dom && rc < 0)
-        virt_fail(v, e, "power button of %s", call->name);
-    if (dom)
-        v->virDomainFree(dom);
-    return rc;
+    if (!dom)
+        return -1;
+    return v->virDomainShutdownFlags(dom, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) < 0
+               ? virt_fail(v, e, "power button of %s", call->name)
+               : 0;
 }
 
-/* True when it ended. Without libvirtd nobody can press the button, and to wait would be in vain. */
-static bool ask_to_end(uint32_t id, int qemu, struct deadline d)
+/* By its kernel's own word: without libvirtd, which would end it, QEMU stays. */
+static bool is_down(const char *run_dir)
+{
+    OWN(virt_note) struct virt_note n = {0};
+    struct drv_exit x = {0};
+
+    if (virt_note_read(run_dir, &n, NULL) == 0)
+        virt_console_tell(&n, &x);
+    return x.kind == EXIT_POWEROFF;
+}
+
+/* True when the guest has ended. Without libvirtd nobody can press the button; but its agent was asked before us, so it has its
+ * time all the same. */
+static bool ask_to_end(uint32_t id, const char *run_dir, int qemu, struct deadline d)
 {
     while (deadline_left(d)) {
         OWN(virt_call) struct virt_call *call = virt_call_new(id, press_button);
+        bool pressed = virt_ask(call, deadline_in(least(deadline_left(d), ASK_MS)), NULL) == 0;
 
-        if (virt_ask(call, deadline_in(least(deadline_left(d), ASK_MS)), NULL) < 0)
-            return pidfd_wait(qemu, (struct deadline){0});
-        if (pidfd_wait(qemu, (struct deadline){.at = least(d.at, now_ms() + BUTTON_MS), .cut = d.cut}))
-            return true;
+        for (struct deadline again = deadline_in(least(deadline_left(d), BUTTON_MS)); deadline_left(again);) {
+            if (pidfd_wait(qemu, pressed ? again : deadline_in(least(deadline_left(again), DOWN_MS))) ||
+                (!pressed && is_down(run_dir)))
+                return true;
+        }
     }
     return false;
 }
@@ -275,8 +281,9 @@ static int libvirt_stop(uint32_t id, const char *run_dir, const struct drv_proc 
             *e = why;
         return vm_context(e, "stop");
     }
-    if (qemu >= 0 && !ask_to_end(id, qemu, d)) {
-        note_killed(run_dir);
+    if (qemu >= 0) {
+        if (!ask_to_end(id, run_dir, qemu, d))
+            note_killed(run_dir);
         if (virt_qemu_kill(&p->keeper, e) < 0)
             return vm_context(e, "stop");
     }
@@ -300,6 +307,8 @@ static void tell_end(uint32_t id, const struct virt_note *n, struct drv_exit *ou
         *out = (struct drv_exit){.kind = EXIT_KILLED, .text = "it did not end when asked to"};
         return;
     }
+    if (out->kind == EXIT_POWEROFF || out->kind == EXIT_REBOOT)
+        *out->text = '\0'; /* it says no more than that */
     if (out->kind != EXIT_UNKNOWN)
         return;
     if (!virt_end_take(id, deadline_in(END_MS), &detail)) {

@@ -65,6 +65,8 @@ int virt_ask(struct virt_call *call, struct deadline d, struct vm_err *e);
 VM_PRINTF(3) int virt_fail(const struct virt *v, struct vm_err *e, const char *fmt, ...);
 /* For runs: the domain of the call's name, ABSENT when libvirtd knows none. */
 virDomainPtr virt_domain(const struct virt *v, virConnectPtr c, const struct virt_call *call, struct vm_err *e);
+void virt_domain_drop(virDomainPtr d); /* NULL is welcome */
+OWN_DEFINE(domain, virDomainPtr, virt_domain_drop)
 
 /* The detail of the last VIR_DOMAIN_EVENT_STOPPED of that guest, which is forgotten then; waits for it while libvirtd is
  * connected. False: nobody saw it. virt_end_forget before a start. */
@@ -119,7 +121,7 @@ int virt_console_start(const struct drv_guest *g, struct virt_note *n, const str
                        struct deadline d, struct vm_err *e);
 /* Waits until it has written all, or kills it. */
 void virt_console_end(const struct virt_note *n);
-/* How this boot ended by the last words of its kernel: PANIC, REBOOT or POWEROFF; else UNKNOWN, and the last line. */
+/* How this boot ended by the last words of its kernel, with these: PANIC, REBOOT or POWEROFF; else UNKNOWN, and the last line. */
 void virt_console_tell(const struct virt_note *n, struct drv_exit *out);
 
 /* ---- libvirt_start.c ---- */

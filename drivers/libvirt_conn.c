@@ -179,6 +179,12 @@ virDomainPtr virt_domain(const struct virt *v, virConnectPtr c, const struct vir
     return d;
 }
 
+void virt_domain_drop(virDomainPtr d)
+{
+    if (d)
+        virt.v.virDomainFree(d);
+}
+
 /* ---- how domains ended ---- */
 
 static int on_lifecycle(virConnectPtr c, virDomainPtr d, int event, int detail, void *arg)

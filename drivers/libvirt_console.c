@@ -133,73 +133,33 @@ static char *tail_read(const char *log_dir, const struct virt_note *n)
     return TAKE(s);
 }
 
-/* The line that at points into, printable, without the kernel's time stamp. */
-static void line_copy(const char *text, const char *at, char *out, size_t size)
-{
-    OWN(text) struct text clean = {0};
-    size_t n;
-
-    while (at > text && at[-1] != '\n')
-        at--;
-    n = strcspn(at, "\r\n");
-    if (*at == '[' && memchr(at, ']', n))
-        for (const char *end = memchr(at, ']', n); at <= end; at++)
-            n--;
-    while (n && *at == ' ')
-        at++, n--;
-    text_add_visible(&clean, at, n, NULL);
-    snprintf(out, size, "%.*s", (int)size - 1, clean.s ? clean.s : "");
-}
-
-static const char *last_line(const char *text)
-{
-    const char *end = text + strlen(text);
-
-    while (end > text && (end[-1] == '\n' || end[-1] == '\r' || end[-1] == ' '))
-        end--;
-    return end > text ? end - 1 : NULL;
-}
-
-/* What a user's program said last before that: a kernel that loses its init knows no more than that it did. */
-static void prepend_cause(const char *tail, const char *panic, char *out, size_t size)
-{
-    char cause[100], whole[300];
-    const char *at = panic;
-
-    if (!strstr(out, "Attempted to kill init"))
-        return;
-    while (at > tail && at[-1] != '\n')
-        at--;
-    for (*cause = '\0'; at > tail && !*cause;) {
-        for (at--; at > tail && at[-1] != '\n';)
-            at--;
-        if (*at != '[') /* the kernel's own lines begin with the time */
-            line_copy(tail, at, cause, sizeof cause);
-    }
-    if (!*cause)
-        return;
-    snprintf(whole, sizeof whole, "%s; %s", cause, out);
-    snprintf(out, size, "%.*s", (int)size - 1, whole);
-}
-
 void virt_console_tell(const struct virt_note *n, struct drv_exit *out)
 {
-    /* In order: a panic that reboots says so too, after it. */
     static const struct { const char *says; enum drv_exit_kind kind; } words[] = {
-        {"Kernel panic - not syncing", EXIT_PANIC},
         {"reboot: Restarting system", EXIT_REBOOT},
         {"reboot: Power down", EXIT_POWEROFF},
         {"reboot: System halted", EXIT_POWEROFF},
     };
     OWN(str) char *tail = n->log_dir ? tail_read(n->log_dir, n) : NULL;
-    const char *at = NULL;
+    OWN(text) struct text clean = {0};
+    struct log_tail lines = {0};
+    struct log_line line;
 
     *out = (struct drv_exit){.kind = EXIT_UNKNOWN};
-    for (size_t i = 0; tail && i < ARRAY_LEN(words) && !at; i++)
-        if ((at = strstr(tail, words[i].says)))
+    if (!tail)
+        return;
+    tail_put(&lines, tail, strlen(tail));
+    tail_put(&lines, "\n", 1);
+    line = tail_panic(&lines);
+    if (line.n)
+        out->kind = EXIT_PANIC; /* one that reboots says so too, after it */
+    else
+        line = *tail_last(&lines);
+    text_add_visible(&clean, line.s, line.n, NULL);
+    snprintf(out->text, sizeof out->text, "%.*s", (int)sizeof out->text - 1, clean.s ? clean.s : "");
+    for (size_t i = 0; i < ARRAY_LEN(words) && out->kind == EXIT_UNKNOWN; i++)
+        if (strstr(tail, words[i].says)) {
             out->kind = words[i].kind;
-    if (tail && (at || (at = last_line(tail))))
-        line_copy(tail, at, out->text, sizeof out->text);
-    if (out->kind == EXIT_PANIC)
-        prepend_cause(tail, at, out->text, sizeof out->text);
+            snprintf(out->text, sizeof out->text, "%s", words[i].says);
+        }
 }

@@ -12,9 +12,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <vmsd/path.h>
 
-enum { ASK_MS = 5000, COUNT_MS = 1000, FRESH_MS = 1000, REST_MS = 5000, RETRY_MS = 10, STATUS_MAX = 16 << 10 };
+enum { ASK_MS = 5000, COUNT_MS = 1000, FRESH_MS = 1000, REST_MS = 5000, RETRY_MS = 10 };
 
 /* ---- agent ---- */
 
@@ -60,14 +59,13 @@ static bool disk_find(const struct vm_disks *d, const char *path, char name[stat
 
 static int resize(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
-    virDomainPtr dom = virt_domain(v, c, call, e);
-    int rc = dom ? v->virDomainBlockResize(dom, call->text, call->number, VIR_DOMAIN_BLOCK_RESIZE_BYTES) : -1;
+    OWN(domain) virDomainPtr dom = virt_domain(v, c, call, e);
 
-    if (dom && rc < 0)
-        virt_fail(v, e, "grow disk %s of %s", call->text, call->name);
-    if (dom)
-        v->virDomainFree(dom);
-    return rc;
+    if (!dom)
+        return -1;
+    return v->virDomainBlockResize(dom, call->text, call->number, VIR_DOMAIN_BLOCK_RESIZE_BYTES) < 0
+               ? virt_fail(v, e, "grow disk %s of %s", call->text, call->name)
+               : 0;
 }
 
 int virt_grow(const struct drv_guest *g, const struct drv_proc *p, const char *source, struct vm_err *e)
@@ -111,15 +109,12 @@ static int tune_disk(const struct virt *v, virDomainPtr dom, size_t disk, const 
 static int tune(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
     const struct tune *t = call->arg;
-    virDomainPtr dom = virt_domain(v, c, call, e);
-    int rc = dom ? 0 : -1;
+    OWN(domain) virDomainPtr dom = virt_domain(v, c, call, e);
 
-    for (size_t i = 0; rc == 0 && i < t->disks; i++)
-        if ((rc = tune_disk(v, dom, i, t)) < 0)
-            virt_fail(v, e, "limits.io of %s", call->name);
-    if (dom)
-        v->virDomainFree(dom);
-    return rc;
+    for (size_t i = 0; dom && i < t->disks; i++)
+        if (tune_disk(v, dom, i, t) < 0)
+            return virt_fail(v, e, "limits.io of %s", call->name);
+    return dom ? 0 : -1;
 }
 
 int virt_limits(const struct drv_guest *g, const struct drv_proc *p, struct vm_err *e)
@@ -218,44 +213,19 @@ static void counted(uint32_t id, struct row *out)
     pthread_mutex_unlock(&lock);
 }
 
-/* "VmRSS:   123 kB" in bytes. */
-static uint64_t status_bytes(const char *status, const char *key)
-{
-    const char *at = strstr(status, key);
-    unsigned long long kib;
-
-    return at && sscanf(at + strlen(key), " %llu kB", &kib) == 1 ? kib * 1024 : UINT64_MAX;
-}
-
-static int read_proc(pid_t pid, const char *name, char **out, struct vm_err *e)
-{
-    char path[40];
-    OWN(fd) int fd = -1;
-
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-    return (fd = path_open_host(path, O_RDONLY, e)) < 0 ? -1 : path_read_fd(fd, path, STATUS_MAX, out, NULL, e);
-}
-
 /* Time and memory are the kernel's to tell, with or without a libvirtd; only the counters of disks are not. */
 int virt_stats(uint32_t id, const char *run_dir, const struct drv_proc *p, struct drv_stats *out, struct vm_err *e)
 {
     OWN(fd) int qemu = proc_id_open(&p->keeper, e);
-    OWN(str) char *status = NULL;
-    OWN(str) char *stat = NULL;
-    unsigned long long user, system;
-    const char *rest;
+    struct drv_stats own;
     struct row r;
 
     (void)run_dir;
-    if (qemu < 0 || read_proc(p->keeper.pid, "status", &status, e) < 0 || read_proc(p->keeper.pid, "stat", &stat, e) < 0)
+    if (qemu < 0 || vm_proc_stats(p->keeper.pid, &own, e) < 0)
         return -1;
-    if (!(rest = strrchr(stat, ')')) ||
-        sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
-        return vm_fail(e, VM_E_SYSTEM, "/proc/%d/stat: not as expected", (int)p->keeper.pid);
     counted(id, &r);
     *out = (struct drv_stats){
-        .cpu_seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK),
-        .memory = status_bytes(status, "\nVmRSS:"), .memory_peak = status_bytes(status, "\nVmHWM:"), .memory_limit = r.limit,
+        .cpu_seconds = own.cpu_seconds, .memory = own.memory, .memory_peak = own.memory_peak, .memory_limit = r.limit,
         .pids = UINT64_MAX, .io_read = r.read, .io_write = r.write,
         .pressure_cpu = NAN, .pressure_memory = NAN, .pressure_io = NAN,
         .memory_kills = UINT64_MAX, .pids_refused = UINT64_MAX, .cpu_held_seconds = NAN};

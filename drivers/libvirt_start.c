@@ -20,22 +20,19 @@
 /* Below it each QEMU has a directory with its secrets, its own; but only libvirt's user for QEMU may pass through here. */
 #define QEMU_LIB "/var/lib/libvirt/qemu"
 
-enum { ASK_MS = 2000, CLEAR_MS = 5000, TERM_MS = 3000, KILL_MS = 10000, CMDLINE_MAX = 256 << 10, GROUP_TEXT_MAX = 16 << 10 };
+enum { ASK_MS = 2000, CLEAR_MS = 5000, TERM_MS = 3000, KILL_MS = 10000 };
 
 /* ---- QEMU, as the kernel knows it ---- */
 
 /* A pid file alone proves nothing: the process says itself which domain it is. */
 static bool is_qemu_of(pid_t pid, const char *name)
 {
-    char path[40], guest[48];
+    char guest[48];
     OWN(str) char *line = NULL;
-    OWN(fd) int fd = -1;
     size_t n;
 
-    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
     snprintf(guest, sizeof guest, "guest=%s,", name);
-    return (fd = path_open_host(path, O_RDONLY, NULL)) >= 0 && path_read_fd(fd, path, CMDLINE_MAX, &line, &n, NULL) == 0 &&
-           memmem(line, n, guest, strlen(guest));
+    return proc_file_read(pid, "cmdline", &line, &n, NULL) == 0 && memmem(line, n, guest, strlen(guest));
 }
 
 static int qemu_by_pid(uint32_t id, struct proc_id *out, struct vm_err *e)
@@ -58,11 +55,9 @@ static int qemu_by_pid(uint32_t id, struct proc_id *out, struct vm_err *e)
 /* arg: the description that it should have. */
 static int ask_whose(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
-    virDomainPtr dom = virt_domain(v, c, call, e);
+    OWN(domain) virDomainPtr dom = virt_domain(v, c, call, e);
     OWN(str) char *whose = dom ? v->virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_DESCRIPTION, NULL, 0) : NULL;
 
-    if (dom)
-        v->virDomainFree(dom);
     if (dom && (!whose || strcmp(whose, call->arg)))
         return vm_fail(e, VM_E_ABSENT, "domain %s is not of this vmsd", call->name);
     return dom ? 0 : -1;
@@ -130,12 +125,9 @@ bool virt_group_of(const char *text, uint32_t id, char out[static PATH_MAX])
 int virt_group_open(uint32_t id, pid_t qemu)
 {
     OWN(str) char *text = NULL;
-    OWN(fd) int proc = -1;
     char path[PATH_MAX], group[PATH_MAX];
 
-    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)qemu);
-    if ((proc = path_open_host(path, O_RDONLY, NULL)) < 0 || path_read_fd(proc, path, GROUP_TEXT_MAX, &text, NULL, NULL) < 0 ||
-        !virt_group_of(text, id, group) ||
+    if (proc_file_read(qemu, "cgroup", &text, NULL, NULL) < 0 || !virt_group_of(text, id, group) ||
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/cgroup.kill", group) >= (int)sizeof path)
         return -1;
     return path_open_host(path, O_WRONLY, NULL);
@@ -171,7 +163,7 @@ static int domain_clear(const struct virt *v, virConnectPtr c, struct virt_call 
     struct deadline d = deadline_in(CLEAR_MS);
 
     for (;;) {
-        virDomainPtr dom = v->virDomainLookupByName(c, call->name);
+        OWN(domain) virDomainPtr dom = v->virDomainLookupByName(c, call->name);
         OWN(str) char *whose = NULL;
 
         if (!dom)
@@ -179,12 +171,10 @@ static int domain_clear(const struct virt *v, virConnectPtr c, struct virt_call 
                        ? 0
                        : virt_fail(v, e, "look for domain %s", call->name);
         whose = v->virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_DESCRIPTION, NULL, 0);
-        if (whose && !strcmp(whose, call->arg))
-            v->virDomainDestroy(dom);
-        v->virDomainFree(dom);
         if (!whose || strcmp(whose, call->arg))
             return vm_fail(e, VM_E_CONFLICT, "libvirt has a domain %s already, which is not of this vmsd; see virsh dumpxml %s",
                            call->name, call->name);
+        v->virDomainDestroy(dom);
         if (!deadline_left(d))
             return vm_fail(e, VM_E_BACKEND, "libvirtd does not let go of domain %s", call->name);
         sleep_ms(20);
@@ -194,26 +184,23 @@ static int domain_clear(const struct virt *v, virConnectPtr c, struct virt_call 
 /* number: libvirtd's for this domain, which no other one gets. */
 static int domain_create(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
-    virDomainPtr dom;
+    OWN(domain) virDomainPtr dom = NULL;
 
     if (domain_clear(v, c, call, e) < 0)
         return -1;
     if (!(dom = v->virDomainCreateXML(c, call->text, VIR_DOMAIN_START_PAUSED)))
         return virt_fail(v, e, "domain %s", call->name);
     call->number = v->virDomainGetID(dom);
-    v->virDomainFree(dom);
     return 0;
 }
 
 /* By its number: the name may be that of a later start by now. */
 static void domain_undo(const struct virt *v, virConnectPtr c, struct virt_call *call)
 {
-    virDomainPtr dom = v->virDomainLookupByID(c, (int)call->number);
+    OWN(domain) virDomainPtr dom = v->virDomainLookupByID(c, (int)call->number);
 
-    if (dom) {
+    if (dom)
         v->virDomainDestroy(dom);
-        v->virDomainFree(dom);
-    }
 }
 
 static int create(const struct drv_guest *g, const char *xml, struct deadline d, struct vm_err *e)
@@ -228,14 +215,11 @@ static int create(const struct drv_guest *g, const char *xml, struct deadline d,
 
 static int resume(const struct virt *v, virConnectPtr c, struct virt_call *call, struct vm_err *e)
 {
-    virDomainPtr dom = virt_domain(v, c, call, e);
-    int rc = dom ? v->virDomainResume(dom) : -1;
+    OWN(domain) virDomainPtr dom = virt_domain(v, c, call, e);
 
-    if (dom && rc < 0)
-        virt_fail(v, e, "domain %s", call->name);
-    if (dom)
-        v->virDomainFree(dom);
-    return rc;
+    if (!dom)
+        return -1;
+    return v->virDomainResume(dom) < 0 ? virt_fail(v, e, "domain %s", call->name) : 0;
 }
 
 void virt_domain_forget(uint32_t id, const char *run_dir)

@@ -8,7 +8,6 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <vmsd/path.h>
 #include <vmsd/starter.h>
 
 static struct kept kept(uint32_t id, const char *run_dir)
@@ -107,13 +106,10 @@ static int nspawn_stats(uint32_t id, const char *run_dir, const struct drv_proc 
 
 static pid_t parent_of(pid_t pid)
 {
-    char path[32], *at;
+    char *at;
     OWN(str) char *text = NULL;
-    OWN(fd) int fd = -1;
 
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    if (pid <= 0 || (fd = path_open_host(path, O_RDONLY, NULL)) < 0 ||
-        path_read_fd(fd, path, 16 << 10, &text, NULL, NULL) < 0 || !(at = strstr(text, "\nPPid:")))
+    if (pid <= 0 || proc_file_read(pid, "status", &text, NULL, NULL) < 0 || !(at = strstr(text, "\nPPid:")))
         return 0;
     return (pid_t)strtol(at + strlen("\nPPid:"), NULL, 10);
 }

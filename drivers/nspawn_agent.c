@@ -10,15 +10,13 @@
 
 static int bounding_read(pid_t pid, uint64_t *caps, struct vm_err *e)
 {
-    char path[40], *at;
+    char *at;
     OWN(str) char *text = NULL;
-    OWN(fd) int fd = -1;
 
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    if ((fd = path_open_host(path, O_RDONLY, e)) < 0 || path_read_fd(fd, path, 16 << 10, &text, NULL, e) < 0)
+    if (proc_file_read(pid, "status", &text, NULL, e) < 0)
         return -1;
     if (!(at = strstr(text, "\nCapBnd:")) || sscanf(at, "\nCapBnd: %" SCNx64, caps) != 1)
-        return vm_fail(e, VM_E_SYSTEM, "%s shows no bounding set", path);
+        return vm_fail(e, VM_E_SYSTEM, "/proc/%d/status shows no bounding set", (int)pid);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include "keeper_plan.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,4 +59,32 @@ int vm_disk_take(const struct drv_guest *g, const char *path, struct deadline d,
     if (fchown(fd, g->uid_base, g->uid_base) < 0 || fchmod(fd, 0600) < 0)
         return vm_fail_sys(e, "give %s to the guest's user", path);
     return take_fd(&fd);
+}
+
+/* "VmRSS:   123 kB" in bytes. */
+static uint64_t status_bytes(const char *status, const char *key)
+{
+    const char *at = strstr(status, key);
+    uint64_t kib;
+
+    return at && sscanf(at + strlen(key), "%" SCNu64, &kib) == 1 ? kib << 10 : UINT64_MAX;
+}
+
+int vm_proc_stats(pid_t vmm, struct drv_stats *out, struct vm_err *e)
+{
+    OWN(str) char *stat = NULL;
+    OWN(str) char *status = NULL;
+    unsigned long user, system;
+    const char *at;
+
+    if (proc_file_read(vmm, "stat", &stat, NULL, e) < 0 || proc_file_read(vmm, "status", &status, NULL, e) < 0)
+        return -1;
+    /* The name in parentheses may hold anything: fields are counted from its end. */
+    if (!(at = strrchr(stat, ')')) ||
+        sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        return vm_fail(e, VM_E_SYSTEM, "/proc/%d/stat: not as expected", (int)vmm);
+    out->cpu_seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    out->memory = status_bytes(status, "\nVmRSS:");
+    out->memory_peak = status_bytes(status, "\nVmHWM:");
+    return 0;
 }

@@ -15,6 +15,9 @@ OWN_DEFINE(vm_disks, struct vm_disks, vm_disks_done)
  * g->uid_base, mode 0600. */
 int vm_disk_take(const struct drv_guest *g, const char *path, struct deadline d, struct vm_err *e);
 
+/* CPU time and memory of a VMM, in which its guest's are, by its process; the rest of *out stays. */
+int vm_proc_stats(pid_t vmm, struct drv_stats *out, struct vm_err *e);
+
 /* Does the processor have what a /dev/kvm needs to be trusted? why: the reason against. */
 bool kvm_usable(char *why, size_t size);
 /* The cgroup's part of drv_host_probe, which costs little. */

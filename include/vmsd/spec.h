@@ -19,7 +19,6 @@
 enum { SPEC_NAME_MAX = 32, SPEC_FILE_MAX = 1 << 20, SPEC_DEPTH_MAX = 16, SPEC_GUESTS_MAX = 10000,
        NUMBER_NAME_MAX = 128 };
 
-#define SPEC_KINDS(X) X(CONTAINER, "container") X(MICROVM, "microvm")
 enum spec_kind { KIND_CONTAINER, KIND_MICROVM };
 
 struct spec_list { const char **v; size_t n; };      /* also NULL-terminated: fits argv */

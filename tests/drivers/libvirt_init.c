@@ -89,6 +89,10 @@ static void obey(const char *word, FILE *to)
         tell_disks(to);
     else if (!strcmp(word, "poweroff"))
         reboot(RB_POWER_OFF);
+    else if (!strcmp(word, "shutdown")) { /* takes its time, as an init with services does */
+        sleep(3);
+        reboot(RB_POWER_OFF);
+    }
     else if (!strcmp(word, "reboot"))
         reboot(RB_AUTOBOOT);
     else if (!strcmp(word, "exit"))

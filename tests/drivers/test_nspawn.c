@@ -1,15 +1,21 @@
 /* Containers as they are: started, stopped, killed, adopted. Needs root and a tree (trial.h). */
 #include "trial.h"
 
+#include "drivers/cgroup.h"
+#include "drivers/keeper.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vmsd/path.h>
@@ -126,6 +132,26 @@ START_TEST(test_keeper_stopped)
     OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
     ck_assert(kill(t->p.keeper.pid, SIGSTOP) == 0);
     OK(t->drv->stop(t->g.id, t->run, &t->p, deadline_in(100), &t->e));
+    ck_assert_int_eq(trial_reap(t).kind, EXIT_KILLED);
+    trial_done(t);
+}
+END_TEST
+
+/* G3, N9: a vmsd that was killed while it stopped a guest asks again, and so does the host that goes down: the guest has its time
+ * all the same. */
+START_TEST(test_asked_again)
+{
+    static const int asks[] = {SIGTERM, SIGTERM, KEEPER_SIG_HOST_DOWN, SIGTERM};
+
+    trial_init_tiny(t, "trial-again", 4033, "hang");
+    OK(t->drv->start(&t->g, deadline_in(20000), &t->p, &t->e));
+    for (size_t i = 0; i < ARRAY_LEN(asks); i++) {
+        ck_assert(kill(t->p.keeper.pid, asks[i]) == 0);
+        sleep_ms(200);
+    }
+    ck_assert_msg(kill(state_pid("leader"), 0) == 0, "it was killed by a second word");
+    ck_assert(kill(t->p.keeper.pid, SIGQUIT) == 0);
+    trial_wait_end(t);
     ck_assert_int_eq(trial_reap(t).kind, EXIT_KILLED);
     trial_done(t);
 }
@@ -379,6 +405,27 @@ START_TEST(test_stats_and_limits)
 }
 END_TEST
 
+/* What a host's cgroups do not have is borne, also when limits change. Version 2, as it is where version 1 has the controllers. */
+START_TEST(test_limits_without_controllers)
+{
+    struct drv_host h = {0};
+    struct cgroup c;
+    dev_t device = makedev(7, 0);
+
+    ck_assert(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+              mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, NULL) == 0);
+    drv_host_probe(&h);
+    ck_assert(h.cgroup2);
+    if (h.cgroup_io)
+        return;
+    trial_describe(t, "nspawn", "trial-poor", 4083);
+    cgroup_of(t->g.id, &c);
+    OK(cgroup_make(&c, 0, &t->e));
+    OK(cgroup_limits(&c, &t->spec, &device, 1, &t->e));
+    OK(cgroup_remove(&c, &t->e));
+}
+END_TEST
+
 START_TEST(test_netns)
 {
     struct stat guest, host;
@@ -408,6 +455,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_keeper_killed_alone);
     tcase_add_test(c, test_N9_hangs);
     tcase_add_test(c, test_keeper_stopped);
+    tcase_add_test(c, test_asked_again);
     tcase_add_test(c, test_L6_recycled_pid);
     tcase_add_test(c, test_G11_run_wiped);
     tcase_add_test(c, test_mounts);
@@ -417,6 +465,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_failed_starts);
     tcase_add_test(c, test_D13_D14_agent);
     tcase_add_test(c, test_stats_and_limits);
+    tcase_add_test(c, test_limits_without_controllers);
     tcase_add_test(c, test_netns);
     suite_add_tcase(s, c);
     return s;
