@@ -41,7 +41,7 @@ struct planned {
     bool start;                   /* nothing changes, but it should run and does not */
     bool afresh;                  /* a secret changed: every script runs again */
     bool new_root;                /* the one that is there is of no use */
-    bool dormant;                 /* new, and not to be started before somebody asks */
+    bool unwished, dormant;       /* nobody has wished it up or down: new, or back from its removal; it stays down until somebody does */
 };
 
 void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb);

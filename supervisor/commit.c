@@ -39,7 +39,7 @@ static int commit_guest(struct store *s, const struct applying *a, struct planne
         return -1;
     if (p->slot >= SLOTS_MAX)
         return vm_fail(e, VM_E_CONFLICT, "more than %d guests on one host; remove some first", SLOTS_MAX);
-    if (p->dormant && store_put_wish(s, p->id, false, e) < 0)
+    if (p->unwished && store_put_wish(s, p->id, !p->dormant, e) < 0)
         return -1;
     if ((p->change->class == PLAN_REBUILD || p->new_root) && store_put_rebuilding(s, p->id, true, e) < 0)
         return -1;
@@ -173,8 +173,8 @@ static void adopt_guest(struct applying *a, struct planned *p, struct report *x)
         return;
     } else {
         adopt_nics(g, p);
-        if (p->dormant)
-            g->up = false;
+        if (p->unwished)
+            g->up = !p->dormant;
         if (p->change->class == PLAN_REBUILD || p->new_root) {
             g->rebuilding = true;
             g->provisioned_at = 0;

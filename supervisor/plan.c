@@ -32,7 +32,7 @@ static void count_secrets(struct planned *p, const struct guest *g, const struct
 }
 
 /* v: addresses that are taken, by guests of the world and by what this bundle asks for; held: addresses and MACs of the
- * world, sorted; left: guests that leave the directory and stay. */
+ * world, sorted; left: guests that stay as they are, out of the directory or not selected. */
 struct holding { const char *what; const struct guest *guest; size_t nic; };
 struct taken {
     const char **v;
@@ -153,9 +153,35 @@ static const struct guest_spec *spec_of(const struct applying *a, const char *na
     return found ? *found : NULL;
 }
 
-static bool wanted(const struct applying *a, const char *name)
+/* Does nothing of this apply concern it? */
+static bool is_left(const struct applying *a, const struct guest *g)
 {
-    return spec_of(a, name) != NULL;
+    const struct guest_spec *s = spec_of(a, g->name);
+
+    return s ? !selected(a, s->name, &s->tags) : !a->prune || !selected(a, g->name, &g->spec->tags);
+}
+
+static bool same_port(const struct spec_port *p, const struct spec_port *q)
+{
+    return p->host == q->host && p->udp == q->udp && (!p->address || !q->address || !strcmp(p->address, q->address));
+}
+
+static const struct guest *publisher_of(const struct taken *t, const struct spec_port *p)
+{
+    for (size_t i = 0; i < t->n_left; i++)
+        for (size_t k = 0; k < t->left[i]->spec->n_ports; k++)
+            if (same_port(&t->left[i]->spec->ports[k], p))
+                return t->left[i];
+    return NULL;
+}
+
+static bool needs_network(const struct taken *t, const char *name)
+{
+    for (size_t i = 0; i < t->n_left; i++)
+        for (size_t k = 0; k < t->left[i]->n_nics; k++)
+            if (!strcmp(t->left[i]->nics[k].network, name))
+                return true;
+    return false;
 }
 
 /* A guest that has the volume and neither gives it up in this bundle nor goes. */
@@ -172,10 +198,8 @@ static bool gives_up(const struct applying *a, const struct guest *g, size_t nic
 {
     const struct guest_spec *s = spec_of(a, g->name);
 
-    if (!s)
-        return a->prune;
-    return selected(a, g->name, &s->tags) &&
-           (nic >= s->n_nics || (s->nics[nic].address && strcmp(s->nics[nic].address, g->nics[nic].address)));
+    return !is_left(a, g) &&
+           (!s || nic >= s->n_nics || (s->nics[nic].address && strcmp(s->nics[nic].address, g->nics[nic].address)));
 }
 
 static int holding_order(const void *a, const void *b)
@@ -205,7 +229,7 @@ static int list_held(const struct applying *a, struct taken *t, struct vm_err *e
 
         if (g->removing)
             continue;
-        if (!a->prune && !wanted(a, g->name))
+        if (is_left(a, g))
             t->left[t->n_left++] = g;
         for (size_t k = 0; k < g->n_nics; k++) {
             hold(t, g, k, g->nics[k].address);
@@ -283,9 +307,14 @@ static void check_taken(const struct applying *a, const struct taken *t, const s
 {
     struct vm_err why;
 
-    for (size_t i = 0; i < want->n_ports && !c->error; i++)
-        if (!published(a->w, &want->ports[i]) && net_port_free(&want->ports[i], &why) < 0)
+    for (size_t i = 0; i < want->n_ports && !c->error; i++) {
+        const struct guest *g = publisher_of(t, &want->ports[i]);
+
+        if (g)
+            c->error = text_format("ports[%zu].host: guest '%s' publishes it; remove that first, or take another port", i, g->name);
+        else if (!published(a->w, &want->ports[i]) && net_port_free(&want->ports[i], &why) < 0)
             c->error = text_format("ports[%zu].host: %s", i, why.text);
+    }
     for (size_t i = 0; i < want->n_volumes && !c->error; i++) {
         const struct guest *g = owner_of(t, want->volumes[i].name);
 
@@ -296,18 +325,18 @@ static void check_taken(const struct applying *a, const struct taken *t, const s
     check_nics(a, t, want, c);
 }
 
-/* An apply that did not come to its end may have made its root anew, for what nobody wants any more: it is of no use then,
- * whatever was completed before. */
+/* An apply that did not come to its end may have made its root anew, for what nobody wants any more, and a removal that did
+ * not may have taken half of it: it is of no use then, whatever was completed before. */
 static int check_root(const struct guest *g, const struct guest_spec *want, struct planned *p, struct vm_err *e)
 {
     struct plan_actual have = {.name = want->name, .applied = g->text};
     OWN(plan_change) struct plan_change *c = NULL;
 
-    if (!g->image || (g->applied && !strcmp(g->applied, g->text)))
+    if (!g->image || (!g->removing && g->applied && !strcmp(g->applied, g->text)))
         return 0;
     if (plan_guest(&have, want, &c, e) < 0)
         return -1;
-    p->new_root = c->class == PLAN_REBUILD;
+    p->new_root = g->removing || c->class == PLAN_REBUILD;
     if (!p->new_root || !g->applied || p->change->class == PLAN_REBUILD)
         return 0;
     p->change->class = PLAN_REBUILD;
@@ -343,7 +372,8 @@ static int plan_one(struct applying *a, size_t i, struct taken *t, struct vm_err
     if (g && !g->up && !g->removing && !moves && !strcmp(g->text, a->texts[i]))
         return 0; /* written already; it is put on it when somebody starts it */
     p = planned_new(a, want->name);
-    p->dormant = !g && !want->autostart;
+    p->unwished = !g || g->removing;
+    p->dormant = p->unwished && !want->autostart;
     guest_set_text(&p->text, a->texts[i]);
     if (plan_guest(&have, want, &p->change, e) < 0 || (g && check_root(g, want, p, e) < 0))
         return -1;
@@ -390,7 +420,7 @@ static int plan_orphan(struct applying *a, struct guest *g, struct vm_err *e)
     return plan_guest(&have, NULL, &p->change, e);
 }
 
-static int plan_networks(struct applying *a, struct vm_err *e)
+static int plan_networks(struct applying *a, const struct taken *t, struct vm_err *e)
 {
     for (size_t i = 0; i < a->set->n_networks; i++) {
         const struct network_spec *want = a->set->networks[i];
@@ -407,7 +437,7 @@ static int plan_networks(struct applying *a, struct vm_err *e)
             return -1;
     }
     for (size_t i = 0; i < a->w->n_networks && a->prune; i++)
-        if (!set_network(a, a->w->networks[i]->name))
+        if (!set_network(a, a->w->networks[i]->name) && !needs_network(t, a->w->networks[i]->name))
             strv_add(&a->gone_networks, a->w->networks[i]->name);
     return 0;
 }
@@ -445,7 +475,7 @@ int apply_plan(struct applying *a)
     if (rc == 0)
         rc = list_held(a, &t, &a->err);
     if (rc == 0)
-        rc = plan_networks(a, &a->err);
+        rc = plan_networks(a, &t, &a->err);
     if (rc == 0)
         rc = plan_the_host(a, &a->err);
     for (size_t i = 0; rc == 0 && i < a->set->n_guests; i++)
@@ -454,7 +484,7 @@ int apply_plan(struct applying *a)
     for (size_t i = 0; rc == 0 && i < a->w->n_guests; i++) {
         struct guest *g = a->w->guests[i];
 
-        if ((!g->removing || removal_failed(g)) && !wanted(a, g->name) && selected(a, g->name, &g->spec->tags))
+        if ((!g->removing || removal_failed(g)) && !spec_of(a, g->name) && selected(a, g->name, &g->spec->tags))
             rc = plan_orphan(a, g, &a->err);
     }
     free(t.v);

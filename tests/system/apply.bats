@@ -168,6 +168,22 @@ teardown() { leave_clean; }
     equal "$(get volumes)" '{"volumes":[]}'
 }
 
+@test "what a removal that failed has left is made anew by the next apply, and started" {
+    script once.sh <<<$'#!/bin/sh\necho ran >>/ran'
+    guest one 'install: [once.sh]'
+    run -0 apply
+    log=$(echo "$W"/state/guests/*/log)
+    mkdir "$log/busy"
+    inside mount -t tmpfs none "$log/busy" # its root is gone before that stops it
+    run -1 vmctl rm one
+    inside umount "$log/busy"
+    run -1 vmctl start one
+    has "$output" "'one' is being removed; apply its spec to have it again"
+    equal "$(plan_class one)" rebuild
+    run -0 apply
+    equal "$(of one .state) $(of one .wish) $(sh_in one 'xargs </ran')" "running up ran"
+}
+
 @test "apply - takes what git archive makes" {
     script files/hello.sh <<<$'#!/bin/sh\necho "$0" "$1" >/greeting'
     guest one 'install: [{script: files/hello.sh, args: [world]}]'
