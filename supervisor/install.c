@@ -113,13 +113,14 @@ static int put_secrets(struct job *j, struct vm_err *e)
 }
 
 struct names {
-    char *hosts, *resolv;
+    char *upstream, *hosts, *resolv;
 };
 
 static void get_names(struct guest *g, void *arg)
 {
     struct names *n = arg;
 
+    names_take_upstream(g->w, n->upstream);
     n->hosts = names_hosts(g->w, g);
     n->resolv = names_resolv(g->w, g);
 }
@@ -155,6 +156,7 @@ static int put_names(struct job *j, struct vm_err *e)
 
     if (rc < 0)
         return -1;
+    n.upstream = names_upstream(); /* of now: the check of netsync.c may come too late for a script */
     job_on_loop(j, get_names, &n);
     if (n.hosts)
         rc = put(j, linked ? NAMES_DIR "/hosts" : "/etc/hosts", 0644, NULL, n.hosts, strlen(n.hosts), e);
@@ -176,13 +178,13 @@ static int put_files(struct job *j, bool last, struct vm_err *e)
         return -1;
     for (size_t i = 0; i < j->spec->n_files; i++) {
         const struct spec_file *f = &j->spec->files[i];
-        bool foreign = f->owner && strncmp(f->owner, "root", 4);
+        bool foreign = f->owner && strcmp(f->owner, "root") && strcmp(f->owner, "root:root");
 
         if (last && !foreign)
             continue;
         if (put_file(j, b, f, e) == 0)
             continue;
-        if (last || !foreign || !j->spec->n_install)
+        if (last || !foreign || !job_installs(j))
             return -1;
         *e = (struct vm_err){0};
     }

@@ -186,8 +186,7 @@ static int start_watchdog(struct world *w, struct vm_err *e)
 static int open_parts(struct world *w, const struct options *o, struct vm_err *e)
 {
     OWN(fd) int run = path_mkdirs_host(o->run_dir, 0755, e);
-    OWN(fd) int etc = run < 0 ? -1 : path_open_host("/etc", O_RDONLY | O_DIRECTORY, e);
-    OWN(fd) int guests = etc < 0 ? -1 : path_mkdirs(run, "guests", 0700, e);
+    OWN(fd) int guests = run < 0 ? -1 : path_mkdirs(run, "guests", 0700, e);
     OWN(fd) int listener = -1;
     struct sysinfo si;
 
@@ -195,7 +194,7 @@ static int open_parts(struct world *w, const struct options *o, struct vm_err *e
         return -1;
     if (sysinfo(&si) == 0)
         w->host_memory = (uint64_t)si.totalram * si.mem_unit;
-    path_read(etc, "resolv.conf", 64 << 10, &w->upstream, NULL, NULL);
+    w->upstream = names_upstream();
     survey_open(w);
     if (store_open(o->state_dir, &w->store, e) < 0 || image_store_open(o->state_dir, &o->recipes, &w->images, e) < 0 ||
         image_store_set_unpacker(w->images, o->unpacker, e) < 0 ||

@@ -1,10 +1,14 @@
 /* The names of guests: what each knows of its neighbours, and whom it asks for the rest. */
 #include "world.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vmsd/hash.h>
 #include <vmsd/log.h>
+#include <vmsd/path.h>
+
+enum { RESOLV_MAX = 64 << 10 };
 
 static bool share_network(const struct guest *a, const struct guest *b)
 {
@@ -62,9 +66,54 @@ char *names_resolv(struct world *w, const struct guest *g)
             text_addf(&t, "nameserver %s\n", n->dns.v[i]);
         return text_take(&t);
     }
-    text_addf(&t, "# Kept by vmsd, from the host's: changes here are lost.\n");
-    text_add(&t, w->upstream ? w->upstream : "");
+    text_addf(&t, "# Kept by vmsd, from the host's: changes here are lost.\n%s", w->upstream ? w->upstream : "");
     return text_take(&t);
+}
+
+/* Adds what the file says, but for resolvers on a loopback: in a guest that would be the guest's own. Is any left? */
+static bool add_resolvers(struct text *t, const char *file)
+{
+    OWN(fd) int fd = path_open_host(file, O_RDONLY | O_NONBLOCK, NULL);
+    OWN(str) char *all = NULL;
+    char net[5]; /* "127.", or all of "::1" */
+    bool any = false;
+
+    if (fd < 0 || path_read_fd(fd, file, RESOLV_MAX, &all, NULL, NULL) < 0)
+        return false;
+    for (char *rest = all, *line; (line = strsep(&rest, "\n"));) {
+        bool server = sscanf(line, "nameserver %4s", net) == 1;
+
+        if (strchr("#;", *line) || (server && (!strcmp(net, "127.") || !strcmp(net, "::1"))))
+            continue;
+        any |= server;
+        text_addf(t, "%s\n", line);
+    }
+    return any;
+}
+
+/* Where a program of the host answers on its loopback, the real ones are kept beside it. */
+char *names_upstream(void)
+{
+    static const char *const files[] = {"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf",
+                                        "/run/NetworkManager/no-stub-resolv.conf"};
+    struct text t = {0};
+
+    for (size_t i = 0; i < ARRAY_LEN(files); i++, t.len = 0)
+        if (add_resolvers(&t, files[i]))
+            return text_take(&t);
+    text_add(&t, "# The host has no resolver that a guest could reach: give the network `dns`.\n");
+    return text_take(&t);
+}
+
+void names_take_upstream(struct world *w, char *take_text)
+{
+    OWN(str) char *text = take_text;
+
+    if (!text || (w->upstream && !strcmp(w->upstream, text)))
+        return;
+    free(w->upstream);
+    w->upstream = TAKE(text);
+    names_push(w);
 }
 
 json_t *names_json(struct world *w)

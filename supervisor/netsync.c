@@ -23,7 +23,8 @@ struct netsync {
     struct asker *waiting, *served; /* for the next change; of the one under way */
     bool running, absent, none;   /* none: no network is left, so no table of ours either */
     struct strv gone, bridges;    /* networks that left; those to be removed now: name and bridge in turn */
-    struct strv links;            /* of guests, on their bridge, that the last check found; sorted */
+    char *upstream;               /* the host's resolvers, that the last check found */
+    struct strv links;            /* of guests, on their bridge, that it found; sorted */
     bool links_known;             /* could it look at all? */
     char *rules;
     char *in_force;               /* what was applied last, "" for no table; NULL: that may not be what stands */
@@ -190,6 +191,8 @@ static void sync_done(void *arg, bool cancelled)
     note_in_force(s);
     free(s->rules);
     s->rules = NULL;
+    for (size_t i = 0; s->rc < 0 && i < s->bridges.n; i++) /* the next change tries again */
+        strv_add(&s->gone, s->bridges.v[i]);
     strv_done(s->bridges);
     s->bridges = (struct strv){0};
     s->running = false;
@@ -215,6 +218,7 @@ static void check_run(void *arg)
     bool present = true;
 
     s->absent = net_rules_check(&present, NULL) == 0 && !present;
+    s->upstream = names_upstream();
     strv_done(s->links);
     s->links = (struct strv){0};
     s->links_known = net_ports(&s->links, NULL) == 0;
@@ -250,8 +254,9 @@ static void check_done(void *arg, bool cancelled)
     s->running = false;
     if (cancelled)
         return;
+    names_take_upstream(s->w, TAKE(s->upstream));
     mend_links(s);
-    if (s->rc < 0 && !s->waiting) {
+    if (s->rc < 0) {
         netsync_ask(s->w, NULL, NULL); /* the last change came to nothing: once more */
     } else if (s->absent) {
         events_add(s->w, NULL, "firewall-lost", NULL, "somebody removed our rules; they are put back");
@@ -267,10 +272,12 @@ static void check_now(void *arg)
 {
     struct netsync *s = arg;
 
-    if (s->running || s->w->n_networks == 0)
+    if (s->running)
+        return;
+    s->touched = s->links_known = false;
+    if (s->w->n_networks == 0 && s->rc == 0)
         return;
     s->running = true;
-    s->touched = s->links_known = false;
     s->checked_at = now_ms();
     if (loop_work(s->w->loop, (struct loop_job){check_run, check_done, s}, NULL) < 0)
         check_done(s, false);
@@ -322,6 +329,7 @@ void netsync_close(struct world *w)
     finish(s, NULL);
     free(s->rules);
     free(s->in_force);
+    free(s->upstream);
     strv_done(s->gone);
     strv_done(s->bridges);
     strv_done(s->links);

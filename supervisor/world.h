@@ -73,7 +73,8 @@ struct guest {
     struct inside *inside;       /* what it says of its memory, see inside.c; or NULL */
     struct job *job;             /* that works on it now */
     struct job *next;            /* that comes after it; at most one, since jobs converge */
-    const struct guest *held;    /* goes down first, as it depends on this one; see queue.c, and good within it alone */
+    const struct guest *held;    /* goes down first, as it depends on this one; see queue.c, and good within it alone … */
+    unsigned looked; bool on_way; /* … as are these: the last search that looked at it; that looks at what it waits for */
     unsigned calls;              /* requests of the API that its agent works on, see files.c */
     struct script_result *scripts; size_t n_scripts; /* by their place in the spec, see scripts.h */
     char *shown;                 /* JSON text for lists, or NULL when it must be made anew */
@@ -95,7 +96,7 @@ struct world {
     struct host_spec *host_spec; char *host_text; /* never NULL: its defaults; its canonical text, or NULL: none was applied */
     struct measures *measures;   /* of the host, see measures.h */
     struct { int64_t at; bool ok; } apply; /* the last one since vmsd started; at is wall, 0: none */
-    unsigned running_jobs;
+    unsigned running_jobs, search; /* search: its number, see queue.c */
     bool poked;                  /* the queue will be looked at */
     struct loop_timer *leaving;  /* the host goes down, and no guest is to come up again; or NULL */
     int64_t started_at;          /* wall */
@@ -107,7 +108,7 @@ struct world {
     struct drv_host host;        /* … and what the host itself offers */
     struct access_groups *access; /* see access.c */
     unsigned calls;              /* of all guests together */
-    char *upstream;              /* the host's resolv.conf, for guests that ask outside; or NULL */
+    char *upstream;              /* the host's resolvers, for guests that ask outside, see names_upstream; or NULL */
 };
 
 /* world.c */
@@ -182,6 +183,8 @@ json_t *names_json(struct world *w);
 void names_push(struct world *w);     /* to every guest whose list changed */
 void names_push_to(struct guest *g);  /* to one, if it changed */
 char *names_resolv(struct world *w, const struct guest *g); /* /etc/resolv.conf; yours */
+char *names_upstream(void); /* the host's resolvers, as far as guests can reach them; yours. Not on the loop once it turns */
+void names_take_upstream(struct world *w, char *take_text); /* NULL: not known; if it is news, guests hear of it */
 
 /* show.c */
 const char *guest_show(struct guest *g);   /* JSON text, borrowed until the next change */

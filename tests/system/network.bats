@@ -169,6 +169,35 @@ trio() { # a: server, open to what $1 says; b and c: callers
     has "$output" 8080
 }
 
+@test "a host port stays with the guest that has it when that leaves the directory, or is not selected" {
+    network
+    guest a 'network: lan' 'ports: [{host: 8080, guest: 80}]'
+    run -0 apply
+    rm "$W/specs/a.yaml"
+    guest b 'network: lan' 'ports: [{host: "127.0.0.1:8080", guest: 81}]'
+    run -1 apply
+    has "$output" "b: failed: ports[0].host: guest 'a' publishes it"
+    guest a 'network: lan'
+    run -1 apply b
+    has "$output" "guest 'a' publishes it"
+    run -0 apply
+    equal "$(of b .state)" running
+}
+
+@test "a network stays while a guest is on it that --prune does not select" {
+    network
+    guest a 'network: lan' 'tags: [old]'
+    guest b 'network: lan'
+    run -0 apply
+    new_specs
+    guest c 'tags: [old]'
+    run -0 apply --prune -t old
+    equal "$(get guests | jq -r '[.guests[].name]|join(" ")')" "b c"
+    run -0 vmctl restart b
+    run -0 apply --prune
+    run ! inside ip link show vms-lan
+}
+
 @test "C16: nobody takes the address of a guest that keeps it, asked for or given" {
     network
     guest a 'network: lan'
@@ -239,6 +268,24 @@ trio() { # a: server, open to what $1 says; b and c: callers
     run -0 apply
     equal "$(sh_in a 'grep -v "#" /etc/resolv.conf')" $'search lan.internal\nnameserver 10.77.0.53'
     hasnt "$(in_guest dns cat /etc/resolv.conf)" 10.77.0.53
+}
+
+@test "resolv.conf: the host's as it is now, wherever that is kept, without what only the host itself can ask" {
+    resolvers() { sh_in a 'grep -v "#" /etc/resolv.conf' | xargs; }
+    cp -a /etc "$W/etc"
+    ln -sf "..$W/resolv.conf" "$W/etc/resolv.conf"
+    printf '# by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver ::1\noptions edns0\n' >"$W/resolv.conf"
+    inside mount --bind "$W/etc" /etc
+    network
+    guest a 'network: lan'
+    run -0 apply
+    equal "$(resolvers)" "nameserver 192.0.2.1 options edns0"
+    echo 'nameserver 192.0.2.2' >"$W/resolv.conf"
+    within 10 eval '[ "$(resolvers)" = "nameserver 192.0.2.2" ]'
+    echo 'nameserver 127.0.0.1' >"$W/resolv.conf"
+    within 10 in_guest a grep -q 'give the network `dns`' /etc/resolv.conf
+    inside umount /etc
+    rm -rf "$W/etc"
 }
 
 @test "addresses: given ones are kept, chosen ones are stable over rebuild, stop and restart of vmsd" {
