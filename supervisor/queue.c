@@ -149,7 +149,7 @@ static void start_job(struct guest *g)
 }
 
 enum ready { READY, WAITS, BLOCKED };
-enum { DEPTH_MAX = 64, LOOKS_MAX = 1000 };
+enum { LOOKS_MAX = 1000 };
 
 /* ---- down before what it depends on ---- */
 
@@ -212,24 +212,36 @@ static bool dependency_goes_down(const struct guest *g)
 
 /* ---- up after what it depends on ---- */
 
-/* depth: specs of different applies may yet go round in a circle. */
-static enum ready dependency(struct guest *g, const char *name, unsigned depth)
+static enum ready dependency(struct guest *g, const char *name);
+
+/* What waits for what does not come does not come either. Specs of different applies may yet go round in a circle; and many
+ * ways lead to one guest, which is looked at once in a search. */
+static enum ready waits_in_turn(struct guest *d)
+{
+    enum ready r = WAITS;
+
+    if (d->looked == d->w->search)
+        return WAITS;
+    d->looked = d->w->search;
+    d->on_way = true;
+    for (size_t i = 0; i < d->spec->depends_on.n && r != BLOCKED; i++)
+        r = dependency(d, d->spec->depends_on.v[i]);
+    d->on_way = false;
+    return r == BLOCKED ? BLOCKED : WAITS;
+}
+
+static enum ready dependency(struct guest *g, const char *name)
 {
     struct guest *d = world_guest(g->w, name);
 
-    if (!d || d->removing)
+    if (!d || d->removing || d->on_way)
         return BLOCKED;
     if (goes_down(d))
         return WAITS;
     if (d->job || d->next) {
         if (guest_is_up(d) && health_of(d) == HEALTH_HEALTHY && !d->next)
             return READY;
-        if (d->job || d->next->state != JOB_WAITING)
-            return WAITS;
-        for (size_t i = 0; i < d->spec->depends_on.n; i++) /* what waits for what does not come does not come either */
-            if (depth == DEPTH_MAX || dependency(d, d->spec->depends_on.v[i], depth + 1) == BLOCKED)
-                return BLOCKED;
-        return WAITS;
+        return d->job || d->next->state != JOB_WAITING ? WAITS : waits_in_turn(d);
     }
     if (guest_is_up(d) && (health_of(d) == HEALTH_HEALTHY || health_of(d) == HEALTH_NONE))
         return READY;
@@ -273,9 +285,10 @@ static enum ready ready(struct guest *g)
         return WAITS;
     if (j->verb != JOB_CONVERGE || (guest_is_up(g) && !j->restart && !g->rebuilding))
         return READY;
+    g->w->search++;
     for (size_t i = 0; i < g->spec->depends_on.n; i++) {
         const char *name = g->spec->depends_on.v[i];
-        enum ready r = dependency(g, name, 0);
+        enum ready r = dependency(g, name);
         const struct guest *d = world_guest(g->w, name);
         bool gone = !d || d->removing; /* waiting for that would be for ever */
 

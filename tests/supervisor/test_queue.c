@@ -268,6 +268,38 @@ START_TEST(test_circle)
 }
 END_TEST
 
+/* A million million ways lead from the top to the bottom, and each guest is looked at once. */
+START_TEST(test_many_ways)
+{
+    enum { WIDE = 2, HIGH = 40, ALL = WIDE * HIGH };
+    static struct guest many[ALL], *all[ALL];
+    static struct guest_spec spec[ALL];
+    static char names[ALL][4];
+    static const char *level[HIGH][WIDE];
+
+    world.guests = all;
+    world.n_guests = ALL;
+    for (size_t i = 0; i < ALL; i++) {
+        size_t high = i / WIDE;
+
+        snprintf(names[i], sizeof names[i], "%02zu", i);
+        level[high][i % WIDE] = names[i];
+        if (high)
+            spec[i].depends_on = (struct spec_list){level[high - 1], WIDE};
+        many[i] = (struct guest){.w = &world, .id = (uint32_t)i + 1, .name = names[i], .spec = &spec[i], .state = ST_STOPPED, .up = true};
+        all[i] = &many[i];
+    }
+    for (size_t i = 0; i < ALL; i++) {
+        struct job *j = job_new(&many[i], JOB_CONVERGE);
+
+        j->watcher = &watcher;
+        job_submit(j);
+    }
+    ck_assert_uint_eq(strlen(run()), ALL * strlen("+00"));
+    ck_assert_uint_eq(ended, ALL);
+}
+END_TEST
+
 /* What was taken down for the sake of order, and cannot start for what it depends on fails, comes back when that does. */
 START_TEST(test_comes_back)
 {
@@ -339,6 +371,7 @@ int main(void)
     tcase_add_test(c, test_dependents_that_stay_up_are_not_touched);
     tcase_add_test(c, test_who_is_not_waited_for);
     tcase_add_test(c, test_circle);
+    tcase_add_test(c, test_many_ways);
     tcase_add_test(c, test_comes_back);
     tcase_add_test(c, test_ending);
     tcase_add_test(c, test_leave);
