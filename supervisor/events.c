@@ -111,10 +111,8 @@ static void write_soon(void *arg)
     if (!o)
         return;
     v->writing = true;
-    if (loop_work(v->w->loop, (struct loop_job){write_run, write_done, o}, NULL) < 0) {
-        v->writing = false;
-        write_free(o);
-    }
+    if (loop_work(v->w->loop, (struct loop_job){write_run, write_done, o}, NULL) < 0)
+        write_done(o, true);
 }
 
 int events_open(struct world *w, struct vm_err *e)

@@ -73,7 +73,9 @@ static void search_done(void *arg, bool cancelled)
     struct search *x = arg;
     struct guest *g = world_guest_by_id(x->w, x->id);
 
-    if (g && !cancelled && g->state == ST_UNKNOWN && !g->job && !g->next)
+    if (g && cancelled)
+        guest_seek(g); /* no thread was to be had, say */
+    else if (g && g->state == ST_UNKNOWN && !g->job && !g->next)
         settle(g, x);
     strv_done(x->links);
     free(x->run_dir);

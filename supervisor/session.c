@@ -45,7 +45,8 @@ static void dial_done(void *arg, bool cancelled)
     struct dial *d = arg;
     struct guest *g = world_guest_by_id(d->w, d->id);
 
-    if (g && !cancelled && guest_is_up(g) && !g->agent && !g->job) {
+    (void)cancelled; /* no thread was to be had, say: dialled later like one that does not answer */
+    if (g && guest_is_up(g) && !g->agent && !g->job && !d->w->stopping) {
         if (d->fd >= 0)
             guest_take_agent(g, take_fd(&d->fd), d->token);
         else

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <turn.h>
 
 enum { GUESTS = 5, AGAIN_MS = 5000 };
 
@@ -134,6 +135,24 @@ START_TEST(test_seek)
 }
 END_TEST
 
+/* No thread is to be had for it, say. */
+START_TEST(test_search_that_cannot_begin)
+{
+    struct guest guest = {.name = (char *)"db", .state = ST_UNKNOWN}, *list[] = {&guest};
+    struct world world = {.guests = list, .n_guests = 1};
+
+    guest.w = &world;
+    ck_assert_int_eq(loop_open(1, &world.loop, NULL), 0);
+    loop_drain(world.loop);
+    guest_seek(&guest);
+    turn(world.loop, AGAIN_MS + 1500);
+    ck_assert_int_eq(guest.state, ST_UNKNOWN);
+    ck_assert_ptr_nonnull(guest.retry);
+    loop_timer_free(guest.retry);
+    loop_close(world.loop);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("search");
@@ -141,6 +160,7 @@ int main(void)
     tcase_set_timeout(t, 30);
     tcase_add_test(t, test_driver_find);
     tcase_add_test(t, test_seek);
+    tcase_add_test(t, test_search_that_cannot_begin);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

@@ -206,6 +206,17 @@ START_TEST(test_lost_one_is_made_again)
 }
 END_TEST
 
+/* No thread is to be had for it, say. */
+START_TEST(test_dial_that_cannot_begin)
+{
+    loop_drain(world.loop);
+    guest_redial(&guest);
+    turn(world.loop, RETRY_MS + 800);
+    ck_assert_uint_eq(dialled, 0);
+    ck_assert_ptr_nonnull(guest.retry);
+}
+END_TEST
+
 START_TEST(test_who_is_not_dialled)
 {
     guest.state = ST_STOPPED;
@@ -236,6 +247,7 @@ int main(void)
     tcase_add_test(t, test_setup_that_fails);
     tcase_add_test(t, test_none_is_opened_at_vmsd_s_end);
     tcase_add_test(t, test_lost_one_is_made_again);
+    tcase_add_test(t, test_dial_that_cannot_begin);
     tcase_add_test(t, test_who_is_not_dialled);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
