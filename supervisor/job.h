@@ -49,7 +49,7 @@ struct job {
     int64_t provisioned_at, applied_at;
     struct net_nic *nics; size_t n_nics;
     struct network_spec **networks; /* one for each nic, own copies */
-    bool running, rebuilding;
+    bool up, running, rebuilding;  /* up: it is wished to be */
     bool open_root;                /* it is to be read-only, and is not yet: see steps.c. The spec says so meanwhile */
     struct drv_proc proc;
     const struct vm_driver *driver;

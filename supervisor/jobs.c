@@ -102,6 +102,7 @@ int job_copy(struct job *j, struct guest *g, struct vm_err *e)
     j->restarts = g->restarts;
     j->provisioned_at = g->provisioned_at;
     j->applied_at = g->applied_at;
+    j->up = g->up;
     j->running = guest_is_up(g);
     j->rebuilding = g->rebuilding;
     j->proc = g->proc;

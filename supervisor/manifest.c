@@ -63,7 +63,7 @@ int manifest_write(const struct job *j, bool settled, struct vm_err *e)
     json_put_str(o, "spec", j->text);
     json_put_str(o, "bundle", j->bundle);
     json_put_str(o, "image", *j->image_ref.id ? j->image_ref.id : j->image);
-    json_put(o, "up", json_boolean(j->verb == JOB_CONVERGE));
+    json_put(o, "up", json_boolean(j->up));
     json_put(o, "settled", json_boolean(settled));
     json_put_int(o, "provisioned_at", j->provisioned_at);
     json_put(o, "digests", digests);
