@@ -31,19 +31,28 @@ static void retry_cancel(struct guest *g)
     g->retry = NULL;
 }
 
+static void bring_up(struct guest *g, bool restart)
+{
+    struct job *j = job_new(g, JOB_CONVERGE);
+
+    if (!j)
+        return;
+    j->restart = restart;
+    j->patient = true;
+    g->restarts++;
+    job_submit(j);
+}
+
 static void start_again(void *arg)
 {
     struct guest *g = arg;
-    struct job *j;
 
     if (g->job) { /* it ended under a job that does not mind: when that is done, then */
         retry_later(g, JOB_RETRY_MS, start_again);
         return;
     }
-    if (!g->up || g->removing || g->next || !(j = job_new(g, JOB_CONVERGE)))
-        return;
-    j->patient = true;
-    job_submit(j);
+    if (g->up && !g->removing && !g->next)
+        bring_up(g, false);
 }
 
 static void leave(struct guest *g)
@@ -172,7 +181,6 @@ static void after_exit(struct guest *g, const struct drv_exit *how)
     bool clean = how->kind == EXIT_POWEROFF;
     struct vm_err e = {0};
 
-    g->restarts++;
     vm_fail(&e, VM_E_BACKEND, "%s%s%s", exit_text(g, how->kind), how->text[0] ? ": " : "", how->text);
     events_add(g->w, g->name, "ended", json_pack("{ss}", "how", exits[how->kind].name), "%s", e.text);
     if (how->kind == EXIT_REBOOT) { /* asked for from inside: at once, but a reboot loop meets the back-off too */
@@ -268,14 +276,9 @@ static bool left_to_policy(const struct guest *g)
 static void restart_if_unhealthy(void *arg)
 {
     struct guest *g = arg;
-    struct job *j;
 
-    if (!left_to_policy(g) || health_of(g) != HEALTH_UNHEALTHY || !(j = job_new(g, JOB_CONVERGE)))
-        return;
-    j->restart = true;
-    j->patient = true;
-    g->restarts++;
-    job_submit(j);
+    if (left_to_policy(g) && health_of(g) == HEALTH_UNHEALTHY)
+        bring_up(g, true);
 }
 
 void guest_restart_unhealthy(struct guest *g, const char *why)

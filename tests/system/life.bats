@@ -74,6 +74,7 @@ leader_of() { sed -n 's/^leader=\([0-9]*\) .*/\1/p' "$W"/run/guests/*/state; }
     within 5 is c .state stopped
     sleep 1
     equal "$(of b .state) $(of c .state) $(of b .error)" "stopped stopped null"
+    equal "$(of a .restarts) $(of b .restarts) $(of c .restarts)" "1 0 0"
     has "$(events_of b state)" "shut down from inside"
     run -0 apply       # a person asked again
     equal "$(of b .health) $(of c .health)" "healthy healthy"
