@@ -222,8 +222,6 @@ static struct report *begin_report(struct applying *a)
     struct report *x = report_new(a->w);
     OWN(json) json_t *plan = apply_plan_json(a);
 
-    if (!x)
-        return NULL;
     x->apply = true;
     if (a->request)
         report_listen(x, a->request);
@@ -241,13 +239,14 @@ static void commit_run(void *arg)
 static void commit_done(void *arg, bool cancelled)
 {
     struct applying *a = arg;
-    struct report *x;
 
     if (cancelled)
         a->rc = vm_fail(&a->err, VM_E_UNAVAILABLE, "vmsd is ending");
     if (a->rc < 0) {
         answer(a);
-    } else if ((x = begin_report(a))) {
+    } else {
+        struct report *x = begin_report(a);
+
         apply_adopt(a, x);
         report_seal(x);
     }
@@ -258,10 +257,8 @@ static void refuse(struct applying *a)
 {
     struct report *x = begin_report(a);
 
-    if (x) {
-        x->failed = (unsigned)a->set->n_errors;
-        report_seal(x);
-    }
+    x->failed = (unsigned)a->set->n_errors;
+    report_seal(x);
 }
 
 /* The head of the lane has been read: it plans against the world as it is now. */

@@ -17,7 +17,7 @@ struct report {
     bool apply;                  /* how it ends is kept as the last apply's */
 };
 
-struct report *report_new(struct world *w);
+struct report *report_new(struct world *w); /* never NULL */
 void report_listen(struct report *x, struct http_request *r); /* answers r with the stream */
 void report_line(struct report *x, json_t *line);             /* borrowed */
 void report_error(struct report *x, const char *guest, const char *text); /* counts as failed */

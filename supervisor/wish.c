@@ -134,23 +134,19 @@ static void tell(struct wish *x)
 {
     struct report *report = report_new(x->w);
 
-    if (report && x->request)
+    if (x->request)
         report_listen(report, x->request);
-    x->request = report ? NULL : x->request;
     for (size_t i = 0; i < x->n; i++) {
         struct job *j = fulfil(x, &x->list[i]);
 
-        if (j && report) {
+        if (j) {
             report->changed++;
             report_submit(report, j);
-        } else if (j) {
-            job_submit(j);
-        } else if (report) {
+        } else {
             report_error(report, x->list[i].name, x->list[i].err.text);
         }
     }
-    if (report)
-        report_seal(report);
+    report_seal(report);
 }
 
 static void answer_alone(struct wish *x)
