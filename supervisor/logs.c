@@ -53,8 +53,8 @@ static void read_install(struct logs *l, int dir)
         char name[32];
 
         snprintf(name, sizeof name, "install-%02u.log", i);
-        if (!path_exists(dir, name))
-            continue;
+        if (!l->script && !path_exists(dir, name))
+            continue; /* the one that was asked for may yet begin, and is followed then */
         if (!l->script)
             text_addf(&l->out, "== install:%02u ==\n", i);
         l->at = 0;

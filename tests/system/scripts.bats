@@ -134,20 +134,34 @@ EOS
     has "$output" "the interpreter that it names is not in this guest"
 }
 
+@test "the log of a script that has not begun yet can be followed" {
+    script first.sh <<<$'#!/bin/sh\nsleep 2'
+    script second.sh <<<$'#!/bin/sh\necho said by the second'
+    guest one 'install: [first.sh, second.sh]'
+    apply >/dev/null 2>&1 3>&- &
+    within 30 eval '[ "$(get guests/one | jq -r .job.step)" = install:01 ]'
+    has "$(api --max-time 6 "http://vmsd/v1/guests/one/logs?source=install&script=2&follow=1")" "said by the second"
+    wait
+}
+
 @test "files: content, mode, and an owner that a script makes" {
-    script user.sh <<<$'#!/bin/sh\ngetent passwd robot >/dev/null || useradd -r robot\nstat -c "%U" /etc/robot.conf 2>&1 || true'
+    script user.sh <<<$'#!/bin/sh\ngetent passwd rootless >/dev/null || useradd -r rootless\nstat -c "%U" /etc/rootless.conf 2>&1 || true'
     spec files/conf <<<setting
     head -c 300000 /dev/urandom >"$W/specs/files/blob"
     guest one 'install: [user.sh]' 'files:' \
-        '  - {source: files/conf, target: /etc/robot.conf, mode: "0640", owner: "robot:games"}' \
+        '  - {source: files/conf, target: /etc/rootless.conf, mode: "0640", owner: "rootless:games"}' \
         '  - {source: files/conf, target: /opt/deep/er/conf, mode: "0600"}' \
         '  - {source: files/blob, target: /opt/blob}'
     run -0 apply
-    equal "$(sh_in one 'stat -c "%U:%G %a" /etc/robot.conf /opt/deep/er/conf /opt/blob')" \
-        $'robot:games 640\nroot:root 600\nroot:root 644'
+    equal "$(sh_in one 'stat -c "%U:%G %a" /etc/rootless.conf /opt/deep/er/conf /opt/blob')" \
+        $'rootless:games 640\nroot:root 600\nroot:root 644'
     equal "$(sh_in one 'sha256sum </opt/blob')" "$(sha256sum <"$W/specs/files/blob")"
     guest two 'files: [{source: files/conf, target: /etc/x, owner: nobody-knows}]'
     run -1 apply
+    has "$output" "nobody-knows"
+    rm "$W/specs/two.yaml"
+    guest one 'install: [user.sh]' 'files: [{source: files/conf, target: /etc/x, owner: nobody-knows}]'
+    run -1 apply # its script has run, and will not again
     has "$output" "nobody-knows"
 }
 
