@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
 #include <vmsd/own.h>
@@ -457,6 +458,25 @@ START_TEST(test_F8_told_of_a_flush)
 }
 END_TEST
 
+/* There the kernel's word for who it was is no pid that we know. */
+START_TEST(test_F8_own_changes_in_a_pid_namespace)
+{
+    struct lab *l = lab_open(1);
+    OWN(fd) int fd = -1;
+    int status;
+    ok(net_rules_watch(&fd, e));
+    ck_assert_int_eq(unshare(CLONE_NEWPID), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        lab_rules(l);
+        _exit(told(fd) ? 2 : 0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 START_TEST(test_F9_reloads_under_traffic)
 {
     struct lab *l = lab_open(3);
@@ -574,6 +594,7 @@ int main(void)
     tcase_add_test(t, test_F6_no_broadcast_of_the_host);
     tcase_add_test(t, test_F8_foreign_flush);
     tcase_add_test(t, test_F8_told_of_a_flush);
+    tcase_add_test(t, test_F8_own_changes_in_a_pid_namespace);
     tcase_add_test(t, test_F9_reloads_under_traffic);
     tcase_add_test(t, test_F10_recycled_address);
     tcase_add_test(t, test_one_guest_does_not_fill_the_connection_table);
