@@ -80,22 +80,24 @@ static int cgroups_remove(uint32_t id, struct vm_err *e)
     return 0;
 }
 
-static void files_remove(const struct kept *k)
+static int files_remove(const struct kept *k, struct vm_err *e)
 {
-    OWN(fd) int dir = path_open_host(k->run_dir, O_RDONLY | O_DIRECTORY, NULL);
-    char scratch[32];
+    struct vm_err why = {0};
+    OWN(fd) int dir = path_open_host(k->run_dir, O_RDONLY | O_DIRECTORY, &why);
+    char name[32];
 
     if (dir < 0)
-        return;
-    snprintf(scratch, sizeof scratch, "%s.new", keeper_files[k->kind]);
-    path_remove(dir, keeper_files[k->kind], NULL);
-    path_remove(dir, scratch, NULL);
-    if (k->kind == KEEPS_VMM)
-        path_remove(dir, KEEPER_API, NULL);
+        return why.sys == ENOENT ? 0 : vm_fail(e, why.code, "%s", why.text);
+    snprintf(name, sizeof name, "%s.new", keeper_files[k->kind]);
+    if (path_remove(dir, keeper_files[k->kind], e) < 0 || path_remove(dir, name, e) < 0 ||
+        (k->kind == KEEPS_VMM && path_remove(dir, KEEPER_API, e) < 0))
+        return -1;
     for (int i = 0; k->kind == KEEPS_SHARES && i < KEEPER_MOUNTS_MAX; i++) {
-        snprintf(scratch, sizeof scratch, "share%d.sock", i);
-        path_remove(dir, scratch, NULL);
+        snprintf(name, sizeof name, "share%d.sock", i);
+        if (path_remove(dir, name, e) < 0)
+            return -1;
     }
+    return 0;
 }
 
 /* Its state file is there, perhaps, and cannot be read: that says nothing about the guest. */
@@ -118,8 +120,7 @@ int kept_clear(const struct kept *k, struct vm_err *e)
             return -1;
     } else if (is_unknown(&why))
         return vm_fail(e, why.code, "does it run already? %s", why.text);
-    files_remove(k);
-    return cgroups_remove(k->id, e);
+    return files_remove(k, e) < 0 ? -1 : cgroups_remove(k->id, e);
 }
 
 /* Where systemd runs, it makes the group, around a process that is there: so the keeper moves. Elsewhere it is born in
@@ -159,7 +160,7 @@ void kept_undo(const struct kept *k, int keeper)
         pidfd_wait(keeper, deadline_in(KILL_MS));
     }
     kill_all(k, NULL);
-    files_remove(k);
+    files_remove(k, NULL);
     cgroups_remove(k->id, NULL);
 }
 
@@ -252,9 +253,8 @@ int kept_reap(const struct kept *k, struct drv_exit *out, struct vm_err *e)
         snprintf(x.text, sizeof x.text, "%s", s.end == END_NONE ? "its keeper was killed" : s.text);
     } else
         snprintf(x.text, sizeof x.text, "nothing in %.150s tells how it ended", k->run_dir);
-    if (kill_all(k, e) < 0 || cgroups_remove(k->id, e) < 0)
+    if (kill_all(k, e) < 0 || cgroups_remove(k->id, e) < 0 || files_remove(k, e) < 0)
         return vm_context(e, "reap");
-    files_remove(k);
     *out = x;
     return 0;
 }
