@@ -5,7 +5,8 @@
 #include <vmsd/clock.h>
 
 enum {
-    LOOK_MS = 200,
+    LOOK_MS = 5, /* at first; then ever more seldom, down to … */
+    LOOK_MAX_MS = 200,
     SLACK_MS = 10000,
     QUIET_MS = 3000, /* then it is told what is waited for */
 };
@@ -50,7 +51,7 @@ static int64_t health_patience(const struct guest_spec *s)
 int step_health(struct job *j, struct vm_err *e)
 {
     struct deadline d = deadline_in(health_patience(j->spec));
-    int64_t quiet_until = now_ms() + QUIET_MS;
+    int64_t quiet_until = now_ms() + QUIET_MS, pause = LOOK_MS;
     struct look l = {0}, told = {0};
 
     for (;;) {
@@ -69,6 +70,7 @@ int step_health(struct job *j, struct vm_err *e)
             j->unhealthy = true;
             return vm_fail(e, VM_E_BACKEND, "unhealthy: %s", l.why[0] ? l.why : "no check has passed");
         }
-        sleep_ms(LOOK_MS);
+        sleep_ms(pause);
+        pause = pause * 2 < LOOK_MAX_MS ? pause * 2 : LOOK_MAX_MS;
     }
 }
