@@ -96,7 +96,7 @@ int cmd_silence(struct cli *cli)
     int64_t ms;
     size_t i;
 
-    if (!text_to_duration(want, &ms))
+    if (!text_to_duration(want, &ms) || ms % 1000)
         vm_fail(&e, VM_E_INVALID, "--for: '%.40s' is no time; expected one such as 2h or 30m", want);
     if (e.code || select_named(cli, &guests, &e) < 0)
         return cli_fail(cli, &e);

@@ -70,6 +70,8 @@ static int bad_option(const struct cli *cli, int got, const char *argument, uint
 
     if (got == ':')
         return vm_fail(e, VM_E_INVALID, "%.100s needs an argument; see vmctl %s%s--help", given, name, space);
+    if (optopt >= ROW_BASE)
+        return vm_fail(e, VM_E_INVALID, "%.100s: it takes no argument; see vmctl %s%s--help", given, name, space);
     for (int i = 0; i < OPT_COUNT; i++)
         if (set & 1u << i)
             words[n++] = cli_options[i].word;
@@ -195,7 +197,7 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
     } else if (!cli_has(cli, OPT_HELP)) {
         return vm_fail(e, VM_E_INVALID, "a command is missing; see vmctl --help");
     }
-    return choose_daemon(cli, e);
+    return cli_has(cli, OPT_HELP) ? 0 : choose_daemon(cli, e);
 }
 
 void cli_done(struct cli *cli)

@@ -10,7 +10,10 @@
 #include "client.h"
 #include "hosts.h"
 
-enum vmctl_exit { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEALTHY, EXIT_EXEC = 125 };
+enum vmctl_exit {
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHED, EXIT_UNHEALTHY, EXIT_EXEC = 125,
+    EXIT_PIPE = 141, /* nobody reads on: as a program ends that writes to a closed pipe */
+};
 
 /* id, letter, word, argument (NULL: a switch; "[X]": may be left out), help. A letter or a word may mean two things in
  * different commands, never in the same. */

@@ -228,7 +228,8 @@ static void take_word(struct asked *a, const char *word)
 
 int cmd_complete(struct cli *cli)
 {
-    struct asked a = {.cli = cli, .word = cli->n_args ? cli->args[cli->n_args - 1] : ""};
+    struct asked a = {.cli = cli, .word = cli->n_args ? cli->args[cli->n_args - 1] : "",
+                      .elsewhere = cli->client.remote || cli->hosts.several};
 
     for (size_t i = 0; i + 1 < cli->n_args; i++)
         take_word(&a, cli->args[i]);

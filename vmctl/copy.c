@@ -178,9 +178,8 @@ static char *files_path(const struct copy *c, const char *path, const char *mode
 /* What the API does not carry in one piece goes through a shell of the guest, by a scratch file as well. */
 static int large_file_in(struct copy *c, int fd, const char *octal, const char *target, struct vm_err *e)
 {
-    static const char script[] = "umask 077; t=$1.vmctl; cat >\"$t\" && { [ -z \"$3\" ] || chown -- \"$3\" \"$t\"; } &&"
-                                 " chmod \"$2\" \"$t\" && mv -f \"$t\" \"$1\" ||"
-                                 " { rm -f \"$t\"; exit 1; }";
+    static const char script[] = "umask 077; t=$1.vmctl; trap 'rm -f \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; cat >\"$t\" &&"
+                                 " { [ -z \"$3\" ] || chown -- \"$3\" \"$t\"; } && chmod \"$2\" \"$t\" && mv -f \"$t\" \"$1\"";
     const char *argv[] = {"/bin/sh", "-c", script, "sh", target, octal, c->chown ? c->chown : "", NULL};
 
     return inside(c, argv, fd, -1, NULL, e);
@@ -284,9 +283,12 @@ static int content_out(struct copy *c, int fd, struct vm_err *e)
 
 static int file_out(struct copy *c, const struct place *p, const struct stat *st, struct vm_err *e)
 {
-    OWN(fd) int fd = openat(p->dir, p->scratch, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, st->st_mode & 0777);
+    OWN(fd) int fd = -1;
+    struct stat was;
 
-    if (fd < 0)
+    if (fstatat(p->dir, p->name, &was, 0) == 0 && !S_ISREG(was.st_mode)) /* /dev/null, say, is not to become a file */
+        return vm_fail(e, VM_E_INVALID, "'%s' is there and no file; '-' gives the content to standard output", c->outside);
+    if ((fd = openat(p->dir, p->scratch, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, st->st_mode & 0777)) < 0)
         return vm_fail_sys(e, "write beside '%s'", p->name);
     if (content_out(c, fd, e) < 0)
         return -1;
@@ -383,5 +385,7 @@ int cmd_cp(struct cli *cli)
     free(c.guest);
     free(c.owner);
     free(c.chown);
+    if (rc < 0 && c.std && e.sys == EPIPE)
+        return EXIT_PIPE;
     return rc < 0 ? cli_fail(cli, &e) : EXIT_DONE;
 }

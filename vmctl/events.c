@@ -201,7 +201,7 @@ static int names_of(struct cli *cli, json_t **out, struct vm_err *e)
 
     if (!cli->n_args && !cli_has(cli, OPT_TAG))
         return 0;
-    if (select_guests(cli, 0, &guests, e) < 0)
+    if (select_guests(cli, &guests, e) < 0)
         return -1;
     if (!(*out = json_object()))
         return vm_no_memory(e);

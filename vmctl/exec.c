@@ -1,6 +1,5 @@
 /* vmctl exec, shell */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 #include "cli.h"
@@ -36,22 +35,12 @@ static int not_run(const struct cli *cli, const struct vm_err *e)
     return status == EXIT_UNREACHED ? status : EXIT_EXEC;
 }
 
-/* A name is taken at its word: vmsd is asked for all guests, of which there may be a thousand, only where it has none of that
- * name, so that the nearest can be told. */
-static int choose(struct cli *cli, bool named, char **out, struct vm_err *e)
-{
-    if (!named)
-        return select_one(cli, cli->args[0], out, e);
-    *out = strdup(cli->args[0]);
-    return *out ? 0 : vm_no_memory(e);
-}
-
 static int run(struct cli *cli, const char *const *argv, bool tty, bool forward)
 {
     OWN(json) json_t *request = session_request(argv);
     OWN(str) char *guest = NULL;
-    OWN(str) char *nearest = NULL;
-    bool named = !cli->hosts.several && text_is_label(cli->args[0], SPEC_NAME_MAX);
+    /* A name is taken at its word: what vmsd is asked before is what a command waits for. */
+    bool named = text_is_label(cli->args[0], SPEC_NAME_MAX);
     struct session_io io = {.in = forward ? STDIN_FILENO : -1, .tty = tty, .out = session_to_stdio};
     struct vm_err e = {0}, why = {0};
     int status;
@@ -69,15 +58,13 @@ static int run(struct cli *cli, const char *const *argv, bool tty, bool forward)
     json_put_str(request, "cwd", cli_value(cli, OPT_WORKDIR));
     if (add_env(cli, tty, request, &e) < 0)
         return cli_fail(cli, &e);
-    if (choose(cli, named, &guest, &e) < 0)
+    if (!named && select_one(cli, cli->args[0], &guest, &e) < 0)
         return not_run(cli, &e);
-    if (session_run(&cli->client, guest, request, &io, &status, &e) == 0)
+    if (session_run(&cli->client, named ? cli->args[0] : guest, request, &io, &status, &e) == 0)
         return status;
-    if (named && e.code == VM_E_ABSENT && select_one(cli, cli->args[0], &nearest, &why) < 0)
+    if (named && e.code == VM_E_ABSENT && select_one(cli, cli->args[0], &guest, &why) < 0) /* it knows the nearest */
         e = why;
-    if (e.sys == EPIPE) /* nobody reads on: as a program ends that writes to a closed pipe */
-        return 128 + SIGPIPE;
-    return not_run(cli, &e);
+    return e.sys == EPIPE ? EXIT_PIPE : not_run(cli, &e);
 }
 
 int cmd_exec(struct cli *cli)

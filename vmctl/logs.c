@@ -1,4 +1,5 @@
 /* vmctl logs, console */
+#include <errno.h>
 #include <string.h>
 #include "cli.h"
 #include "many.h"
@@ -130,6 +131,8 @@ static int of_one(struct cli *cli, const char *guest)
     rc = journal(cli, guest, &began, &status, &e);
     if (rc == 0 && status != 126 && status != 127)
         return status;
+    if (rc < 0 && e.sys == EPIPE)
+        return EXIT_PIPE;
     if (cli->client.unreached || (rc < 0 && began))
         return cli_fail(cli, &e);
     term_complain("no journal of %s (%s); its console:", guest, rc < 0 ? e.text : "it has no journalctl");

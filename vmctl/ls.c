@@ -49,7 +49,7 @@ static void add_error(struct text *out, const json_t *g)
     text_addf(&line, "%s: %s; see vmctl %s%s%sshow %s", label ? label : "", error, host ? "-H " : "", host ? host : "",
               host ? " " : "", json_str(g, "name", ""));
     if (!line.failed)
-        text_add_visible(&shown, line.s, line.len, NULL);
+        term_add_visible(&shown, line.s);
     out->failed |= line.failed || shown.failed;
     if (out->failed)
         return;
@@ -68,7 +68,7 @@ int cmd_ls(struct cli *cli)
     json_t *guest;
     size_t i;
 
-    if (select_guests(cli, 0, &guests, &e) < 0)
+    if (select_guests(cli, &guests, &e) < 0)
         return cli_fail(cli, &e);
     if (cli->json) {
         OWN(json) json_t *doc = json_pack("{s:O}", "guests", guests);

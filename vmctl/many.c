@@ -45,10 +45,12 @@ static int begin(struct cli *cli, struct source *s, const char *guest, int (*one
     pid_t parent = getpid();
     int ends[2];
 
+    *s = (struct source){.guest = guest, .fd = -1};
     if (pipe2(ends, O_CLOEXEC) < 0)
         return vm_fail_sys(e, "pipe");
     fflush(stdout);
-    *s = (struct source){.guest = guest, .fd = ends[0], .pid = fork()};
+    s->fd = ends[0];
+    s->pid = fork();
     if (s->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (getppid() != parent || dup2(ends[1], STDOUT_FILENO) < 0)
@@ -118,8 +120,11 @@ static int follow(const struct sources *all, struct vm_err *e)
     size_t open = all->n;
 
     while (open) {
-        if (poll(all->polls, all->n, -1) < 0 && errno != EINTR)
+        if (poll(all->polls, all->n, -1) < 0) {
+            if (errno == EINTR)
+                continue;
             return vm_fail_sys(e, "poll");
+        }
         for (size_t i = 0; i < all->n; i++) {
             if (!all->polls[i].revents || all->v[i].fd < 0)
                 continue;

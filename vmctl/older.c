@@ -7,10 +7,8 @@ static const struct need {
     int (*run)(struct cli *cli);
     const char *feature;
 } needs[] = {
-    {cmd_alerts, "alerts"},
-    {cmd_silence, "alerts"},
-    {cmd_audit, "audit"},
-    {cmd_host, "host-profile"},
+    {cmd_alerts, "alerts"},  {cmd_silence, "alerts"}, {cmd_audit, "audit"},    {cmd_host, "host-profile"}, {cmd_start, "wishes"},
+    {cmd_stop, "wishes"},    {cmd_restart, "wishes"}, {cmd_rebuild, "wishes"}, {cmd_rm, "wishes"},
 };
 
 static const char *need_of(const struct cli_command *c)

@@ -112,13 +112,34 @@ static int guests_get(struct cli *cli, struct guests *g, struct vm_err *e)
     return 0;
 }
 
+static int pick_named(struct cli *cli, const char *name, json_t **out, struct vm_err *e)
+{
+    OWN(str) char *path = client_path("/v1/guests/", name, "");
+    OWN(json) json_t *doc = NULL, *list = NULL;
+
+    if (!path)
+        return vm_no_memory(e);
+    if (client_json(&cli->client, "GET", path, &doc, e) < 0)
+        return -1;
+    if (!(list = json_pack("[O]", json_object_get(doc, "guest"))))
+        return vm_fail(e, VM_E_BACKEND, "vmsd's answer to %s has no guest", path);
+    *out = TAKE(list);
+    return 0;
+}
+
+/* Of one name that guest is asked for, and all, of which there may be a thousand, only to tell the nearest. */
 static int pick(struct cli *cli, const struct strv *patterns, json_t **out, struct vm_err *e)
 {
+    bool named = patterns->n == 1 && !cli->hosts.several && text_is_label(patterns->v[0], SPEC_NAME_MAX);
     OWN(guests) struct guests g = {0};
     OWN(json) json_t *picked = json_array();
 
     if (!picked)
         return vm_no_memory(e);
+    if (named && pick_named(cli, patterns->v[0], out, e) == 0)
+        return 0;
+    if (named && e->code != VM_E_ABSENT)
+        return -1;
     if (guests_get(cli, &g, e) < 0 || select_check(patterns, g.known, g.n, e) < 0)
         return -1;
     for (size_t i = 0; i < g.n; i++) {
@@ -133,11 +154,11 @@ static int pick(struct cli *cli, const struct strv *patterns, json_t **out, stru
     return 0;
 }
 
-int select_guests(struct cli *cli, size_t first, json_t **out, struct vm_err *e)
+int select_guests(struct cli *cli, json_t **out, struct vm_err *e)
 {
     OWN(strv) struct strv patterns = {0};
 
-    if (select_patterns(cli, first, &patterns, e) < 0)
+    if (select_patterns(cli, 0, &patterns, e) < 0)
         return -1;
     return pick(cli, &patterns, out, e);
 }
@@ -150,7 +171,7 @@ int select_named(struct cli *cli, json_t **out, struct vm_err *e)
         return vm_fail(e, VM_E_INVALID, "name guests or give --all, not both");
     if (!named && !cli_has(cli, OPT_ALL))
         return vm_fail(e, VM_E_INVALID, "name a guest, a glob or -t TAG; see vmctl %s --help", cli->command->name);
-    return select_guests(cli, 0, out, e);
+    return select_guests(cli, out, e);
 }
 
 int select_one(struct cli *cli, const char *pattern, char **name, struct vm_err *e)

@@ -220,18 +220,15 @@ static int loop(struct session *s, struct vm_err *e)
 
 static int open_signals(struct session *s, struct vm_err *e)
 {
+    /* The last three only with a terminal, and sent by others: it gives the keys to the guest. */
+    static const int wanted[] = {SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
+    struct sigaction was;
     sigset_t set;
 
     sigemptyset(&set);
-    sigaddset(&set, SIGWINCH);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    if (s->io->tty) { /* only sent by others: the terminal gives the keys to the guest */
-        sigaddset(&set, SIGQUIT);
-        sigaddset(&set, SIGTSTP);
-        sigaddset(&set, SIGCONT);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(wanted) - (s->io->tty ? 0 : 3); i++)
+        if (sigaction(wanted[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN) /* nohup's, say, stay ignored */
+            sigaddset(&set, wanted[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return s->signals < 0 ? vm_fail_sys(e, "signalfd") : 0;

@@ -139,7 +139,7 @@ int cmd_image_rm(struct cli *cli)
         whole = id;
         n++;
     }
-    if (n > 1)
+    if (n > 1 || !*given)
         vm_fail(&e, VM_E_INVALID, "%zu images begin with '%.64s'; write more of the id", n, given);
     else if (!n && named)
         vm_fail(&e, VM_E_INVALID, "'%.64s' is a recipe's name; an image goes by its id: vmctl image rm %.12s", given, named);

@@ -160,7 +160,7 @@ def plan():
     if kind == "hostile":
         return {"changes": [{"guest": EVIL, "class": EVIL, "fields": [{"field": EVIL, "from": EVIL, "to": EVIL}],
                              "downtime": False, "destroys_data": False, "error": EVIL, "scripts": [EVIL]}],
-                "orphans": [EVIL], "errors": [{"file": EVIL, "line": 1, "column": 1, "warning": True, "what": EVIL}]}
+                "orphans": [EVIL], "errors": [{"host": EVIL, "file": EVIL, "line": 1, "column": 1, "warning": True, "what": EVIL}]}
     return PLAN
 
 
@@ -350,6 +350,9 @@ class Exec:
     def do_journalctl(self):
         if scenario() == "no-journal":
             return end(exit=127)
+        if scenario() == "long-journal":
+            self.argv = ["blast", 200]
+            return self.do_blast()
         self.out(b"Nov 20 10:00:00 systemd[1]: \x1b[0;1;39mStarted\x1b[0m postgresql\x1b]0;x\x07 ")
         self.out("é".encode()[:1])
         self.out("é".encode()[1:] + b"\n" + " ".join(self.argv).encode() + b"\n")
@@ -496,19 +499,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         yield {**result(len(jobs)), "failed": len(busy), "ok": not busy}
 
     def route(self, parts, query, body):
+        if scenario() == "older" and (self.command, parts) in (("GET", ["audit"]), ("POST", ["guests"])):
+            return self.error(404, "absent", "there is nothing at this path")
         if parts == ["guests"] and self.command == "POST":
             return self.stream(list(self.wish(json.loads(body))))
         if parts[0] == "guests" and len(parts) > 1:
             return self.guest(urllib.parse.unquote(parts[1]), parts[2:], query, body)
-        if scenario() == "older" and parts == ["audit"]:
-            return self.error(404, "absent", "there is nothing at this path")
         if scenario() == "strict" and parts == ["audit"]:
             return self.error(400, "invalid", "since: 'x' is not an id")
         if parts == ["host", "profile"]:
             return self.reply(200, profile())
         simple = {
             "guests": lambda: {"guests": guests()},
-            "host": lambda: {"version": "9.9", **({} if scenario() == "older" else {"features": ["audit", "host-profile"]}), "hostname": "h", "kernel": "6.1", "cpus": 2,
+            "host": lambda: {"version": "9.9", **({} if scenario() == "older" else {"features": ["audit", "host-profile", "wishes"]}), "hostname": "h", "kernel": "6.1", "cpus": 2,
                              "memory_bytes": 8589934592, "uptime": 90000.5, "started_at": ago(60), "systemd": False,
                              "cgroup": "v1", "counts": {"guests": 3, "running": 2, "healthy": 1},
                              "drivers": [{"name": "nspawn", "kind": "container", "usable": True, "why": None,
@@ -565,6 +568,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.error(404, "absent", "no such thing")
 
     def guest(self, name, rest, query, body):
+        if name not in [g["name"] for g in guests()]:
+            return self.error(404, "absent", f"there is no guest '{name}'")
         if not rest and self.command == "DELETE":
             return self.stream(list(work(name, "remove")) + [result(1)])
         if not rest:
@@ -573,8 +578,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if rest[0] == "silence":
             return self.reply(200, {"guest": name, "until": "2026-11-20T12:00:00.000Z"})
         if rest[0] == "exec":
-            if name == "dbb":
-                return self.error(404, "absent", "there is no guest 'dbb'")
             if self.headers.get("Upgrade") != "vmsd-exec" or json.loads(body)["argv"][0] == "refused":
                 return self.error(409, "conflict", f"{name} does not run")
             self.close_connection = True
