@@ -118,8 +118,8 @@ static void add_line(struct text *out, const char *level, const char *said)
 {
     OWN(text) struct text word = {0}, shown = {0};
 
-    text_add_visible(&word, level, strlen(level), NULL);
-    text_add_visible(&shown, said, strlen(said), NULL);
+    term_add_visible(&word, level);
+    term_add_visible(&shown, said);
     out->failed |= word.failed || shown.failed;
     if (out->failed)
         return;

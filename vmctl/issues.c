@@ -16,18 +16,18 @@ static int by_place(const void *pa, const void *pb)
 
 static void print(const json_t *issue)
 {
-    OWN(text) struct text t = {0};
-    const char *host = json_str(issue, "host", NULL), *file = json_str(issue, "file", ""), *what = json_str(issue, "what", "");
+    OWN(text) struct text t = {0}, shown = {0};
+    const char *host = json_str(issue, "host", NULL);
     int64_t line = json_int(issue, "line", 0);
 
-    text_addf(&t, "%s%s", host ? host : "", host ? ": " : "");
-    text_add_visible(&t, file, strlen(file), NULL);
+    text_addf(&t, "%s%s%s", host ? host : "", host ? ": " : "", json_str(issue, "file", ""));
     if (line > 0)
         text_addf(&t, ":%lld:%lld", (long long)line, (long long)json_int(issue, "column", 0));
-    text_addf(&t, "%s%s", t.len ? ": " : "", json_flag(issue, "warning", false) ? "warning: " : "");
-    text_add_visible(&t, what, strlen(what), NULL);
+    text_addf(&t, "%s%s%s", t.len ? ": " : "", json_flag(issue, "warning", false) ? "warning: " : "", json_str(issue, "what", ""));
     if (!t.failed)
-        fprintf(stderr, "%s\n", t.s);
+        term_add_visible(&shown, t.s);
+    if (!t.failed && !shown.failed)
+        fprintf(stderr, "%s\n", shown.s ? shown.s : "");
 }
 
 size_t issues_errors(const json_t *issues)

@@ -32,7 +32,7 @@ static size_t add_name(const struct task *t, struct text *out)
 {
     OWN(text) struct text shown = {0};
 
-    text_add_visible(&shown, t->guest, strlen(t->guest), NULL);
+    term_add_visible(&shown, t->guest);
     return term_add_cut(out, shown.s ? shown.s : "", GUEST_MAX);
 }
 

@@ -1,5 +1,4 @@
 /* vmctl: the command that speaks to vmsd. */
-#include <string.h>
 #include "cli.h"
 #include "fleet.h"
 #include "term.h"

@@ -1,7 +1,6 @@
 #include "page.h"
 
 #include <stdarg.h>
-#include <string.h>
 #include "term.h"
 
 enum { LABEL = 11 };
@@ -9,7 +8,7 @@ enum { LABEL = 11 };
 static void add_label(struct text *line, const char *label)
 {
     text_add(line, "  ");
-    text_add_visible(line, label, strlen(label), NULL);
+    term_add_visible(line, label);
     term_add_spaces(line, line->len < LABEL + 2 ? LABEL + 3 - line->len : 1);
 }
 
@@ -20,7 +19,7 @@ void page_row(struct page *p, const char *label, const char *value)
     if (!value || !*value)
         return;
     add_label(&line, label);
-    text_add_visible(&line, value, strlen(value), NULL);
+    term_add_visible(&line, value);
     if (line.failed)
         p->out.failed = true;
     else
@@ -54,7 +53,7 @@ void page_wrapf(struct page *p, const char *label, const char *fmt, ...)
     va_end(ap);
     add_label(&lead, label);
     if (s)
-        text_add_visible(&shown, s, strlen(s), NULL);
+        term_add_visible(&shown, s);
     p->out.failed |= !s || lead.failed || shown.failed;
     text_add(&p->out, lead.s ? lead.s : "");
     term_add_wrapped(&p->out, shown.s ? shown.s : "", LABEL + 3, p->width);

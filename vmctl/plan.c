@@ -45,18 +45,13 @@ static const char *cost_of(const json_t *change)
     return "";
 }
 
-static void add_visible(struct text *out, const char *s)
-{
-    text_add_visible(out, s, strlen(s), NULL);
-}
-
 /* As a spec would say it. */
 static void add_value(struct text *out, const char *field, const json_t *v)
 {
     OWN(str) char *s = v && !json_is_null(v) ? spec_value_text(field, v) : strdup("(none)");
 
     if (s)
-        add_visible(out, s);
+        term_add_visible(out, s);
     out->failed |= !s;
 }
 
@@ -84,7 +79,7 @@ static void add_fields(struct text *out, const json_t *fields)
         if (add_sum(out, field))
             continue;
         text_add(out, "    ");
-        add_visible(out, field);
+        term_add_visible(out, field);
         text_add(out, ": ");
         add_value(out, field, json_object_get(f, "from"));
         text_add(out, " -> ");
@@ -101,8 +96,8 @@ static void add_change(struct text *out, const json_t *change, size_t width, boo
     OWN(text) struct text shown = {0}, word = {0};
     OWN(str) char *list = human_list(scripts), *name = hosts_label(change, "guest");
 
-    add_visible(&shown, name ? name : "");
-    add_visible(&word, class);
+    term_add_visible(&shown, name ? name : "");
+    term_add_visible(&word, class);
     if (!name || shown.failed || word.failed || !list) {
         out->failed = true;
         return;
@@ -114,7 +109,7 @@ static void add_change(struct text *out, const json_t *change, size_t width, boo
     if (error && whole) { /* else the end of its job tells */
         text_add(out, "    ");
         term_add_styled(out, "impossible: ", STYLE_RED, colour);
-        add_visible(out, error);
+        term_add_visible(out, error);
         text_add(out, "\n");
     }
     if (!whole)
@@ -122,7 +117,7 @@ static void add_change(struct text *out, const json_t *change, size_t width, boo
     add_fields(out, json_object_get(change, "fields"));
     if (json_array_size(scripts)) {
         text_add(out, "    runs: ");
-        add_visible(out, list);
+        term_add_visible(out, list);
         text_add(out, "\n");
     }
 }
@@ -152,7 +147,7 @@ void plan_show(const json_t *plan, bool whole, bool colour, struct text *out)
         OWN(text) struct text shown = {0};
         OWN(str) char *label = hosts_label(change, "guest");
 
-        add_visible(&shown, label ? label : "");
+        term_add_visible(&shown, label ? label : "");
         if (!shown.failed && shown.s && term_width(shown.s) > width)
             width = term_width(shown.s);
     }
@@ -165,7 +160,7 @@ void plan_show(const json_t *plan, bool whole, bool colour, struct text *out)
         OWN(str) char *list = human_list(stay);
 
         text_add(out, "no longer in the directory: ");
-        add_visible(out, list ? list : "");
+        term_add_visible(out, list ? list : "");
         text_add(out, "; apply --prune removes them\n");
         out->failed |= !list;
     }
@@ -179,7 +174,7 @@ void plan_summary(const json_t *plan, struct text *out)
     size_t i;
 
     if (host)
-        add_visible(out, host);
+        term_add_visible(out, host);
     text_add(out, host ? ": " : "");
     for (size_t c = 0; c < ARRAY_LEN(classes); c++) {
         size_t n = 0;

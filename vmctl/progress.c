@@ -106,11 +106,6 @@ static void note_unwell(struct progress *p, const char *guest)
         strv_add(&p->unwell, guest);
 }
 
-static void add_visible(struct text *t, const char *s)
-{
-    text_add_visible(t, s, strlen(s), NULL);
-}
-
 void progress_expect(struct progress *p, const json_t *guests)
 {
     json_t *guest;
@@ -163,12 +158,12 @@ static void on_step(struct progress *p, const json_t *r)
         return;
     }
     human_seconds(json_object_get(r, "duration"), lasted);
-    add_visible(&t, guest);
+    term_add_visible(&t, guest);
     text_add(&t, ": ");
     if (task->step.len && !strncmp(task->step.s, step, strlen(step)))
         text_add(&t, task->step.s); /* with what its beginning told */
     else
-        add_visible(&t, step);
+        term_add_visible(&t, step);
     if (!strcmp(state, "failed")) { /* why, the guest's end will tell */
         if (!strcmp(step, "health"))
             note_unwell(p, guest);
@@ -194,7 +189,7 @@ static void on_output(struct progress *p, const json_t *r)
     task_output(task, json_string_value(text), json_string_length(text));
     if (p->live || strcmp(json_str(r, "step", ""), "health") != 0)
         return;
-    add_visible(&t, guest);
+    term_add_visible(&t, guest);
     text_add(&t, ": waits for ");
     text_add_visible(&t, json_string_value(text), strcspn(json_string_value(text), "\n"), NULL);
     text_add(&t, "\n");
@@ -216,9 +211,9 @@ static void on_waiting(struct progress *p, const json_t *r)
     if (p->live)
         return;
     t.len = 0;
-    add_visible(&t, guest);
+    term_add_visible(&t, guest);
     text_add(&t, ": waits for ");
-    add_visible(&t, names);
+    term_add_visible(&t, names);
     text_add(&t, "\n");
     emit(p, &t);
 }
@@ -241,16 +236,16 @@ static void on_guest(struct progress *p, const json_t *r)
         note_unwell(p, guest);
     if (!strcmp(class, "none"))
         class = "";
-    add_visible(&t, guest);
+    term_add_visible(&t, guest);
     text_add(&t, ": ");
-    add_visible(&t, class);
+    term_add_visible(&t, class);
     text_add(&t, *class ? " " : "");
     term_add_styled(&t, how, term_style_of(how), term_has_colour());
     if (json_num(r, "duration", 0) > 0)
         text_addf(&t, " in %s", human_seconds(json_object_get(r, "duration"), lasted));
     if (*error) {
         text_add(&t, ": ");
-        add_visible(&t, error);
+        term_add_visible(&t, error);
         strv_addf(&p->told, "%s: %s", guest, error);
     }
     text_add(&t, "\n");

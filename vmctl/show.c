@@ -23,7 +23,7 @@ static void add_word(struct page *p, const char *word)
 {
     OWN(text) struct text shown = {0};
 
-    text_add_visible(&shown, word, strlen(word), NULL);
+    term_add_visible(&shown, word);
     if (shown.failed)
         p->out.failed = true;
     else

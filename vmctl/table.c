@@ -2,7 +2,6 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 #include "term.h"
 
 enum { GAP = 2, COLUMNS_MAX = 16 };
@@ -13,7 +12,7 @@ void table_add(struct table *t, const char *cell)
 
     if (!cell || !*cell)
         cell = "-";
-    text_add_visible(&shown, cell, strlen(cell), NULL);
+    term_add_visible(&shown, cell);
     if (shown.failed)
         t->cells.failed = true;
     else

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "stream.h"
+#include "term.h"
 
 struct task *tasks_get(struct tasks *t, const char *guest)
 {
@@ -35,10 +36,10 @@ void task_begin(struct task *t, const char *step, const char *text, int64_t now)
 {
     drop_output(t);
     t->step.len = 0;
-    text_add_visible(&t->step, step, strlen(step), NULL);
+    term_add_visible(&t->step, step);
     if (text && *text) {
         text_add(&t->step, " ");
-        text_add_visible(&t->step, text, strlen(text), NULL);
+        term_add_visible(&t->step, text);
     }
     t->since = now;
     t->state = TASK_RUNS;

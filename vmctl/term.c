@@ -100,6 +100,11 @@ void term_add_spaces(struct text *t, size_t n)
         text_add_bytes(t, " ", 1);
 }
 
+void term_add_visible(struct text *t, const char *s)
+{
+    text_add_visible(t, s, strlen(s), NULL);
+}
+
 void term_add_wrapped(struct text *t, const char *s, size_t indent, size_t columns)
 {
     size_t at = indent;
@@ -175,7 +180,7 @@ __attribute__((format(printf, 3, 0))) static void say(FILE *to, const char *lead
         return;
     }
     text_add(&shown, lead);
-    text_add_visible(&shown, raw, strlen(raw), NULL);
+    term_add_visible(&shown, raw);
     text_add(&shown, "\n");
     if (!shown.failed)
         fputs(shown.s, to);

@@ -23,6 +23,8 @@ size_t term_width(const char *s); /* cells that s takes; s is visible text */
 /* Appends s cut to at most `cells`, with an ellipsis where it was cut; returns the cells used. */
 size_t term_add_cut(struct text *t, const char *s, size_t cells);
 void term_add_spaces(struct text *t, size_t n);
+/* Appends s with what a terminal would act upon as \xNN. */
+void term_add_visible(struct text *t, const char *s);
 /* Appends s, which starts at cell `indent`, broken between words where `columns` end (0: nowhere), and a line's end. */
 void term_add_wrapped(struct text *t, const char *s, size_t indent, size_t columns);
 /* Appends s in that style, if colour is wanted at all. */
