@@ -108,14 +108,22 @@ static bool flow(struct end *from, struct end *to)
     return true;
 }
 
-static void end_interest(struct end *end, const struct end *other)
+static void connection_event(int fd, uint32_t revents, void *arg);
+
+/* An end that was told our last and has said its own is hung up, and the kernel would report that again and again: it is
+ * not watched while nothing can be done with it. False: no memory. */
+static bool end_interest(struct connection *c, struct end *end, const struct end *other)
 {
-    if (end->eof && end->shut) { /* the kernel would report the hang-up again and again */
+    uint32_t events = (end->n == 0 && !end->eof ? EPOLLIN : 0u) | (other->n > 0 ? EPOLLOUT : 0u);
+    if (!events && end->shut) {
         loop_watch_free(end->watch);
         end->watch = NULL;
-    } else {
-        loop_watch_set(end->watch, (end->n == 0 && !end->eof ? EPOLLIN : 0u) | (other->n > 0 ? EPOLLOUT : 0u));
+        return true;
     }
+    if (!end->watch)
+        return loop_watch_new(c->listener->relay->loop, end->fd, events, connection_event, c, &end->watch, NULL) == 0;
+    loop_watch_set(end->watch, events);
+    return true;
 }
 
 static void connection_event(int fd, uint32_t revents, void *arg)
@@ -129,12 +137,9 @@ static void connection_event(int fd, uint32_t revents, void *arg)
         c->patience = NULL;
     }
     if (revents & EPOLLERR || c->patience || !flow(&c->client, &c->guest) || !flow(&c->guest, &c->client) ||
-        (c->client.shut && c->guest.shut)) {
+        (c->client.shut && c->guest.shut) || !end_interest(c, &c->client, &c->guest) ||
+        !end_interest(c, &c->guest, &c->client))
         connection_close(c);
-        return;
-    }
-    end_interest(&c->client, &c->guest);
-    end_interest(&c->guest, &c->client);
 }
 
 static void connection_late(void *arg)
@@ -303,7 +308,8 @@ int net_relay_set(struct net_relay *r, const struct net_relay_rule *rules, size_
         if (l)
             continue;
         if (listener_open(r, &rules[i], &l, &why) < 0) {
-            text_addf(&failed, "%s%s", failed.len ? "; " : "", why.text);
+            if (why.sys != EAFNOSUPPORT) /* to a host without IPv6 nobody comes by it */
+                text_addf(&failed, "%s%s", failed.len ? "; " : "", why.text);
             continue;
         }
         l->next = r->listeners;

@@ -3,14 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
 #include <vmsd/loop.h>
@@ -138,6 +143,36 @@ START_TEST(test_busy_port_is_named_and_the_others_work)
 }
 END_TEST
 
+/* As on a host that was booted with ipv6.disable=1. */
+static void forget_ipv6(void)
+{
+    struct sock_filter rows[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = { ARRAY_LEN(rows), rows };
+    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+    ck_assert(socket(AF_INET6, SOCK_STREAM, 0) == -1 && errno == EAFNOSUPPORT);
+}
+
+/* Where nobody can come by IPv6, there is nothing to relay, and nothing to complain of. */
+START_TEST(test_host_without_ipv6)
+{
+    static const struct net_relay_rule rule = { "::", 8080, "127.0.0.1", 80 };
+    struct host h;
+    forget_ipv6();
+    start(&h);
+    struct order o = set(&h, &rule, 1);
+    ck_assert_msg(o.rc == 0, "%s", o.e.text);
+    stop(&h);
+}
+END_TEST
+
 static void *pour(void *arg)
 {
     static char block[64 << 10];
@@ -152,7 +187,6 @@ static void *pour(void *arg)
     return NULL;
 }
 
-/* 4 MiB one way to a reader that dawdles, then an answer after the end: half-closed connections work. */
 START_TEST(test_a_port_of_the_host_is_not_free)
 {
     struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -176,6 +210,7 @@ START_TEST(test_a_port_of_the_host_is_not_free)
 }
 END_TEST
 
+/* 4 MiB one way to a reader that dawdles, then an answer after the end: half-closed connections work. */
 START_TEST(test_half_close_and_backpressure)
 {
     struct lab *l = lab_open(1);
@@ -223,6 +258,59 @@ START_TEST(test_refused_by_the_guest)
 }
 END_TEST
 
+/* CPU time that this process takes in that time. */
+static int64_t busy_us(unsigned us)
+{
+    struct rusage before, after;
+    getrusage(RUSAGE_SELF, &before);
+    usleep(us);
+    getrusage(RUSAGE_SELF, &after);
+    return (after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000 +
+           after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec;
+}
+
+static int unacknowledged(int fd)
+{
+    int n = -1;
+    ck_assert_int_eq(ioctl(fd, TIOCOUTQ, &n), 0);
+    return n;
+}
+
+/* The guest says its last and then does not read; the client has sent more than fits on the way to it, and hangs up. The loop
+ * does not spin, and nothing is lost. */
+START_TEST(test_hung_up_before_the_guest_reads)
+{
+    struct lab *l = lab_open(1);
+    struct host h;
+    static const struct net_relay_rule rule = { "::1", 8080, "127.0.0.1", 80 };
+    static char block[64 << 10];
+    size_t sent = 0, got = 0;
+    lab_run(l->host, "cd /proc/sys/net/ipv4; echo 4096 16384 16384 >tcp_wmem; echo 4096 1048576 1048576 >tcp_rmem");
+    OWN(fd) int s = lab_listen(l->host, "127.0.0.1", 80);
+    ck_assert_int_eq(setsockopt(s, SOL_SOCKET, SO_RCVBUF, &(int){ 64 << 10 }, sizeof(int)), 0);
+    start(&h);
+    ck_assert_int_eq(set(&h, &rule, 1).rc, 0);
+    OWN(fd) int c = lab_connect(l->host, "::1", 8080, 2000);
+    OWN(fd) int d = accept(s, NULL, NULL);
+    ck_assert(c >= 0 && d >= 0);
+    ck_assert_int_eq(shutdown(d, SHUT_WR), 0);
+    ck_assert_int_eq(read_all(c, block, 1), 0); /* the end has come to the client */
+    for (struct pollfd p = { .fd = c, .events = POLLOUT }; poll(&p, 1, 500) == 1;) {
+        ssize_t n = send(c, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+    }
+    ck_assert_int_eq(shutdown(c, SHUT_WR), 0);
+    for (int i = 0; i < 1000 && unacknowledged(c) > 0; i++, usleep(2000))
+        got += (size_t)read_all(d, block, 16 << 10);
+    ck_assert_int_eq(unacknowledged(c), 0); /* the relay's kernel has all of it, and the end */
+    ck_assert_int_lt(busy_us(300000), 30000);
+    for (int n; got < sent; got += (size_t)n)
+        ck_assert_int_gt(n = read_all(d, block, sent - got < sizeof block ? sent - got : sizeof block), 0);
+    ck_assert_int_eq(read(d, block, 1), 0);
+    stop(&h);
+}
+END_TEST
+
 /* More clients than one port may have: the rest wait, are served when others go, and the loop does not spin. */
 START_TEST(test_L1_bounded_connections)
 {
@@ -242,12 +330,7 @@ START_TEST(test_L1_bounded_connections)
     while (served < MANY && poll(&p, 1, 300) == 1)
         d[served++] = accept(s, NULL, NULL);
     ck_assert_int_eq(served, MOST);
-    struct rusage before, after;
-    getrusage(RUSAGE_SELF, &before);
-    usleep(300000);
-    getrusage(RUSAGE_SELF, &after);
-    ck_assert_int_lt((after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 + after.ru_utime.tv_usec - before.ru_utime.tv_usec +
-                     (after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000 + after.ru_stime.tv_usec - before.ru_stime.tv_usec, 30000);
+    ck_assert_int_lt(busy_us(300000), 30000);
     for (int i = 0; i < 50; i++) {
         close(c[i]);
         close(d[i]);
@@ -267,8 +350,10 @@ int main(void)
     tcase_add_test(t, test_ipv6_reaches_an_ipv4_guest);
     tcase_add_test(t, test_busy_port_is_named_and_the_others_work);
     tcase_add_test(t, test_a_port_of_the_host_is_not_free);
+    tcase_add_test(t, test_host_without_ipv6);
     tcase_add_test(t, test_half_close_and_backpressure);
     tcase_add_test(t, test_refused_by_the_guest);
+    tcase_add_test(t, test_hung_up_before_the_guest_reads);
     tcase_add_test(t, test_L1_bounded_connections);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
