@@ -78,7 +78,7 @@ int image_scratch(const struct image_store *s, const char *id, char name[static 
 typedef int once_fn(struct image_store *s, void *arg, struct deadline d, struct vm_err *e);
 struct once_ask { const char *key; once_fn *work; void *arg; int64_t asked_at; /* as in image_progress */ };
 /* Of all in this process who ask for the same key at once the first one works, and the others get his result; so do those
- * who asked before he failed, and come later. */
+ * who asked before he failed, and come later. If it was his own time that ended, another one works. */
 int once_do(struct image_store *s, const struct once_ask *ask, struct deadline d, struct vm_err *e);
 
 /* ---- recipe.c: trees from packages ---- */

@@ -8,7 +8,7 @@ struct once {
     struct once *next;
     char key[ONCE_KEY];
     unsigned waiting; /* the last of them frees it */
-    bool ended;
+    bool ended, called_off;
     int rc;
     struct vm_err why;
 };
@@ -32,24 +32,23 @@ static void once_unlist(struct image_store *s, struct once *o)
     *at = o->next;
 }
 
-/* With the lock of the store. */
-static int once_wait(struct image_store *s, struct once *o, struct deadline d, struct vm_err *e)
+/* With the lock of the store. False: whoever was at it was called off, which is no news for others: one of them begins anew. */
+static bool once_wait(struct image_store *s, struct once *o, struct deadline d, int *rc, struct vm_err *e)
 {
-    int rc = 0;
-
     o->waiting++;
     while (!o->ended && deadline_left(d)) {
         int64_t at = now_ms() + deadline_poll_ms(d);
         struct timespec until = {.tv_sec = at / 1000, .tv_nsec = at % 1000 * 1000000};
         pthread_cond_clockwait(&s->ended, &s->lock, CLOCK_MONOTONIC, &until);
     }
+    bool anew = o->called_off && deadline_left(d);
     if (!o->ended)
-        rc = vm_fail(e, VM_E_TIMEOUT, "another guest's build of this image takes too long");
-    else if ((rc = o->rc) < 0 && e)
+        *rc = vm_fail(e, VM_E_TIMEOUT, "another guest's build of this image takes too long");
+    else if ((*rc = o->rc) < 0 && e)
         *e = o->why;
     if (--o->waiting == 0 && o->ended)
         free(o);
-    return rc;
+    return !anew;
 }
 
 /* With the lock of the store. How the last try of that key failed, if it was after the time; or NULL. */
@@ -77,10 +76,9 @@ static bool once_begin(struct image_store *s, const struct once_ask *ask, struct
     const struct once_failed *f;
     struct once *o;
 
-    if ((o = once_find(s, ask->key))) {
-        *rc = once_wait(s, o, d, e);
-        return false;
-    }
+    while ((o = once_find(s, ask->key)))
+        if (once_wait(s, o, d, rc, e))
+            return false;
     if ((f = failed_since(s, ask->key, ask->asked_at))) {
         *rc = vm_fail(e, f->why.code, "%s", f->why.text);
         return false;
@@ -117,7 +115,8 @@ int once_do(struct image_store *s, const struct once_ask *ask, struct deadline d
     o->ended = true;
     o->rc = rc;
     o->why = why;
-    if (rc < 0 && deadline_left(d)) /* a time limit was his, and so was a wish that cut him off */
+    o->called_off = rc < 0 && !deadline_left(d); /* a time limit was his, and so was a wish that cut him off */
+    if (rc < 0 && !o->called_off)
         failed_add(s, ask->key, &why);
     pthread_cond_broadcast(&s->ended);
     if (o->waiting == 0)

@@ -25,11 +25,12 @@ static const char double_text[] =
     "#!/bin/sh\n"
     "echo run >>%s/runs\n"
     "{ printf '%%s\\n' \"$@\"; umask; } >%s/args\n"
-    "for word; do case $word in slow|broken|full|odd|quick|noisy) suite=$word;; esac; done\n"
+    "for word; do case $word in slow|first|broken|full|odd|quick|noisy) suite=$word;; esac; done\n"
     "mkdir -p tree/etc tree/sbin tree/dev\n"
     "echo I: at work\n"
     "case $suite in\n"
     "slow) touch %s/started; sleep 300;;\n"
+    "first) mkdir %s/started && sleep 300;;\n"
     "broken) echo 'E: Failed to fetch http://mirror.invalid/x  Could not resolve'; echo 'E: mmdebstrap failed'; exit "
     "25;;\n"
     "full) echo 'cp: error writing: No space left on device'; exit 25;;\n"
@@ -50,7 +51,7 @@ static char builder[128];
 static void make_double(void)
 {
     room_make();
-    OWN(str) char *text = text_format(double_text, room_path, room_path, room_path);
+    OWN(str) char *text = text_format(double_text, room_path, room_path, room_path, room_path);
     room_write("double", text, 0755);
     snprintf(builder, sizeof builder, "%s/double", room_path);
 }
@@ -193,6 +194,15 @@ static void *ensure_until_cut(void *arg)
     return image_ensure(p->s, &tiny, quiet, d, &ref, NULL) < 0 ? NULL : arg;
 }
 
+static void start_patients(struct patient *builder_of_it, struct patient *waits, pthread_t threads[static 2])
+{
+    ck_assert_int_eq(pthread_create(&threads[0], NULL, ensure_until_cut, builder_of_it), 0);
+    for (int i = 0; i < 1000 && !path_exists(room_dir, "started"); i++)
+        sleep_ms(10);
+    ck_assert_int_eq(pthread_create(&threads[1], NULL, ensure_until_cut, waits), 0);
+    sleep_ms(100);
+}
+
 /* Whose guest is removed meanwhile need not wait for somebody else's build. */
 START_TEST(test_who_waits_can_be_called_off)
 {
@@ -202,11 +212,7 @@ START_TEST(test_who_waits_can_be_called_off)
     void *done;
 
     recipe_of("slow");
-    ck_assert_int_eq(pthread_create(&threads[0], NULL, ensure_until_cut, &builder_of_it), 0);
-    for (int i = 0; i < 1000 && !path_exists(room_dir, "started"); i++)
-        sleep_ms(10);
-    ck_assert_int_eq(pthread_create(&threads[1], NULL, ensure_until_cut, &waits), 0);
-    sleep_ms(100);
+    start_patients(&builder_of_it, &waits, threads);
     int64_t from = now_ms();
     waits.cut = true;
     pthread_join(threads[1], &done);
@@ -217,6 +223,26 @@ START_TEST(test_who_waits_can_be_called_off)
     pthread_join(threads[0], &done);
     ck_assert_ptr_null(done);
     ck_assert_uint_eq(runs(), 1);
+}
+END_TEST
+
+/* And when it is he who builds, whoever waits for it builds it. */
+START_TEST(test_who_builds_can_be_called_off)
+{
+    OWN(store) struct image_store *s = store_with_double();
+    struct patient builder_of_it = {.s = s}, waits = {.s = s};
+    pthread_t threads[2];
+    void *done;
+
+    recipe_of("first");
+    start_patients(&builder_of_it, &waits, threads);
+    builder_of_it.cut = true;
+    pthread_join(threads[0], &done);
+    ck_assert_ptr_null(done);
+    pthread_join(threads[1], &done);
+    ck_assert_ptr_nonnull(done);
+    ck_assert_uint_eq(runs(), 2);
+    ck_assert_ptr_null(s->under_way);
 }
 END_TEST
 
@@ -571,7 +597,7 @@ int main(void)
     return room_run("ensure", NULL, make_double, room_remove,
                     (const TTest *const[]){
                         test_recipe_is_built_once, test_changed_recipe_is_another_image, test_arguments_of_the_builder,
-                        test_crowd_of_threads_builds_once, test_who_waits_can_be_called_off,
+                        test_crowd_of_threads_builds_once, test_who_waits_can_be_called_off, test_who_builds_can_be_called_off,
                         test_crowd_shares_a_failure, test_late_comers_of_a_failed_batch_share_it,
                         test_E8_crowd_of_processes_builds_once, test_H7_killed_build_leaves_no_trace,
                         test_H7_gc_sweeps_up_after_a_killed_build, test_deadline_ends_a_build, test_failures_are_told,
