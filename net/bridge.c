@@ -64,19 +64,6 @@ static int bridge_make(struct nl_sock *s, const char *name, struct vm_err *e)
     return rc < 0 && rc != -NLE_EXIST ? nl_fail(e, rc, "make bridge %s", name) : 0; /* EXIST: another worker did */
 }
 
-static struct nl_msg *address_message(int type, int flags, int ifindex, const struct net_cidr *c)
-{
-    struct ifaddrmsg head = { .ifa_family = c->v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = (uint8_t)c->prefix,
-                              .ifa_flags = IFA_F_PERMANENT | (c->v6 ? IFA_F_NODAD : 0), .ifa_index = (unsigned)ifindex };
-    struct nl_msg *m = nl_message(type, flags, &head, sizeof head);
-    struct net_address gateway = net_cidr_gateway(c);
-    if (m && (nl_put_address(m, IFA_LOCAL, gateway) < 0 || nl_put_address(m, IFA_ADDRESS, gateway) < 0)) {
-        nlmsg_free(m);
-        return NULL;
-    }
-    return m;
-}
-
 static bool address_is(struct rtnl_addr *a, const struct net_cidr *c)
 {
     unsigned char b[16];
@@ -102,7 +89,7 @@ static int bridge_addresses(struct nl_sock *s, int ifindex, const struct net_cid
             return nl_fail(e, rc, "remove a former gateway address");
     }
     for (size_t i = 0; i < n; i++) {
-        rc = nl_ask(s, address_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, ifindex, &want[i]));
+        rc = nl_ask(s, nl_address(ifindex, net_cidr_gateway(&want[i]), want[i].prefix));
         if (rc < 0 && rc != -NLE_EXIST)
             return nl_fail(e, rc, "set the gateway address");
     }
@@ -182,10 +169,8 @@ int bridge_prune(struct nl_sock *s, int bridge, struct vm_err *e)
             return -1;
         struct ndmsg head = { .ndm_family = it->ip.v6 ? AF_INET6 : AF_INET, .ndm_ifindex = bridge };
         struct nl_msg *m = nl_message(RTM_DELNEIGH, 0, &head, sizeof head);
-        if (m && nl_put_address(m, NDA_DST, it->ip) < 0) {
-            nlmsg_free(m);
-            m = NULL;
-        }
+        if (m && nl_put_address(m, NDA_DST, it->ip) < 0)
+            m = nl_spoil(m);
         if ((rc = nl_ask(s, m)) < 0 && rc != -NLE_OBJ_NOTFOUND)
             return nl_fail(e, rc, "remove a neighbour that no port claims");
     }

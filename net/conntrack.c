@@ -20,18 +20,15 @@ static struct nl_msg *about(int command, int flags, struct net_address a, int tu
         return NULL;
     if (!(outer = nla_nest_start(m, tuple | NLA_F_NESTED)) || !(inner = nla_nest_start(m, CTA_TUPLE_IP | NLA_F_NESTED)) ||
         nl_put_address(m, a.v6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC, a) < 0)
-        goto full;
+        return nl_spoil(m);
     nla_nest_end(m, inner);
     nla_nest_end(m, outer);
     if (!(filter = nla_nest_start(m, CTA_FILTER | NLA_F_NESTED)) ||
         nla_put_u32(m, CTA_FILTER_ORIG_FLAGS, reply ? 0 : FILTER_IP_SRC) < 0 ||
         nla_put_u32(m, CTA_FILTER_REPLY_FLAGS, reply ? FILTER_IP_SRC : 0) < 0)
-        goto full;
+        return nl_spoil(m);
     nla_nest_end(m, filter);
     return m;
-full:
-    nlmsg_free(m);
-    return NULL;
 }
 
 /* ---- one by one ---- */
@@ -50,10 +47,8 @@ static int forget_one(struct nl_msg *found, void *arg)
     struct nl_msg *m = nl_message(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, head, sizeof *head);
     for (size_t i = 0; i < ARRAY_LEN(same) && m; i++) {
         struct nlattr *a = nlmsg_find_attr(h, sizeof *head, same[i]);
-        if (a && nla_put(m, a->nla_type, nla_len(a), nla_data(a)) < 0) {
-            nlmsg_free(m);
-            m = NULL;
-        }
+        if (a && nla_put(m, a->nla_type, nla_len(a), nla_data(a)) < 0)
+            m = nl_spoil(m);
     }
     int rc = nl_ask(l->remover, m);
     if (rc < 0 && rc != -NLE_OBJ_NOTFOUND) /* it may have ended meanwhile */

@@ -20,8 +20,9 @@ static int nft_run_here(struct nft_ctx *nft, const char *text, struct vm_err *e)
     if (nft_run_cmd_from_buffer(nft, text) == 0)
         return 0;
     const char *why = nft_ctx_get_error_buffer(nft);
-    int line = why ? (int)strcspn(why, "\n") : 0;
-    return vm_fail(e, VM_E_BACKEND, "nftables: %.*s", line ? line : 14, line ? why : "refused, no why");
+    if (!why || !*why)
+        why = "refused, and no reason given";
+    return vm_fail(e, VM_E_BACKEND, "nftables: %.*s", (int)strcspn(why, "\n"), why);
 }
 
 /* The library ends the whole process when it gets no socket: so one is opened first, and makes room for its own. */

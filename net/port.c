@@ -39,17 +39,11 @@ static int port_plan(struct nl_sock *s, const struct net_nic *nic, const struct 
     return 0;
 }
 
-static struct nl_msg *spoil(struct nl_msg *m)
-{
-    nlmsg_free(m);
-    return NULL;
-}
-
 static struct nl_msg *master_message(int ifindex, int bridge)
 {
     struct ifinfomsg head = { .ifi_index = ifindex };
     struct nl_msg *m = nl_message(RTM_NEWLINK, 0, &head, sizeof head);
-    return m && nla_put_u32(m, IFLA_MASTER, (uint32_t)bridge) < 0 ? spoil(m) : m;
+    return m && nla_put_u32(m, IFLA_MASTER, (uint32_t)bridge) < 0 ? nl_spoil(m) : m;
 }
 
 /* Isolated from other ports, nothing learned, nothing flooded towards it, and (where the kernel knows "locked") no
@@ -65,10 +59,10 @@ static struct nl_msg *flags_message(int ifindex)
     struct nl_msg *m = nl_message(RTM_SETLINK, 0, &head, sizeof head);
     struct nlattr *nest;
     if (!m || !(nest = nla_nest_start(m, IFLA_PROTINFO | NLA_F_NESTED)))
-        return m ? spoil(m) : NULL;
+        return nl_spoil(m);
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (nla_put_u8(m, flags[i].attribute, flags[i].value) < 0)
-            return spoil(m);
+            return nl_spoil(m);
     nla_nest_end(m, nest);
     return m;
 }
@@ -77,7 +71,7 @@ static struct nl_msg *fdb_message(int ifindex, const unsigned char mac[static 6]
 {
     struct ndmsg head = { .ndm_family = AF_BRIDGE, .ndm_ifindex = ifindex, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER };
     struct nl_msg *m = nl_message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
-    return m && nla_put(m, NDA_LLADDR, 6, mac) < 0 ? spoil(m) : m;
+    return m && nla_put(m, NDA_LLADDR, 6, mac) < 0 ? nl_spoil(m) : m;
 }
 
 /* A permanent neighbour: no ARP or NDP can change it. */
@@ -85,7 +79,7 @@ static struct nl_msg *neighbour_message(int ifindex, struct net_address a, const
 {
     struct ndmsg head = { .ndm_family = a.v6 ? AF_INET6 : AF_INET, .ndm_ifindex = ifindex, .ndm_state = NUD_PERMANENT };
     struct nl_msg *m = nl_message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
-    return m && (nl_put_address(m, NDA_DST, a) < 0 || nla_put(m, NDA_LLADDR, 6, mac) < 0) ? spoil(m) : m;
+    return m && (nl_put_address(m, NDA_DST, a) < 0 || nla_put(m, NDA_LLADDR, 6, mac) < 0) ? nl_spoil(m) : m;
 }
 
 /* Makes the link a port and brings it up last, when all that holds it is in place. */
@@ -134,17 +128,9 @@ static int veth_make(struct nl_sock *s, const struct port *p, const char *guest_
     struct nl_msg *m = nl_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &head, sizeof head);
     if (m && (nla_put_string(m, IFLA_IFNAME, p->nic.ifname) < 0 || nla_put_u32(m, IFLA_MTU, p->mtu) < 0 ||
               put_peer(m, p, guest_end, netns_fd) < 0))
-        m = spoil(m);
+        m = nl_spoil(m);
     int rc = nl_ask(s, m);
     return rc < 0 ? nl_fail(e, rc, "make %s and its other end %s in the guest", p->nic.ifname, guest_end) : 0;
-}
-
-static struct nl_msg *host_address_message(int ifindex, struct net_address a)
-{
-    struct ifaddrmsg head = { .ifa_family = a.v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = a.v6 ? 128 : 32,
-                              .ifa_flags = IFA_F_PERMANENT | (a.v6 ? IFA_F_NODAD : 0), .ifa_index = (unsigned)ifindex };
-    struct nl_msg *m = nl_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
-    return m && (nl_put_address(m, IFA_LOCAL, a) < 0 || nl_put_address(m, IFA_ADDRESS, a) < 0) ? spoil(m) : m;
 }
 
 static struct nl_msg *route_message(int ifindex, const struct nic_ip *ip, bool first)
@@ -158,7 +144,7 @@ static struct nl_msg *route_message(int ifindex, const struct nic_ip *ip, bool f
     if (m && ((to.prefix && nl_put_address(m, RTA_DST, dst) < 0) ||
               nl_put_address(m, RTA_GATEWAY, net_cidr_gateway(&ip->subnet)) < 0 ||
               nla_put_u32(m, RTA_OIF, (uint32_t)ifindex) < 0))
-        return spoil(m);
+        return nl_spoil(m);
     return m;
 }
 
@@ -175,7 +161,7 @@ static int guest_configure(const struct port *p, const char *guest_end, bool fir
     if ((rc = link_set_up(s, rtnl_link_get_ifindex(lo))) < 0 || (rc = link_set_up(s, ifindex)) < 0)
         return nl_fail(e, rc, "bring the guest's lo and %s up", guest_end);
     for (size_t i = 0; i < p->nic.n_ip; i++)
-        if ((rc = nl_ask(s, host_address_message(ifindex, p->nic.ip[i].address))) < 0 ||
+        if ((rc = nl_ask(s, nl_address(ifindex, p->nic.ip[i].address, p->nic.ip[i].address.v6 ? 128 : 32))) < 0 ||
             (rc = nl_ask(s, neighbour_message(ifindex, net_cidr_gateway(&p->nic.ip[i].subnet), gateway_mac))) < 0 ||
             (rc = nl_ask(s, route_message(ifindex, &p->nic.ip[i], first))) < 0)
             return nl_fail(e, rc, "configure %s in the guest", guest_end);

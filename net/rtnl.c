@@ -80,11 +80,13 @@ int link_find(struct nl_sock *s, const char *ifname, struct rtnl_link **out, str
 struct nl_msg *nl_message(int type, int flags, const void *head, size_t n)
 {
     struct nl_msg *m = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
-    if (m && nlmsg_append(m, (void *)head, n, NLMSG_ALIGNTO) < 0) {
-        nlmsg_free(m);
-        return NULL;
-    }
-    return m;
+    return m && nlmsg_append(m, (void *)head, n, NLMSG_ALIGNTO) < 0 ? nl_spoil(m) : m;
+}
+
+struct nl_msg *nl_spoil(struct nl_msg *m)
+{
+    nlmsg_free(m);
+    return NULL;
 }
 
 int link_set_up(struct nl_sock *s, int ifindex)
@@ -104,6 +106,14 @@ int nl_put_address(struct nl_msg *m, int attribute, struct net_address a)
     unsigned char b[16];
     size_t n = net_address_bytes(a, b);
     return nla_put(m, attribute, (int)n, b);
+}
+
+struct nl_msg *nl_address(int ifindex, struct net_address a, unsigned prefix)
+{
+    struct ifaddrmsg head = { .ifa_family = a.v6 ? AF_INET6 : AF_INET, .ifa_prefixlen = (uint8_t)prefix,
+                              .ifa_flags = IFA_F_PERMANENT | (a.v6 ? IFA_F_NODAD : 0), .ifa_index = (unsigned)ifindex };
+    struct nl_msg *m = nl_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);
+    return m && (nl_put_address(m, IFA_LOCAL, a) < 0 || nl_put_address(m, IFA_ADDRESS, a) < 0) ? nl_spoil(m) : m;
 }
 
 bool link_is_our_bridge(struct rtnl_link *l)

@@ -23,6 +23,9 @@ int nl_dial_in(int netns_fd, int protocol, struct nl_sock **out, struct vm_err *
 /* A request that begins with head, to which the caller adds attributes; NULL: no memory. */
 struct nl_msg *nl_message(int type, int flags, const void *head, size_t n);
 int nl_put_address(struct nl_msg *m, int attribute, struct net_address a);
+struct nl_msg *nl_spoil(struct nl_msg *m); /* frees it; NULL */
+/* An interface gets that address; NULL: no memory. */
+struct nl_msg *nl_address(int ifindex, struct net_address a, unsigned prefix);
 /* Sends m (taken, may be NULL: no memory) and waits for the kernel's answer: 0 or a negative libnl error. */
 int nl_ask(struct nl_sock *s, struct nl_msg *m);
 /* Sends the dump request m (taken, may be NULL) and hands each answer to each(m, arg), which returns NL_OK or NL_STOP. */
@@ -34,7 +37,7 @@ int link_find(struct nl_sock *s, const char *ifname, struct rtnl_link **out, str
 int link_set_up(struct nl_sock *s, int ifindex);
 int link_delete(struct nl_sock *s, int ifindex);
 
-/* Marks bridges as ours from the moment of their birth ("vms" in ASCII): IFLA_GROUP. */
+/* Marks bridges and queues as ours from the moment of their birth ("vms" in ASCII): IFLA_GROUP. */
 enum { NET_GROUP = 0x766d73 };
 bool link_is_our_bridge(struct rtnl_link *l);
 

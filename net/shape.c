@@ -37,11 +37,7 @@ bool shape_ifb_parse(struct rtnl_link *l, char port[static NET_IFNAME])
 static struct nl_msg *tc_message(int type, int flags, const struct tcmsg *head, const char *kind)
 {
     struct nl_msg *m = nl_message(type, flags, head, sizeof *head);
-    if (m && kind && nla_put_string(m, TCA_KIND, kind) < 0) {
-        nlmsg_free(m);
-        return NULL;
-    }
-    return m;
+    return m && kind && nla_put_string(m, TCA_KIND, kind) < 0 ? nl_spoil(m) : m;
 }
 
 /* A token bucket as the root queue of what leaves by ifindex. */
@@ -82,8 +78,8 @@ static int ifb_make(struct nl_sock *s, const char *name)
     struct nlattr *info;
     if (!m)
         return -NLE_NOMEM;
-    if (nla_put_string(m, IFLA_IFNAME, name) < 0 || !(info = nla_nest_start(m, IFLA_LINKINFO)) ||
-        nla_put_string(m, IFLA_INFO_KIND, "ifb") < 0) {
+    if (nla_put_string(m, IFLA_IFNAME, name) < 0 || nla_put_u32(m, IFLA_GROUP, NET_GROUP) < 0 ||
+        !(info = nla_nest_start(m, IFLA_LINKINFO)) || nla_put_string(m, IFLA_INFO_KIND, "ifb") < 0) {
         nlmsg_free(m);
         return -NLE_NOMEM;
     }

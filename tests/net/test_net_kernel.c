@@ -328,6 +328,8 @@ START_TEST(test_rate_limits_and_stats)
     double rx = megabytes_per_second(c, d), tx = megabytes_per_second(d, c);
     ck_assert_msg(rx > 1.2 && rx < 2.6, "receives %.2f MB/s", rx);
     ck_assert_msg(tx > 2.4 && tx < 5.2, "sends %.2f MB/s", tx);
+    OWN(str) char *marked = lab_read(l->host, "ip -br link show group 7761267 type ifb"); /* by which the package removes it */
+    ck_assert_msg(strstr(marked, "vmr1-0"), "%s", marked);
     ok(net_rate_limit("vms1-0", 0, 0, e));
     ok(net_rate_limit("vms1-0", 0, 0, e));
     double lifted = megabytes_per_second(d, c);
