@@ -39,10 +39,14 @@ static int nft_start(struct nft_ctx **out, struct vm_err *e)
 static int nft_run(const char *text, struct vm_err *e)
 {
     struct nft_ctx *nft = NULL;
+    char name[16];
     pthread_mutex_lock(&nft_turn);
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    pthread_setname_np(pthread_self(), NFT_THREAD);
     int rc = nft_start(&nft, e) < 0 ? -1 : nft_run_here(nft, text, e);
     if (nft)
         nft_ctx_free(nft);
+    pthread_setname_np(pthread_self(), name);
     pthread_mutex_unlock(&nft_turn);
     malloc_trim(0); /* of large rules it leaves megabytes in small pieces */
     return rc;

@@ -37,6 +37,9 @@ int link_find(struct nl_sock *s, const char *ifname, struct rtnl_link **out, str
 int link_set_up(struct nl_sock *s, int ifindex);
 int link_delete(struct nl_sock *s, int ifindex);
 
+/* The name that a thread has while it changes the firewall: those who listen for changes tell ours by it. */
+#define NFT_THREAD "vmsd-firewall"
+
 /* Marks bridges and queues as ours from the moment of their birth ("vms" in ASCII): IFLA_GROUP. */
 enum { NET_GROUP = 0x766d73 };
 bool link_is_our_bridge(struct rtnl_link *l);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
-#include <sys/prctl.h>
 #include <vmsd/net.h>
 
 /* What does not fit is lost, and that is told: so a flood costs no more than this to read. */
@@ -21,15 +20,14 @@ int net_rules_watch(int *out_fd, struct vm_err *e)
     return 0;
 }
 
-/* Every transaction ends with the new generation, and by whom: by name, for the pid is one of the first pid namespace, which
- * need not be ours. Threads have their process's name. */
+/* Every transaction ends with the new generation, and by whom. The name says it: the pid is one of the first pid namespace,
+ * which need not be ours. */
 static bool is_foreign(struct nlmsghdr *h)
 {
-    char own[16];
     if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN))
         return false;
     const struct nlattr *who = nlmsg_find_attr(h, sizeof(struct nfgenmsg), NFTA_GEN_PROC_NAME);
-    return !who || prctl(PR_GET_NAME, own) < 0 || nla_strcmp(who, own);
+    return !who || nla_strcmp(who, NFT_THREAD);
 }
 
 bool net_rules_touched(int fd)

@@ -9,7 +9,7 @@ setup_file() {
   git clone -q "$SOURCE" "$ROOM/repo"
   links_before=$(ip -o link | cut -d: -f2 | sort)
   tables_before=$(nft list tables)
-  daemons_before=$(ours libvirtd virtlogd qemu-system-x86 | sort)
+  daemons_before=$(ours libvirtd virtlogd | sort)
   export links_before tables_before daemons_before
 }
 
@@ -59,7 +59,8 @@ PY
 
 @test "db: the role made from the secret logs in over the network, from rss only" {
   run vmctl exec rss -- sh -c "PGPASSFILE=/root/.none PGPASSWORD=$(secret pg_rss) php -r '\$c = pg_connect(\"host=db user=rss dbname=rss\"); echo pg_fetch_result(pg_query(\$c, \"select 6*7\"), 0, 0);'"
-  [ "$status" -eq 0 ] && [ "$output" = 42 ]
+  [ "$status" -eq 0 ]
+  [ "$output" = 42 ]
   run vmctl exec forge -- timeout 4 bash -c '</dev/tcp/db/5432'
   [ "$status" -ne 0 ]
 }
@@ -160,7 +161,8 @@ who_at_rss() {
 @test "auth: a wrong password leads nowhere, nor does a name that the browser makes up" {
   jar=$ROOM/wrong
   run sso alice wrong
-  [ "$status" -eq 0 ] && [ "$output" = "" ]
+  [ "$status" -eq 0 ]
+  [ "$output" = "" ]
   [[ $(leads_to http://localhost:8081/prefs.php) == http://localhost:8082/* ]]
   for header in "Remote-User: admin" "Authorization: Basic $(printf admin: | base64)"; do
     [[ $(leads_to -H "$header" http://localhost:8081/) == http://localhost:8082/* ]]
@@ -259,16 +261,16 @@ SPEC
 }
 
 @test "test_A4 no secret is seen outside of the guests" {
+  everywhere() {
+    cat /proc/[0-9]*/{cmdline,environ} /var/lib/vmsd/{vmsd.db*,vmsd.log,bundles/*,guests/*/log/*} 2>/dev/null || true
+    vmctl events -o json
+    vmctl show -o json auth db rss xmpp
+  }
   for name in pg_rss auth_admin auth_alice oidc_rss xmpp_alice; do
-    canary=$(secret $name)
-    ! cat /proc/[0-9]*/cmdline 2>/dev/null | grep -aq "$canary"
-    ! cat /proc/[0-9]*/environ 2>/dev/null | grep -aq "$canary"
-    ! grep -aqs "$canary" /var/lib/vmsd/vmsd.db* /var/lib/vmsd/vmsd.log /var/lib/vmsd/bundles/* /var/lib/vmsd/guests/*/log/*
-    ! vmctl events -o json | grep -q "$canary"
-    for guest in auth db rss xmpp; do
-      ! vmctl show $guest -o json | grep -q "$canary"
-    done
+    secret $name >"$ROOM/canary" # an argument of grep would be found among the others
+    [ "$(everywhere | grep -acFf "$ROOM/canary")" = 0 ]
   done
+  [ "$(everywhere | grep -acF pg_rss)" -gt 0 ] # their names are: it looks in the right place
 }
 
 @test "quickstart --package makes a Debian package, with manual pages" {
@@ -283,12 +285,14 @@ SPEC
 
 @test "quickstart --down leaves nothing" {
   "$ROOM/repo/scripts/quickstart" --down >"$ROOM/down.log" 2>&1 || { tail -n 40 "$ROOM/down.log"; false; }
-  [ ! -e /var/lib/vmsd ] && [ ! -e /run/vmsd ]
+  [ ! -e /var/lib/vmsd ]
+  [ ! -e /run/vmsd ]
   [ "$(ip -o link | cut -d: -f2 | sort)" = "$links_before" ]
   [ "$(nft list tables)" = "$tables_before" ]
-  ! losetup -a | grep -q /var/lib/vmsd
+  [ -z "$(losetup -a | grep /var/lib/vmsd)" ]
   [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name vmsd)" ]
   # Neither domains nor who holds them.
-  [ -z "$(comm -13 <(echo "$daemons_before") <(ours libvirtd virtlogd qemu-system-x86 | sort))" ]
+  [ -z "$(comm -13 <(echo "$daemons_before") <(ours libvirtd virtlogd | sort))" ]
+  [ -z "$(pgrep -f '^[^ ]*qemu-system.*/var/lib/vmsd/')" ] # the test host's is beside
   [ -z "$(ours vmsd vms-keeper virtiofsd)" ]
 }
