@@ -16,7 +16,7 @@ import statistics
 import time
 
 from cases_limits import small_disk
-from cases_steps import BYSTANDER, base, begin, with_rich
+from cases_steps import BYSTANDER, base, with_rich
 from harness import Wrong, exe, network, procs, read, run, small, wait_for
 
 NOBODY, READ_GID = 65534, 64002

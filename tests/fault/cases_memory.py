@@ -87,6 +87,8 @@ def requests(host):
             ends += not went_on(host)
             tried += 1
             n += 1 if host.long else 1 + n // 25
+    if not told:
+        raise Wrong("no allocation failed: this shows nothing")
     return f"{tried} requests, {told} told, vmsd ended {ends} times"
 
 
@@ -124,6 +126,8 @@ def operation(name, points):
             borne += hit and good
             ends += ended
             at += step
+        if not told + borne:
+            raise Wrong("no allocation failed: this shows nothing")
         return f"{told} told, {borne} borne, of {total} allocations; vmsd ended {ends} times"
     return case
 

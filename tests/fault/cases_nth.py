@@ -98,7 +98,7 @@ def walk(name, points):
             borne += failed is not None and good
             tries += 1
             at += step
-        if told + borne < tries / 2:
+        if told + borne < max(1, tries / 2):
             raise Wrong(f"only {told + borne} of {tries} calls failed")
         return f"{told} told, {borne} borne, of {total} points"
     return case

@@ -67,7 +67,7 @@ def sample(host, op, still, total, points):
         hits += kill_at(host, op, int(at), still)
         tries += 1
         at += step
-    if hits < tries / 2:
+    if hits < max(1, tries / 2):
         raise Wrong(f"only {hits} of {tries} kills came about")
     return f"{hits} kills at {total} points"
 

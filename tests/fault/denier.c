@@ -17,7 +17,7 @@
 #include <sys/user.h>
 #include <unistd.h>
 
-/* Of the descriptor that is the first argument: a regular file or directory; a netlink socket; or whatever it is. */
+/* Of the descriptor that is the first argument: a regular file; a netlink socket; or whatever it is. */
 enum what { ANY, ON_FILE, ON_NETLINK };
 enum { ERRNOS = 3 };
 

@@ -312,15 +312,11 @@ class Host:
     def mount_list(self):
         return sorted(line.split()[4] for line in read("/proc/self/mountinfo").splitlines())
 
-    @staticmethod
-    def mine(path, where):
-        return path.startswith(where + "/")
-
     def loops(self):
         out = []
         for f in glob.glob("/sys/block/loop*/loop/backing_file"):
             path = read(f).strip().removesuffix(" (deleted)")
-            if self.mine(path, self.state):
+            if path.startswith(self.state + "/"):
                 out.append(path[len(self.state) + 1:])
         return sorted(out)
 

@@ -156,7 +156,7 @@ START_TEST(test_view_of_alerts)
 }
 END_TEST
 
-START_TEST(test_C7_view_of_defaults)
+START_TEST(test_view_of_defaults)
 {
     OWN(guest_spec) struct guest_spec *g = help_guest("kind: microvm\nname: a\nimage: debian-12\n");
 
@@ -181,6 +181,21 @@ START_TEST(test_C7_view_of_defaults)
     ck_assert_int_eq(g->boot_timeout_ms, 90000);
     ck_assert_str_eq(g->hypervisor, "auto");
     ck_assert_ptr_null(g->kernel);
+}
+END_TEST
+
+/* Unless its spec says otherwise; and what is said of something else says nothing of that. */
+START_TEST(test_C7_a_container_may_the_least)
+{
+    static const char *const said[] = {"", "security: {}\n", "security: {capabilities: []}\n", "security: {read_only_root: true}\n"};
+
+    for (size_t i = 0; i < ARRAY_LEN(said); i++) {
+        OWN(str) char *text = text_format("kind: container\nname: a\nimage: debian-12\n%s", said[i]);
+        OWN(guest_spec) struct guest_spec *g = help_guest(text);
+
+        ck_assert_msg(g->security.no_new_privileges && !g->security.capabilities.n, "'%s'", said[i]);
+        ck_assert_uint_eq(g->n_allow + g->n_ports + g->n_binds, 0);
+    }
 }
 END_TEST
 
@@ -401,7 +416,8 @@ int main(void)
     tcase_add_test(t, test_examples_are_valid);
     tcase_add_test(t, test_all_in_schema);
     tcase_add_test(t, test_view_of_alerts);
-    tcase_add_test(t, test_C7_view_of_defaults);
+    tcase_add_test(t, test_view_of_defaults);
+    tcase_add_test(t, test_C7_a_container_may_the_least);
     tcase_add_test(t, test_view_of_lists);
     tcase_add_test(t, test_bridge_names);
     tcase_add_test(t, test_G9_damaged_records);

@@ -341,7 +341,7 @@ START_TEST(test_L6_identity_of_a_process)
 }
 END_TEST
 
-START_TEST(test_L10_no_fd_and_no_zombie_is_left)
+START_TEST(test_no_fd_and_no_zombie_is_left)
 {
     struct child_end end;
     int before = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -432,7 +432,7 @@ int main(void)
     tcase_add_test(t, test_prepare_can_hand_an_fd_over);
     tcase_add_test(t, test_child_dies_with_us_unless_it_is_to_survive);
     tcase_add_test(t, test_L6_identity_of_a_process);
-    tcase_add_test(t, test_L10_no_fd_and_no_zombie_is_left);
+    tcase_add_test(t, test_no_fd_and_no_zombie_is_left);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
