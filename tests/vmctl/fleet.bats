@@ -251,10 +251,14 @@ right: 1 guest, 0 networks; 0 errors, 0 warnings"
         kill -"$signal" $!
         wait $! || status=$?
         for _ in $(seq 100); do pgrep -f "$D/config" >/dev/null || break; sleep 0.05; done
-        ! pgrep -af "$D/config"
+        equal "$(pgrep -af "$D/config")" ""
         case $signal in
         KILL) rm -rf "${D:?}/run"/vmctl-* ;;
-        *) grep -q "stopped watching" "$D/out" && [ "$status" -eq 1 ] && nothing_left ;;
+        *)
+            grep -q "stopped watching" "$D/out"
+            [ "$status" -eq 1 ]
+            nothing_left
+            ;;
         esac
     done
 }
@@ -272,7 +276,7 @@ on_terminal() {
     [ "$status" -eq 1 ]
     has "right/db                rebuild  throws its root away"
     has "nothing was done"
-    ! grep -q "/v1/apply" "$D/left/requests" "$D/right/requests"
+    equal "$(grep -h "/v1/apply" "$D/left/requests" "$D/right/requests")" ""
     on_terminal $'y\r' -H all apply
     [ "$status" -eq 0 ]
     asked left /v1/apply
@@ -371,7 +375,7 @@ rows() { shot "$1" | sed -n '3,$p' | awk 'NF > 5 {print $1 "/" $2}' | grep '/' |
     equal "$(rows filtered)" "right/db right/dns right/rss"
     [[ "$(shot one)" == *"any key goes back"* ]]
     asked right "GET /v1/guests/db"
-    ! grep -q "GET /v1/guests/db" "$D/left/requests"
+    equal "$(grep "GET /v1/guests/db" "$D/left/requests")" ""
     gone
 }
 
