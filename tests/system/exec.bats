@@ -98,6 +98,20 @@ on_terminal() { timeout 20 python3 "$SOURCE/tests/vmctl/pty_run.py" "$@" 3>&-; }
     run -1 vmctl cp "$W/no/such" one:/root/
 }
 
+@test "cp: one that is broken off leaves nothing in the guest" {
+    mkfifo "$W/slow"
+    exec {slow}<>"$W/slow"
+    echo begun >&$slow
+    "$VMSD_BUILD/vmctl" cp - one:/root/slow <"$W/slow" 3>&- &
+    client=$!
+    within 5 in_guest one test -s /root/slow.vmctl
+    kill -TERM "$client"
+    wait "$client" || status=$?
+    equal "$status" 1
+    exec {slow}>&-
+    equal "$(sh_in one 'ls /root | grep slow')" ""
+}
+
 @test "D7: a guest's archive cannot leave the directory that it is copied to" {
     # The guest's tar is the guest's: it may send what it likes.
     sh_in one 'mkdir -p /root/evil && cp /usr/bin/tar /usr/bin/tar.real && cat >/usr/bin/tar && chmod 755 /usr/bin/tar' <<'EOS'
