@@ -1,6 +1,5 @@
 #include "agent.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -9,13 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vmsd/own.h>
-
-static void dir_drop(DIR *d)
-{
-    if (d)
-        closedir(d);
-}
-OWN_DEFINE(dir, DIR *, dir_drop)
 
 /* What path=, mode= and owner= say. parent is open, name its last component. */
 struct target {

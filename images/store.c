@@ -1,7 +1,6 @@
 /* The store as directories: opened, listed, emptied. */
 #include "images.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -122,23 +121,17 @@ int store_each(int dir, bool hidden, int (*each)(const char *name, void *arg, st
                struct vm_err *e)
 {
     int fd = path_open(dir, ".", PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, e);
-    DIR *list = NULL;
-    struct dirent *d;
-    int rc = 0;
 
     if (fd < 0)
         return -1;
-    if (!(list = fdopendir(fd))) {
-        fd_drop(fd);
+    OWN(dir) DIR *list = dir_take(fd);
+    if (!list)
         return vm_no_memory(e);
-    }
-    for (errno = 0; rc == 0 && (d = readdir(list)); errno = 0)
-        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && (d->d_name[0] == '.') == hidden)
-            rc = each(d->d_name, arg, e);
-    if (rc == 0 && errno)
-        rc = vm_fail_sys(e, "list a directory of the store");
-    closedir(list);
-    return rc;
+    for (struct dirent *d; (errno = 0, d = readdir(list));)
+        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && (d->d_name[0] == '.') == hidden &&
+            each(d->d_name, arg, e) < 0)
+            return -1;
+    return errno ? vm_fail_sys(e, "list a directory of the store") : 0;
 }
 
 int store_remove(int dir, const char *name, struct vm_err *e)

@@ -1,6 +1,5 @@
 #include "sysctl.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -8,13 +7,6 @@
 #include <vmsd/own.h>
 #include <vmsd/path.h>
 #include <vmsd/text.h>
-
-static inline void dir_drop(DIR *d)
-{
-    if (d)
-        closedir(d);
-}
-OWN_DEFINE(dir, DIR *, dir_drop)
 
 static int sysctl_open(const char *name, int flags, struct vm_err *e)
 {
@@ -70,13 +62,12 @@ int sysctl_forward4(struct vm_err *e)
  * would lose its own default route. */
 static int keep_accepting_ra(struct vm_err *e)
 {
-    OWN(fd) int fd = sysctl_open("ipv6/conf", O_RDONLY | O_DIRECTORY, e);
+    int fd = sysctl_open("ipv6/conf", O_RDONLY | O_DIRECTORY, e);
     if (fd < 0)
         return -1;
-    OWN(dir) DIR *d = fdopendir(fd);
+    OWN(dir) DIR *d = dir_take(fd);
     if (!d)
-        return vm_fail_sys(e, "list /proc/sys/net/ipv6/conf");
-    fd = -1; /* d closes it */
+        return vm_no_memory(e);
     for (const struct dirent *it; (it = readdir(d));) {
         int mode = 0;
         OWN(str) char *name = text_format("ipv6/conf/%s/accept_ra", it->d_name);

@@ -2,6 +2,7 @@
 #ifndef VMSD_OWN_H
 #define VMSD_OWN_H
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,6 +33,14 @@ static inline int take_fd(int *fd)
 /* Closes fd if it is one, keeps errno, returns -1: m->fd = fd_drop(m->fd). */
 int fd_drop(int fd);
 
+/* The directory that fd, which is taken, refers to; NULL: no memory, or fd is none. */
+DIR *dir_take(int fd);
+
+static inline void dir_drop(DIR *d)
+{
+    if (d)
+        closedir(d);
+}
 static inline void file_drop(FILE *f)
 {
     if (f)
@@ -47,6 +56,7 @@ static inline void own_mem(void *p)
     free(*(void **)p);
 }
 OWN_DEFINE(str, char *, free)
+OWN_DEFINE(dir, DIR *, dir_drop)
 OWN_DEFINE(file, FILE *, file_drop)
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))

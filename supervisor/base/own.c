@@ -12,3 +12,12 @@ int fd_drop(int fd)
     errno = saved;
     return -1;
 }
+
+DIR *dir_take(int fd)
+{
+    DIR *d = fdopendir(fd);
+
+    if (!d)
+        fd_drop(fd);
+    return d;
+}

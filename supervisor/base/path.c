@@ -1,6 +1,5 @@
 #include <vmsd/path.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -256,10 +255,9 @@ undo:
 /* A mount point below is an error and not entered: the thing mounted there belongs to somebody else. */
 static int remove_at(int dir, const char *name, const char *what, dev_t dev, unsigned depth, struct vm_err *e)
 {
-    DIR *list;
-    struct dirent *d;
+    OWN(dir) DIR *list = NULL;
     struct stat st;
-    int fd, rc = 0;
+    int fd;
 
     if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
         return 0;
@@ -274,17 +272,13 @@ static int remove_at(int dir, const char *name, const char *what, dev_t dev, uns
         fd_drop(fd);
         return vm_fail(e, VM_E_CONFLICT, "remove '%s': something is mounted at '%s'", what, name);
     }
-    if (!(list = fdopendir(fd))) {
-        fd_drop(fd);
+    if (!(list = dir_take(fd)))
         return vm_no_memory(e);
-    }
-    while (rc == 0 && (d = readdir(list)))
-        if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
-            rc = remove_at(fd, d->d_name, what, st.st_dev, depth + 1, e);
-    closedir(list);
-    if (rc == 0 && unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-        return vm_fail_sys(e, "remove '%s'", what);
-    return rc;
+    for (struct dirent *d; (d = readdir(list));)
+        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") &&
+            remove_at(fd, d->d_name, what, st.st_dev, depth + 1, e) < 0)
+            return -1;
+    return unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? vm_fail_sys(e, "remove '%s'", what) : 0;
 }
 
 int path_remove(int dir, const char *rel, struct vm_err *e)

@@ -2,7 +2,6 @@
 
 #include "bundle_build.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -196,13 +195,6 @@ int build_end(struct build *b, struct bundle **out, struct vm_err *e)
 
 /* ---- from a directory ---- */
 
-static void dir_drop(DIR *d)
-{
-    if (d)
-        closedir(d);
-}
-OWN_DEFINE(dir, DIR *, dir_drop)
-
 static int open_beneath(int root, const char *path, int flags, struct vm_err *e)
 {
     struct vm_err why;
@@ -256,15 +248,13 @@ static int add_entry(struct build *b, int root, const char *path, struct vm_err 
 /* path: relative to root, "" for root itself. */
 static int add_dir(struct build *b, int root, const char *path, struct vm_err *e)
 {
-    OWN(dir) DIR *list = NULL;
     int fd = open_beneath(root, *path ? path : ".", O_RDONLY | O_DIRECTORY, e);
 
     if (fd < 0)
         return -1;
-    if (!(list = fdopendir(fd))) {
-        fd_drop(fd);
+    OWN(dir) DIR *list = dir_take(fd);
+    if (!list)
         return vm_no_memory(e);
-    }
     for (struct dirent *d; (errno = 0, d = readdir(list));) {
         char below[BUNDLE_PATH_MAX + NAME_MAX + 2];
 

@@ -1,7 +1,6 @@
 #include "proc.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -105,13 +104,10 @@ static bool signal_member(pid_t pid, pid_t session, int sig)
 unsigned proc_signal_session(pid_t session, int sig)
 {
     unsigned n = 0;
-    DIR *proc = opendir("/proc");
+    OWN(dir) DIR *proc = opendir("/proc");
 
-    if (!proc)
-        return 0;
-    for (struct dirent *d; (d = readdir(proc));)
+    for (struct dirent *d; proc && (d = readdir(proc));)
         if (isdigit((unsigned char)d->d_name[0]))
             n += signal_member((pid_t)strtol(d->d_name, NULL, 10), session, sig);
-    closedir(proc);
     return n;
 }
