@@ -58,15 +58,6 @@ bool net_cidr_usable(const struct net_cidr *c, struct net_address a)
     return a.v6 == c->v6 && a.n > c->first + 1 && (c->v6 ? a.n <= c->last : a.n < c->last);
 }
 
-int net_gateway(const char *cidr, char out[static NET_ADDR], struct vm_err *e)
-{
-    struct net_cidr c;
-    if (net_cidr_parse(cidr, &c, e) < 0)
-        return -1;
-    net_address_text(net_cidr_gateway(&c), out);
-    return 0;
-}
-
 static int number_order(const void *a, const void *b)
 {
     net_u128 x = *(const net_u128 *)a, y = *(const net_u128 *)b;

@@ -3,7 +3,6 @@
 #define VMSD_HASH_H
 
 #include <stddef.h>
-#include <vmsd/err.h>
 
 enum { HASH_HEX = 65 }; /* with the NUL */
 
@@ -14,7 +13,6 @@ void hash_add_str(struct hash *h, const char *s); /* with its NUL, so that field
 void hash_end(struct hash *h, char out[static HASH_HEX]); /* frees h */
 
 void hash_bytes(const void *p, size_t n, char out[static HASH_HEX]);
-int hash_fd(int fd, char out[static HASH_HEX], struct vm_err *e); /* from the current offset to the end */
 void hash_keyed(const void *key, size_t nkey, const void *p, size_t n, char out[static HASH_HEX]);
 
 #endif

@@ -44,7 +44,6 @@ void http_server_free(struct http_server *s);
  * CONFLICT when another process answers there. A path that is something else than a socket of ours is left alone. */
 int http_listen(const char *path, mode_t mode, gid_t group, int *out_fd, struct vm_err *e);
 
-const char *http_method(const struct http_request *r);
 const char *http_path_arg(const struct http_request *r, const char *name);  /* decoded; never NULL for a {name} of the route */
 const char *http_query(const struct http_request *r, const char *name);     /* decoded, or NULL */
 const char *http_query_nth(const struct http_request *r, const char *name, size_t nth); /* one that may be repeated */

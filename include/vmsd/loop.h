@@ -27,7 +27,6 @@ int loop_signal(struct loop *l, int sig, void (*fn)(int sig, void *arg), void *a
 
 struct loop_job { void (*run)(void *arg); void (*done)(void *arg, bool cancelled); void *arg; };
 int loop_work(struct loop *l, struct loop_job job, struct vm_err *e);
-unsigned loop_busy(const struct loop *l); /* jobs queued or running */
 
 /* Runs fn(arg) on the loop thread soon, in the order of posting. Any thread. Never fails (memory is taken or abort). */
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);

@@ -24,7 +24,6 @@ void net_mac(uint32_t guest_id, unsigned nic, char out[static NET_MAC]);
 /* First free host address of a CIDR (v4 or v6), the gateway (first address) and broadcast left out; ABSENT: full. */
 int net_pool_pick(const char *cidr, const char *const *taken, size_t n, char out[static NET_ADDR], struct vm_err *e);
 bool net_pool_has(const char *cidr, const char *address); /* may a guest of that subnet have it? */
-int net_gateway(const char *cidr, char out[static NET_ADDR], struct vm_err *e);
 
 struct net_nic { char ifname[NET_IFNAME], mac[NET_MAC], address[NET_ADDR], address6[NET_ADDR]; /* "" : none */ const char *network; };
 struct net_guest {
@@ -70,7 +69,7 @@ int net_rate_limit(const char *ifname, uint64_t rx, uint64_t tx, struct vm_err *
 struct net_stats { uint64_t rx_bytes, tx_bytes, rx_packets, tx_packets, rx_drops, tx_drops; }; /* as the guest sees it */
 int net_stats(const char *ifname, struct net_stats *out, struct vm_err *e);
 
-/* What doctor wants to know: one finding per line "level: text; remedy" is not for here: plain facts. */
+/* What doctor wants to know. */
 struct net_facts { bool nft, bridge_family, ip_forward, ip6_forward, conntrack; };
 int net_probe(struct net_facts *out, struct vm_err *e);
 

@@ -1,11 +1,9 @@
 #include <vmsd/hash.h>
 
-#include <errno.h>
 #include <nettle/hmac.h>
 #include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct hash {
     struct sha256_ctx sum;
@@ -59,25 +57,6 @@ void hash_bytes(const void *p, size_t n, char out[static HASH_HEX])
     sha256_update(&sum, n, p);
     sha256_digest(&sum, sizeof raw, raw);
     to_hex(raw, out);
-}
-
-int hash_fd(int fd, char out[static HASH_HEX], struct vm_err *e)
-{
-    uint8_t raw[SHA256_DIGEST_SIZE], block[16384];
-    struct sha256_ctx sum;
-    ssize_t n;
-
-    sha256_init(&sum);
-    while ((n = read(fd, block, sizeof block)) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return vm_fail_sys(e, "read to hash");
-        sha256_update(&sum, (size_t)n, block);
-    }
-    sha256_digest(&sum, sizeof raw, raw);
-    to_hex(raw, out);
-    return 0;
 }
 
 void hash_keyed(const void *key, size_t nkey, const void *p, size_t n, char out[static HASH_HEX])

@@ -327,11 +327,6 @@ void request_completed(void *server, struct MHD_Connection *mhd, void **request,
 
 /* ---- for handlers ---- */
 
-const char *http_method(const struct http_request *r)
-{
-    return r->route->method;
-}
-
 const char *http_path_arg(const struct http_request *r, const char *name)
 {
     return target_arg(&r->target, r->route->path, name);

@@ -322,11 +322,6 @@ int loop_work(struct loop *l, struct loop_job job, struct vm_err *e)
     return 0;
 }
 
-unsigned loop_busy(const struct loop *l)
-{
-    return l->busy;
-}
-
 /* ---- the loop ---- */
 
 static int loop_init(struct loop *l, struct vm_err *e)

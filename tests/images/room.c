@@ -116,6 +116,18 @@ int room_sh(const char *fmt, ...)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+void room_sum(int fd, char sum[static HASH_HEX])
+{
+    struct hash *h = hash_new();
+    char block[16384];
+    ssize_t n;
+
+    while ((n = read(fd, block, sizeof block)) > 0)
+        hash_add(h, block, (size_t)n);
+    ck_assert_int_eq(n, 0);
+    hash_end(h, sum);
+}
+
 unsigned count_entries(int dir, const char *rel)
 {
     int fd = path_open(dir, rel, PATH_BENEATH, O_RDONLY | O_DIRECTORY, 0, NULL);

@@ -5,6 +5,7 @@
 #include <check.h>
 #include <images/images.h>
 #include <stdbool.h>
+#include <vmsd/hash.h>
 #include <vmsd/own.h>
 
 OWN_DEFINE(store, struct image_store *, image_store_close)
@@ -28,6 +29,7 @@ void room_write(const char *rel, const char *content, mode_t mode); /* parents a
 /* Runs a shell command in room_path; its exit status. */
 VM_PRINTF(1) int room_sh(const char *fmt, ...);
 
+void room_sum(int fd, char sum[static HASH_HEX]); /* of a whole file */
 unsigned count_entries(int dir, const char *rel); /* without "." and ".." */
 bool path_is(const char *rel, mode_t type);       /* in room_path, not following a link */
 

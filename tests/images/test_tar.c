@@ -34,7 +34,7 @@ static void sum_of(const char *path, char sum[static HASH_HEX])
 {
     OWN(fd) int fd = path_open_host(path, O_RDONLY, NULL);
 
-    ck_works(hash_fd(fd, sum, &e_));
+    room_sum(fd, sum);
 }
 
 /* With the right digest, so that nothing but the content decides. */

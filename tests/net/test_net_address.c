@@ -91,14 +91,16 @@ START_TEST(test_gateway)
     static const char *const bad[] = { "", "10.20.0.0", "10.20.0.0/", "10.20.0.0/31", "10.20.0.0/32", "10.20.0.0/7", "10.20.0/24",
                                        "10.20.0.0/024x", "/24", "fd00::/127", "fd00::/129", "x/24", "10.20.0.0/-1",
                                        "fd00:1111:2222:3333:4444:5555:6666:7777:8888:9999:0000:1111/64" };
+    struct net_cidr c;
     char got[NET_ADDR];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        ck_assert_int_eq(net_gateway(rows[i].cidr, got, NULL), 0);
+        ck_assert_int_eq(net_cidr_parse(rows[i].cidr, &c, NULL), 0);
+        net_address_text(net_cidr_gateway(&c), got);
         ck_assert_str_eq(got, rows[i].gateway);
     }
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct vm_err e = { 0 };
-        ck_assert_msg(net_gateway(bad[i], got, &e) == -1, "%s", bad[i]);
+        ck_assert_msg(net_cidr_parse(bad[i], &c, &e) == -1, "%s", bad[i]);
         ck_assert_int_eq(e.code, VM_E_INVALID);
     }
 }

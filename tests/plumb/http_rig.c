@@ -59,9 +59,8 @@ static void handle_thing(struct http_request *r, void *arg)
         return;
     }
     const char *q = http_query(r, "q"), *second = http_query_nth(r, "q", 1), *header = http_header(r, "X-Test");
-    http_reply_json(r, 200, json_pack("{s:s,s:s,s:I,s:s?,s:s?,s:s?}", "method", http_method(r), "name",
-                                      http_path_arg(r, "name"), "body", (json_int_t)n, "q", q, "second", second,
-                                      "header", header));
+    http_reply_json(r, 200, json_pack("{s:s,s:I,s:s?,s:s?,s:s?}", "name", http_path_arg(r, "name"), "body",
+                                      (json_int_t)n, "q", q, "second", second, "header", header));
 }
 
 static void handle_free(struct http_request *r, void *arg)

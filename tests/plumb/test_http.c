@@ -144,7 +144,7 @@ START_TEST(test_arguments_are_decoded_once)
     OWN(fd) int fd = rig_dial(RIG_WRITER);
     rig_say(fd, "GET /v1/things/a%40b?q=x%20y+z%2541&q=&other HTTP/1.1\r\nHost: x\r\nX-Test: yes\r\n\r\n");
     OWN(rig_answer) struct rig_answer a = rig_hear(fd);
-    ck_assert_str_eq(a.body.s, "{\"method\":\"GET\",\"name\":\"a@b\",\"body\":0,\"q\":\"x y z%41\",\"second\":\"\","
+    ck_assert_str_eq(a.body.s, "{\"name\":\"a@b\",\"body\":0,\"q\":\"x y z%41\",\"second\":\"\","
                                "\"header\":\"yes\"}\n");
     ck_assert_ptr_nonnull(strstr(a.head.s, "Content-Type: application/json\r\n"));
     ck_assert_ptr_nonnull(strstr(a.head.s, "Cache-Control: no-store\r\n"));
@@ -281,7 +281,7 @@ START_TEST(test_B3_role_is_judged_per_request_of_a_pipeline)
         OWN(rig_answer) struct rig_answer a = rig_hear(fd);
         ck_assert_msg(a.status == want[i], "%zu: %d, not %d", i, a.status, want[i]);
         if (i == 3)
-            ck_assert_ptr_nonnull(strstr(a.body.s, "\"method\":\"GET\",\"name\":\"three\""));
+            ck_assert_ptr_nonnull(strstr(a.body.s, "\"name\":\"three\""));
     }
 }
 END_TEST

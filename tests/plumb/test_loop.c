@@ -286,9 +286,7 @@ START_TEST(test_jobs_run_on_workers_up_to_the_bound)
         works[i] = (struct work){ .running = &running, .most = &most, .ms = 20 };
         start_work(&works[i]);
     }
-    ck_assert_uint_eq(loop_busy(loop), 16);
     run();
-    ck_assert_uint_eq(loop_busy(loop), 0);
     ck_assert_int_eq(atomic_load(&most), 4);
     for (unsigned i = 0; i < ARRAY_LEN(works); i++)
         ck_assert(works[i].ran_on_worker && works[i].done && !works[i].cancelled);
