@@ -8,7 +8,7 @@ static void copy_text(char out[static 512], const char *s)
     snprintf(out, 512, "%s", s);
 }
 
-static void line_end(struct lines *l)
+void lines_end(struct lines *l)
 {
     OWN(text) struct text clean = {0};
 
@@ -32,7 +32,7 @@ void lines_take(const char *p, size_t n, void *lines)
 
     for (; n; p++, n--) {
         if (*p == '\n' || *p == '\r')
-            line_end(l);
+            lines_end(l);
         else if (l->n < sizeof l->line) /* the rest of a longer line is not worth showing */
             l->line[l->n++] = *p;
     }
@@ -48,9 +48,4 @@ void progress_tell(struct image_progress p, const char *fmt, ...)
     va_end(ap);
     if (p.line)
         p.line(line, p.arg);
-}
-
-void lines_end(struct lines *l)
-{
-    line_end(l);
 }

@@ -18,7 +18,7 @@ int path_open(int dir, const char *rel, enum path_how how, int flags, mode_t mod
 /* An absolute path that the host's administrator named (a spec's bind, a configured directory). Links are followed,
  * magic links (/proc/PID/fd/N) are not. */
 int path_open_host(const char *abs, int flags, struct vm_err *e);
-/* Makes rel and its parents under dir (mode 0700 & mode); returns an fd of the last one, O_DIRECTORY. */
+/* Makes rel and its parents under dir, what is new with that mode; returns an fd of the last one, O_DIRECTORY. */
 int path_mkdirs(int dir, const char *rel, mode_t mode, struct vm_err *e);
 /* The same for an absolute path of the host. */
 int path_mkdirs_host(const char *abs, mode_t mode, struct vm_err *e);
