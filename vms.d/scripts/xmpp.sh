@@ -11,10 +11,12 @@ install -d -m 0750 -o prosody -g prosody $data $data/tls
 packages prosody openssl
 
 # The certificate lives as long as the volume, so clients that trust it once go on trusting it.
-[ -f $data/tls/$domain.crt ] ||
+[ -f $data/tls/$domain.crt ] || {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 3650 \
         -subj "/CN=$domain" -addext "subjectAltName=DNS:$domain" \
-        -keyout $data/tls/$domain.key -out $data/tls/$domain.crt
+        -keyout $data/tls/$domain.key -out $data/tls/$domain.new
+    mv $data/tls/$domain.new $data/tls/$domain.crt
+}
 chown -R prosody:prosody $data/tls
 
 sed "s/@DOMAIN@/$domain/" files/xmpp/prosody.cfg.lua | put /etc/prosody/prosody.cfg.lua 0640 root:prosody
