@@ -286,6 +286,7 @@ static const struct option options[] = {
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *o)
 {
+    bool absolute;
     uint64_t n;
     int c;
 
@@ -309,10 +310,11 @@ static int parse(int argc, char **argv, struct options *o)
     }
     if (optind < argc)
         return bad_option("it takes no arguments");
-    if (o->socket[0] != '/' || o->state_dir[0] != '/' || (o->run_dir && o->run_dir[0] != '/') ||
-        (o->starter && o->starter[0] != '/'))
-        return bad_option("paths must be absolute");
-    return -1;
+    absolute = o->socket[0] == '/' && o->state_dir[0] == '/' && (!o->run_dir || o->run_dir[0] == '/') &&
+               (!o->starter || o->starter[0] == '/');
+    for (size_t i = 0; i < o->recipes.n; i++)
+        absolute &= o->recipes.v[i][0] == '/';
+    return absolute ? -1 : bad_option("paths must be absolute");
 }
 
 int main(int argc, char **argv)

@@ -24,6 +24,13 @@ leader_of() { sed -n 's/^leader=\([0-9]*\) .*/\1/p' "$W"/run/guests/*/state; }
     equal "$(jq -c '[.up, .settled]' "$manifest")" "[true,true]"
 }
 
+@test "a wrong option of vmsd is told, and is exit 2" {
+    for bad in '--images images' '--socket sock' '--state state' '--jobs 65' '--no-such-option' 'word'; do
+        run -2 inside timeout 5 "$VMSD_BUILD/vmsd" --socket "$W/other/sock" --state "$W/other/state" $bad
+        has "$output" "vmsd: "
+    done
+}
+
 @test "stopped by hand it stays so: over apply and over a restart of vmsd; start brings it back" {
     guest one
     guest two
