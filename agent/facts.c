@@ -59,14 +59,12 @@ static void print_load(void)
 
 static void print_processes(void)
 {
-    DIR *d = opendir("/proc");
+    OWN(dir) DIR *d = opendir("/proc");
     unsigned n = 0;
     for (const struct dirent *de; d && (de = readdir(d));)
         n += isdigit((unsigned char)de->d_name[0]) != 0;
-    if (d) {
-        closedir(d);
+    if (d)
         printf("processes=%u\n", n);
-    }
 }
 
 /* /proc/mounts writes a space in a name as \040. */

@@ -221,11 +221,9 @@ static int remove_at(int parent, const char *name, dev_t dev, struct vm_err *e);
 
 static int remove_content(int dir, const char *name, dev_t dev, struct vm_err *e)
 {
-    OWN(dir) DIR *d = fdopendir(dir);
-    if (!d) {
-        fd_drop(dir);
+    OWN(dir) DIR *d = dir_take(dir);
+    if (!d)
         return vm_fail_sys(e, "read directory '%.200s'", name);
-    }
     for (const struct dirent *de; (de = readdir(d));) {
         if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
             continue;

@@ -26,14 +26,12 @@ static bool serial_is(const char *disk, const char *serial)
 
 static int find_disk(const char *serial, char *path, size_t max, struct vm_err *e)
 {
-    DIR *d = opendir("/sys/block");
+    OWN(dir) DIR *d = opendir("/sys/block");
     bool found = false;
     for (const struct dirent *de; d && !found && (de = readdir(d));) {
         if (de->d_name[0] != '.' && (found = serial_is(de->d_name, serial)))
             snprintf(path, max, "/dev/%s", de->d_name);
     }
-    if (d)
-        closedir(d);
     return found ? 0 : vm_fail(e, VM_E_ABSENT, "no disk '%.64s' in this guest", serial);
 }
 

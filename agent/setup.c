@@ -76,7 +76,7 @@ static int setup_clock(const struct request *rq, struct vm_err *e)
 /* Processors that came with a change of `cpus` wait to be switched on. The first one often can't be switched at all. */
 static int setup_cpus(const struct request *rq, struct vm_err *e)
 {
-    DIR *d = opendir("/sys/devices/system/cpu");
+    OWN(dir) DIR *d = opendir("/sys/devices/system/cpu");
     int rc = 0;
     (void)rq;
     for (const struct dirent *de; d && rc == 0 && (de = readdir(d));) {
@@ -88,8 +88,6 @@ static int setup_cpus(const struct request *rq, struct vm_err *e)
         if (fd >= 0 && pread(fd, &is, 1, 0) == 1 && is == '0' && pwrite(fd, "1", 1, 0) < 0)
             rc = vm_fail_sys(e, "switch on %s", de->d_name);
     }
-    if (d)
-        closedir(d);
     return rc;
 }
 

@@ -49,7 +49,7 @@ int serve_vsock(unsigned port, const char *token, struct vm_err *e)
 static int find_port(const char *name, char *path, size_t max, struct vm_err *e)
 {
     static const char dir[] = "/sys/class/virtio-ports";
-    DIR *d = opendir(dir);
+    OWN(dir) DIR *d = opendir(dir);
     size_t n = strlen(name);
     bool found = false;
     for (const struct dirent *de; d && !found && (de = readdir(d));) {
@@ -60,8 +60,6 @@ static int find_port(const char *name, char *path, size_t max, struct vm_err *e)
         if (found)
             snprintf(path, max, "/dev/%s", de->d_name);
     }
-    if (d)
-        closedir(d);
     return found ? 0 : vm_fail(e, VM_E_ABSENT, "no virtio-serial port '%s' in this guest", name);
 }
 

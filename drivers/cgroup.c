@@ -426,19 +426,17 @@ void cgroup_kill(const struct cgroup *c)
         put(c->guest, "cgroup.kill", "1", NULL);
 }
 
-/* Removes what is below dir, by one fd at a time, for the guest's root decides how deep it is. False: busy. */
-static bool empty_below(int dir)
+/* Removes what is below dir and not busy, by one fd at a time, for the guest's root decides how deep it is. */
+static void empty_below(int dir)
 {
     OWN(fd) int at = fcntl(dir, F_DUPFD_CLOEXEC, 0);
     unsigned depth = 0;
 
     for (int steps = 0; steps < REMOVE_STEPS_MAX && at >= 0; steps++) {
-        int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), child = -1;
-        DIR *list = copy < 0 ? NULL : fdopendir(copy);
+        OWN(dir) DIR *list = dir_take(openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         bool more = false;
+        int child = -1;
 
-        if (!list)
-            fd_drop(copy);
         for (struct dirent *d; list && (d = readdir(list));) {
             if (d->d_type != DT_DIR || d->d_name[0] == '.')
                 continue;
@@ -448,10 +446,8 @@ static bool empty_below(int dir)
             more = true;
             break;
         }
-        if (list)
-            closedir(list);
         if (!more && depth == 0)
-            return true;
+            return;
         if (!more) {
             child = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
             depth--;
@@ -460,7 +456,6 @@ static bool empty_below(int dir)
         fd_drop(at);
         at = child;
     }
-    return false;
 }
 
 static int tree_remove(const char *path, struct vm_err *e)
