@@ -102,39 +102,38 @@ struct usage {
  * meanwhile takes no room. fd is taken. */
 static int usage_add(struct usage *u, int fd, unsigned depth, struct vm_err *e)
 {
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *x;
+    OWN(dir) DIR *d = fd < 0 ? NULL : dir_take(fd);
     struct stat st;
-    int rc = 0;
 
-    if (!d) {
-        fd_drop(fd);
+    if (!d)
         return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : vm_fail_sys(e, "list a directory");
-    }
     if (depth > TREE_DEPTH_MAX)
-        rc = vm_fail(e, VM_E_TOO_LARGE, "nested deeper than %d directories", TREE_DEPTH_MAX);
-    while (rc == 0 && (x = readdir(d))) {
+        return vm_fail(e, VM_E_TOO_LARGE, "nested deeper than %d directories", TREE_DEPTH_MAX);
+    for (const struct dirent *x; (errno = 0, x = readdir(d));) {
         if (!not_dots(x) || fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
         u->bytes += (uint64_t)st.st_blocks * 512;
-        if (S_ISDIR(st.st_mode) && st.st_dev == u->dev)
-            rc = usage_add(u, path_open(dirfd(d), x->d_name, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, NULL), depth + 1, e);
+        if (!S_ISDIR(st.st_mode) || st.st_dev != u->dev)
+            continue;
+        int sub = path_open(dirfd(d), x->d_name, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, NULL);
+        if (usage_add(u, sub, depth + 1, e) < 0)
+            return -1;
     }
-    closedir(d);
-    return rc;
+    return errno ? vm_fail_sys(e, "list a directory") : 0;
 }
 
 int tree_usage(int dir, const char *name, uint64_t *bytes, struct vm_err *e)
 {
-    int root = path_open(dir, name, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, e);
-    struct stat st = {0};
-    struct usage u = {0};
+    OWN(fd) int root = path_open(dir, name, PATH_BENEATH, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, e);
+    struct stat st;
 
     if (root < 0)
         return -1;
-    if (fstat(root, &st) == 0)
-        u = (struct usage){st.st_dev, (uint64_t)st.st_blocks * 512};
-    if (usage_add(&u, root, 0, e) < 0)
+    if (fstat(root, &st) < 0)
+        return vm_fail_sys(e, "look at a directory");
+
+    struct usage u = {st.st_dev, (uint64_t)st.st_blocks * 512};
+    if (usage_add(&u, take_fd(&root), 0, e) < 0)
         return -1;
     *bytes = u.bytes;
     return 0;

@@ -171,19 +171,12 @@ static void look_at_run_dirs(const struct snapshot *s, struct strv *orphans)
 {
     const char *run = s->w->options->run_dir;
     OWN(str) char *path = text_format("%s/guests", run);
-    int fd = path ? path_open_host(path, O_RDONLY | O_DIRECTORY, NULL) : -1;
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *x;
+    OWN(dir) DIR *d = dir_take(path ? path_open_host(path, O_RDONLY | O_DIRECTORY, NULL) : -1);
     uint64_t id;
 
-    if (!d) {
-        fd_drop(fd);
-        return;
-    }
-    while ((x = readdir(d)))
+    for (const struct dirent *x; d && (x = readdir(d));)
         if (text_to_u64(x->d_name, &id) && !knows(s, id))
             strv_addf(orphans, "runtime directory %s/%s", path, x->d_name);
-    closedir(d);
 }
 
 static void look_at_roots(const struct snapshot *s, struct strv *orphans)

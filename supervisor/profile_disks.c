@@ -147,7 +147,7 @@ static bool is_missing(const char *dir, const char *device)
 static json_t *btrfs(const char *uuid)
 {
     OWN(str) char *dir = text_format("/sys/fs/btrfs/%s", uuid), *devices = dir ? text_format("%s/devinfo", dir) : NULL;
-    DIR *d = devices ? opendir(devices) : NULL;
+    OWN(dir) DIR *d = devices ? opendir(devices) : NULL;
     json_int_t n = 0, missing = 0, errors = 0;
 
     for (struct dirent *entry; d && (entry = readdir(d));) {
@@ -157,24 +157,20 @@ static json_t *btrfs(const char *uuid)
         missing += is_missing(dir, entry->d_name);
         errors += errors_of(dir, entry->d_name);
     }
-    if (d)
-        closedir(d);
     return json_pack("{ss sI sI sI sb}", "uuid", uuid, "disks", n, "missing", missing, "errors", errors, "degraded",
                      (int)(missing || errors));
 }
 
 static void put_btrfs(json_t *into)
 {
-    DIR *d = opendir("/sys/fs/btrfs");
+    OWN(dir) DIR *d = opendir("/sys/fs/btrfs");
     json_t *list = json_array();
 
     for (struct dirent *entry; d && (entry = readdir(d));)
         if (strlen(entry->d_name) == 36) /* a UUID; the others are of the module */
             json_array_append_new(list, btrfs(entry->d_name));
     json_put(into, "btrfs", list);
-    if (d)
-        closedir(d);
-    else
+    if (!d)
         put_unknown(into, "btrfs", "the kernel has no btrfs");
 }
 
@@ -234,7 +230,7 @@ static bool is_drive(const char *name)
 
 static void put_smart(json_t *into)
 {
-    DIR *d = child_there("smartctl") ? opendir("/sys/block") : NULL;
+    OWN(dir) DIR *d = child_there("smartctl") ? opendir("/sys/block") : NULL;
     json_t *list = json_array();
 
     for (struct dirent *entry; d && (entry = readdir(d)) && json_array_size(list) < DRIVES_MAX;) {
@@ -250,9 +246,7 @@ static void put_smart(json_t *into)
             json_array_append_new(list, profile_drive(path, said, n));
     }
     json_put(into, "smart", list);
-    if (d)
-        closedir(d);
-    else
+    if (!d)
         put_unknown(into, "smart", "smartctl is not installed");
 }
 
