@@ -6,7 +6,11 @@
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
 
-enum { RETRY_MS = 3000, CALL_MS = 10000 };
+enum {
+    RETRY_MS = 3000,
+    CALL_MS = 10000,
+    DIALS_MAX = 12, /* at once: guests that do not answer leave workers for everything else */
+};
 
 static void dial_again(void *arg);
 
@@ -45,6 +49,7 @@ static void dial_done(void *arg, bool cancelled)
     struct dial *d = arg;
     struct guest *g = world_guest_by_id(d->w, d->id);
 
+    d->w->dials--;
     (void)cancelled; /* no thread was to be had, say: dialled later like one that does not answer */
     if (g && guest_is_up(g) && !g->agent && !g->job && !d->w->stopping) {
         if (d->fd >= 0)
@@ -64,8 +69,13 @@ static void dial_again(void *arg)
 
     loop_timer_free(g->retry);
     g->retry = NULL;
-    if (!guest_is_up(g) || g->agent || g->job || g->w->stopping || !(d = calloc(1, sizeof *d)))
+    if (!guest_is_up(g) || g->agent || g->job || g->w->stopping)
         return;
+    if (g->w->dials == DIALS_MAX || !(d = calloc(1, sizeof *d))) {
+        dial_later(g);
+        return;
+    }
+    g->w->dials++;
     *d = (struct dial){.w = g->w, .id = g->id, .fd = -1, .job = job_new(g, JOB_CONVERGE)};
     if (!d->job || job_copy(d->job, g, &d->err) < 0 ||
         loop_work(g->w->loop, (struct loop_job){dial_run, dial_done, d}, NULL) < 0)

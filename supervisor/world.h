@@ -107,7 +107,7 @@ struct world {
     json_t *drivers;             /* what probe said last, see survey.c … */
     struct drv_host host;        /* … and what the host itself offers */
     struct access_groups *access; /* see access.c */
-    unsigned calls;              /* of all guests together */
+    unsigned calls, dials;       /* of all guests together; sessions that are being made, see session.c */
     char *upstream;              /* the host's resolvers, for guests that ask outside, see names_upstream; or NULL */
 };
 

@@ -10,7 +10,7 @@
 #include <turn.h>
 #include <unistd.h>
 
-enum { RETRY_MS = 3000 };
+enum { RETRY_MS = 3000, DIALS_MAX = 12 };
 
 static struct world world;
 static struct guest guest, *list[] = {&guest};
@@ -217,6 +217,20 @@ START_TEST(test_dial_that_cannot_begin)
 }
 END_TEST
 
+/* As many as may be are under way, with guests that do not answer. */
+START_TEST(test_dials_at_once)
+{
+    world.dials = DIALS_MAX;
+    guest_redial(&guest);
+    turn(world.loop, RETRY_MS + 800);
+    ck_assert_uint_eq(dialled, 0);
+    world.dials--;
+    turn(world.loop, RETRY_MS + 800);
+    ck_assert_uint_eq(dialled, 1);
+    ck_assert_uint_eq(world.dials, DIALS_MAX - 1);
+}
+END_TEST
+
 START_TEST(test_who_is_not_dialled)
 {
     guest.state = ST_STOPPED;
@@ -248,6 +262,7 @@ int main(void)
     tcase_add_test(t, test_none_is_opened_at_vmsd_s_end);
     tcase_add_test(t, test_lost_one_is_made_again);
     tcase_add_test(t, test_dial_that_cannot_begin);
+    tcase_add_test(t, test_dials_at_once);
     tcase_add_test(t, test_who_is_not_dialled);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
