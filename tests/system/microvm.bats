@@ -210,7 +210,9 @@ links() { inside ip -o link | cut -d: -f2 | tr -d ' ' | sort; }
     sh_in two 'touch /srv/go; sync'
     boot=$(boot_of vm)
     kill -KILL "$(qemu_of two)"
-    ! wait $!
+    ended=0
+    wait $! || ended=$?
+    equal $ended 1
     cat "$W/apply"
     equal "$(grep -c '^two: install:02 long.sh failed' "$W/apply")" 1
     has "$(of two .error)" "long.sh: its hypervisor was killed"
