@@ -253,7 +253,7 @@ static void look(struct alerts *a, int64_t now)
         return;
     a->looking = alert_look(a->w, arrays, looked, a) == 0;
     a->looked = now;
-    if (arrays)
+    if (arrays && a->looking)
         a->asked = now;
 }
 

@@ -24,6 +24,7 @@ static struct vm_err e;
 static enum alert_sign sign;       /* of the one thing that there is */
 static bool refuses;               /* those who are told */
 static const char *looked_at;      /* what a worker sees; NULL: nobody can be asked */
+static unsigned asked;             /* times that drives were to be */
 static struct strv told;           /* on workers: read between turns of the loop */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -47,7 +48,7 @@ static void look_done(void *arg)
 
 int alert_look(struct world *w, bool arrays, void (*done)(json_t *look, json_t *arrays, bool cancelled, void *arg), void *arg)
 {
-    (void)arrays;
+    asked += arrays;
     if (!looked_at)
         return -1;
     looking = (struct looking){done, arg};
@@ -155,6 +156,7 @@ static void set_up(void)
     guest.silent_until = 0;
     refuses = false;
     looked_at = NULL;
+    asked = 0;
     begin();
 }
 
@@ -262,6 +264,20 @@ START_TEST(test_what_is_not_known_is_not_well)
 }
 END_TEST
 
+START_TEST(test_drives_are_asked_once_an_hour_or_until_somebody_could)
+{
+    static const char drives[] = "{\"alerts\":{\"recover\":0},\"kind\":\"host\"}";
+
+    turn(drives, SIGN_FINE, 0);
+    turn(drives, SIGN_FINE, 0);
+    ck_assert_uint_eq(asked, 2);
+    looked_at = "{}";
+    turn(drives, SIGN_FINE, 0);
+    turn(drives, SIGN_FINE, 0);
+    ck_assert_uint_eq(asked, 3);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("alerts");
@@ -276,6 +292,7 @@ int main(void)
     tcase_add_test(t, test_a_way_that_goes);
     tcase_add_test(t, test_silenced);
     tcase_add_test(t, test_what_is_not_known_is_not_well);
+    tcase_add_test(t, test_drives_are_asked_once_an_hour_or_until_somebody_could);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
