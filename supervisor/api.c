@@ -317,11 +317,6 @@ static void job_get(struct http_request *r, void *arg)
     http_reply_error(r, &e);
 }
 
-static void events_get(struct http_request *r, void *arg)
-{
-    events_serve(r, arg);
-}
-
 static void names_get(struct http_request *r, void *arg)
 {
     const char *format = http_query(r, "format");
@@ -424,11 +419,6 @@ static void doctor_get(struct http_request *r, void *arg)
     api_work(r, (struct api_work){.w = arg, .run = doctor_run});
 }
 
-static void guests_post(struct http_request *r, void *arg)
-{
-    wishes_serve(r, arg);
-}
-
 static void metrics_get(struct http_request *r, void *arg)
 {
     const char *format = http_query(r, "format");
@@ -456,7 +446,7 @@ static const struct http_route routes[] = {
     {"GET", "/v1/alerts", ROLE_READ, 0, alerts_get, "all limit"},
     {"GET", "/v1/doctor", ROLE_READ, 0, doctor_get, ""},
     {"GET", "/v1/guests", ROLE_READ, 0, guests_get, ""},
-    {"POST", "/v1/guests", ROLE_WRITE, WISHES, guests_post, ""},
+    {"POST", "/v1/guests", ROLE_WRITE, WISHES, wishes_post, ""},
     {"GET", "/v1/guests/{name}", ROLE_READ, 0, guest_get, ""},
     {"GET", "/v1/guests/{name}/health", ROLE_READ, 0, health_get, ""},
     {"GET", "/v1/guests/{name}/usage", ROLE_READ, 0, usage_get, "since"},

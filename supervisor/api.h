@@ -45,6 +45,8 @@ void exec_serve(struct http_request *r, void *arg);
 void files_get(struct http_request *r, void *arg);
 void files_put(struct http_request *r, void *arg);
 void inside_get(struct http_request *r, void *arg);
+/* events.c */
+void events_get(struct http_request *r, void *arg);
 /* logs.c */
 void logs_get(struct http_request *r, void *arg);
 /* images_api.c */

@@ -167,7 +167,7 @@ static json_t *issues_json(const struct applying *a)
     return list;
 }
 
-json_t *apply_plan_json(const struct applying *a)
+static json_t *plan_json(const struct applying *a)
 {
     json_t *o = json_object(), *changes = json_array(), *orphans = json_array();
 
@@ -199,7 +199,7 @@ static void answer(struct applying *a)
         json_put_int(o, "guests", (int64_t)a->set->n_guests);
         json_put_int(o, "networks", (int64_t)a->set->n_networks);
     } else {
-        o = apply_plan_json(a);
+        o = plan_json(a);
     }
     http_reply_json(a->request, 200, o);
 }
@@ -220,7 +220,7 @@ static void lane_leave(struct applying *a)
 static struct report *begin_report(struct applying *a)
 {
     struct report *x = report_new(a->w);
-    OWN(json) json_t *plan = apply_plan_json(a);
+    OWN(json) json_t *plan = plan_json(a);
 
     x->apply = true;
     if (a->request)

@@ -50,7 +50,6 @@ void apply_serve(struct http_request *r, struct world *w, enum apply_verb verb);
 /* Why the hypervisor of this microVM cannot be had, "" if it can; NULL: nobody has asked. */
 const char *apply_lacks(const struct applying *a, const struct guest_spec *g);
 int apply_plan(struct applying *a);    /* loop: fills planned, networks, orphans */
-json_t *apply_plan_json(const struct applying *a);
 /* commit.c */
 void apply_commit(struct applying *a); /* worker: all of it in one transaction, before anything is done */
 void apply_adopt(struct applying *a, struct report *x); /* loop: the world follows, jobs are submitted */

@@ -345,8 +345,9 @@ static void listener_go_on(void *arg)
     v->listeners = l;
 }
 
-void events_serve(struct http_request *r, struct world *w)
+void events_get(struct http_request *r, void *arg)
 {
+    struct world *w = arg;
     const char *since = http_query(r, "since"), *guest = http_query(r, "guest");
     struct listener *l = NULL;
     uint64_t from = 0;

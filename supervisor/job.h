@@ -77,8 +77,7 @@ json_t *job_json(const struct job *j);
 /* queue.c: which job runs when, loop thread */
 void job_submit(struct job *j);    /* taken; merges with one that already waits */
 void jobs_poke(struct world *w);   /* something changed that a waiting job may wait for */
-void jobs_cancel_waiting(struct guest *g); /* a wish overtakes what has not begun */
-void jobs_cut(struct guest *g);            /* and what brings the guest up: that ends where it is, as a failure */
+void jobs_cut(struct guest *g);    /* a wish overtakes what brings the guest up: that ends where it is, as a failure */
 
 /* steps.c and install.c: the story, on a worker; steps.h has its parts */
 int job_story(struct job *j, struct vm_err *e);

@@ -77,6 +77,12 @@ static void run_job(void *arg)
         vm_fail(&j->err, VM_E_SYSTEM, "it failed without a reason");
 }
 
+static void overtaken(struct guest *g, struct job *j)
+{
+    vm_fail(&j->err, VM_E_CONFLICT, "overtaken by a later wish");
+    end_job(g, j, JOB_BLOCKED);
+}
+
 /* It has only taken the guest down, for others had to follow: it goes on when those are up again. */
 static void go_on_later(struct guest *g, struct job *j)
 {
@@ -85,12 +91,10 @@ static void go_on_later(struct guest *g, struct job *j)
     j->state = JOB_QUEUED;
     j->step = NULL;
     job_uncopy(j);
-    if (g->next) {
-        vm_fail(&j->err, VM_E_CONFLICT, "overtaken by a later wish");
-        end_job(g, j, JOB_BLOCKED);
-    } else {
+    if (g->next)
+        overtaken(g, j);
+    else
         g->next = j;
-    }
     jobs_poke(g->w);
 }
 
@@ -362,16 +366,6 @@ void jobs_poke(struct world *w)
     loop_post(w->loop, poke, w);
 }
 
-void jobs_cancel_waiting(struct guest *g)
-{
-    struct job *j = TAKE(g->next);
-
-    if (!j)
-        return;
-    vm_fail(&j->err, VM_E_CONFLICT, "overtaken by a later wish");
-    end_job(g, j, JOB_BLOCKED);
-}
-
 void jobs_cut(struct guest *g)
 {
     if (!g->job || g->job->verb != JOB_CONVERGE)
@@ -383,15 +377,15 @@ void jobs_cut(struct guest *g)
 void job_submit(struct job *j)
 {
     struct guest *g = world_guest_by_id(j->w, j->guest_id);
-    struct job *old = g->next;
+    struct job *old = TAKE(g->next);
 
+    j->halted = old && old->halted;
     if (old && old->verb == j->verb && !old->watcher) { /* one that waits unwatched is taken up into this one */
         j->restart |= old->restart;
-        g->next = NULL;
         end_row(old, "taken up into a later one");
         job_free(old);
     } else if (old) {
-        jobs_cancel_waiting(g);
+        overtaken(g, old);
     }
     g->next = j;
     loop_timer_free(g->retry);

@@ -287,8 +287,9 @@ static int fill(struct wish *x, json_t *names, bool purge, struct vm_err *e)
     return 0;
 }
 
-void wishes_serve(struct http_request *r, struct world *w)
+void wishes_post(struct http_request *r, void *arg)
 {
+    struct world *w = arg;
     OWN(json) json_t *body = NULL;
     json_t *guests = NULL;
     const char *verb = NULL;

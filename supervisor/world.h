@@ -164,7 +164,6 @@ void events_add(struct world *w, const char *guest, const char *type, json_t *bo
     __attribute__((format(printf, 5, 6)));
 int events_open(struct world *w, struct vm_err *e);
 void events_close(struct world *w);  /* writes what is left */
-void events_serve(struct http_request *r, struct world *w);
 json_t *events_recent(struct world *w, const char *guest, size_t max); /* array, newest last */
 
 /* netsync.c: the firewall and the relays follow the world */

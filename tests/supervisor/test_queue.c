@@ -182,6 +182,14 @@ static void look(void *arg)
         loop_quit(world.loop);
 }
 
+/* A turn of the loop. */
+static void spin(void)
+{
+    loop_post(world.loop, (void (*)(void *))loop_quit, world.loop);
+    loop_run(world.loop, NULL);
+    sleep_ms(1);
+}
+
 static const char *run(void)
 {
     struct loop_timer *t = NULL;
@@ -246,7 +254,7 @@ START_TEST(test_who_is_not_waited_for)
     job_submit(j);
     want(0, JOB_STOP, false);
     while (guests[0].state == ST_RUNNING && !ended)
-        loop_post(world.loop, (void (*)(void *))loop_quit, world.loop), loop_run(world.loop, NULL);
+        spin();
     want(3, JOB_CONVERGE, false);
     want(0, JOB_CONVERGE, false);
     guests[0].up = true;
@@ -307,10 +315,27 @@ START_TEST(test_comes_back)
     want(0, JOB_CONVERGE, true);
     want(1, JOB_CONVERGE, true);
     for (int i = 0; i < 1000 && ended < 2; i++)
-        loop_post(world.loop, (void (*)(void *))loop_quit, world.loop), loop_run(world.loop, NULL), sleep_ms(1);
+        spin();
     ck_assert_uint_eq(ended, 2);
     ck_assert_str_eq(told.s, "-b-a");
     ck_assert_ptr_nonnull(strstr(guests[1].error, "depends on 'a'"));
+    fails = NULL;
+    want(0, JOB_CONVERGE, false);
+    ck_assert_str_eq(run(), "-b-a+a+b");
+}
+END_TEST
+
+START_TEST(test_comes_back_though_asked_again)
+{
+    fails = "a";
+    want(0, JOB_CONVERGE, true);
+    want(1, JOB_CONVERGE, true);
+    for (int i = 0; i < 1000 && !(guests[1].next && guests[1].next->halted); i++)
+        spin();
+    want(1, JOB_CONVERGE, true);
+    for (int i = 0; i < 1000 && ended < 3; i++)
+        spin();
+    ck_assert_str_eq(told.s, "-b-a");
     fails = NULL;
     want(0, JOB_CONVERGE, false);
     ck_assert_str_eq(run(), "-b-a+a+b");
@@ -323,7 +348,7 @@ START_TEST(test_ending)
     guests[3].ending = true;
     want(3, JOB_CONVERGE, true);
     for (int i = 0; i < 20; i++)
-        loop_post(world.loop, (void (*)(void *))loop_quit, world.loop), loop_run(world.loop, NULL), sleep_ms(1);
+        spin();
     ck_assert_ptr_nonnull(guests[3].next);
     guests[3].ending = false;
     jobs_poke(&world);
@@ -349,7 +374,7 @@ START_TEST(test_leave)
     place("-d");
     want(0, JOB_CONVERGE, false);
     for (int i = 0; i < 20; i++)
-        loop_post(world.loop, (void (*)(void *))loop_quit, world.loop), loop_run(world.loop, NULL), sleep_ms(1);
+        spin();
     ck_assert_uint_eq(strlen(told.s), 8);
     loop_timer_free(world.leaving);
     world.leaving = NULL;
@@ -373,6 +398,7 @@ int main(void)
     tcase_add_test(c, test_circle);
     tcase_add_test(c, test_many_ways);
     tcase_add_test(c, test_comes_back);
+    tcase_add_test(c, test_comes_back_though_asked_again);
     tcase_add_test(c, test_ending);
     tcase_add_test(c, test_leave);
     suite_add_tcase(s, c);
