@@ -175,8 +175,13 @@ static int choose_daemon(struct cli *cli, struct vm_err *e)
 
 int cli_parse(struct cli *cli, int argc, char **argv, struct vm_err *e)
 {
+    static char help[] = "--help", version[] = "version";
     int rest, words = 1;
 
+    if (argc > 1 && !strcmp(argv[1], "help")) /* these two as most programs have them */
+        argv[1] = help;
+    else if (argc > 1 && !strcmp(argv[1], "--version"))
+        argv[1] = version;
     if (take_options(cli, argc, argv, OPTS_ALWAYS | OPT(OUTPUT), true, &rest, e) < 0)
         return -1;
     if (rest < argc) {

@@ -14,6 +14,7 @@ enum { CLIENT_ERROR_MAX = 64 << 10, CLIENT_STREAMS_MAX = 48, CLIENT_ANSWER_S = 1
 struct client {
     const char *socket;
     struct remote *remote; /* NULL: vmsd is on this host */
+    const char *host; /* as the user called it by -H; NULL: did not */
     bool unreached; /* the last failure was that nobody answers there: exit 3 */
     bool refused;   /* vmsd itself said no to a request */
 };

@@ -72,6 +72,7 @@ static struct host *host_add(struct hosts *all, const char *name)
     struct host *h = &all->v[all->n++];
 
     *h = (struct host){.name = strdup(name)};
+    h->client.host = h->name;
     return h;
 }
 
@@ -336,6 +337,11 @@ void hosts_turn(struct cli *cli, const json_t *guest)
         cli->client = cli->hosts.v[i].client;
         cli_turn(cli->hosts.v[i].name);
     }
+}
+
+char *hosts_command(const char *host)
+{
+    return text_format("vmctl%s%s", host ? " -H " : "", host ? host : "");
 }
 
 char *hosts_label(const json_t *object, const char *key)

@@ -47,6 +47,8 @@ int hosts_gather(struct hosts *all, struct transfer *t, json_t **docs, struct vm
 int hosts_guests(struct cli *cli, json_t **out, struct vm_err *e);
 /* It is the turn of the host of a guest out of that list: cli->client is its client. */
 void hosts_turn(struct cli *cli, const json_t *guest);
+/* What is to be tried begins with it: "vmctl", or "vmctl -H left" for a host that is not NULL. Yours; NULL: no memory. */
+char *hosts_command(const char *host);
 /* "left/db" for what has a "host", else the member alone. Yours; NULL: no memory. */
 char *hosts_label(const json_t *object, const char *key);
 

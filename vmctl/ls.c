@@ -38,16 +38,15 @@ static void add_row(struct table *t, const json_t *g, int64_t now)
 }
 
 /* A guest may run and be healthy although what was asked of it last failed: the table alone would hide that. */
-static void add_error(struct text *out, const json_t *g)
+static void add_error(struct text *out, const json_t *g, const char *host)
 {
-    const char *host = json_str(g, "host", NULL), *error = json_str(g, "error", NULL);
-    OWN(str) char *label = hosts_label(g, "name");
+    OWN(str) char *label = hosts_label(g, "name"), *vmctl = hosts_command(json_str(g, "host", host));
+    const char *error = json_str(g, "error", NULL);
     OWN(text) struct text line = {0}, shown = {0};
 
     if (!error)
         return;
-    text_addf(&line, "%s: %s; see vmctl %s%s%sshow %s", label ? label : "", error, host ? "-H " : "", host ? host : "",
-              host ? " " : "", json_str(g, "name", ""));
+    text_addf(&line, "%s: %s; see %s show %s", label ? label : "", error, vmctl ? vmctl : "vmctl", json_str(g, "name", ""));
     if (!line.failed)
         term_add_visible(&shown, line.s);
     out->failed |= line.failed || shown.failed;
@@ -78,7 +77,7 @@ int cmd_ls(struct cli *cli)
     json_array_foreach(guests, i, guest)
         add_row(&t, guest, now);
     json_array_foreach(guests, i, guest)
-        add_error(&errors, guest);
+        add_error(&errors, guest, cli->client.host);
     if (table_print(&t) < 0)
         return cli_written(-1);
     return cli_written(errors.len || errors.failed ? term_write(&errors) : 0);

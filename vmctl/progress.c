@@ -12,6 +12,7 @@
 
 struct progress {
     bool json, live;
+    const char *host; /* if it is another one */
     const char *verb; /* of the command, where the class of its jobs is another word */
     struct tasks tasks;
     struct live view;
@@ -46,6 +47,7 @@ int progress_open(const struct cli *cli, struct progress **out, struct vm_err *e
     if (!p)
         return vm_no_memory(e);
     p->json = cli->json;
+    p->host = cli->client.host;
     p->verb = cli->command->run == cmd_start || cli->command->run == cmd_stop ? cli->command->name : NULL;
     p->live = !cli->json && term_is_tty();
     interrupts = 0;
@@ -318,13 +320,14 @@ static void add_count(struct text *t, size_t n, const char *what)
 }
 
 /* "left/db" is on one of several hosts. */
-static void say_where(const char *guest)
+static void say_where(const struct progress *p, const char *guest)
 {
     const char *slash = strrchr(guest, '/'), *name = slash ? slash + 1 : guest;
-    OWN(str) char *on = slash ? text_format("-H %.*s ", (int)(slash - guest), guest) : strdup("");
+    OWN(str) char *host = slash ? strndup(guest, (size_t)(slash - guest)) : NULL;
+    OWN(str) char *vmctl = hosts_command(host ? host : p->host);
 
-    if (on)
-        term_say("%s: look with vmctl %sshow %s, vmctl %slogs %s --install", guest, on, name, on, name);
+    if (vmctl)
+        term_say("%s: look with %s show %s, %s logs %s --install", guest, vmctl, name, vmctl, name);
 }
 
 static void summary(struct progress *p)
@@ -344,7 +347,7 @@ static void summary(struct progress *p)
         if (!strv_has(&p->told, p->errors.v[i]))
             term_complain("%s", p->errors.v[i]);
     for (size_t i = 0; i < p->unwell.n; i++)
-        say_where(p->unwell.v[i]);
+        say_where(p, p->unwell.v[i]);
 }
 
 int progress_finish(struct progress *p, size_t streams)

@@ -1,6 +1,7 @@
 #include "why.h"
 
 #include <string.h>
+#include "hosts.h"
 #include "human.h"
 #include "stream.h"
 
@@ -164,24 +165,25 @@ static void show_lines(struct client *c, const struct why *w, struct page *p)
 
 /* ---- what helps ---- */
 
-static void show_help(struct page *p, const struct why *w)
+static void show_help(const struct client *c, struct page *p, const struct why *w)
 {
     const json_t *waits = json_object_get(w->job, "waits_for");
     const char *dependency = json_string_value(json_array_get(waits, 0)), *name = w->name;
-    OWN(text) struct text line = {0};
+    OWN(str) char *vmctl = hosts_command(c->host);
+    OWN(text) struct text line = {.failed = !vmctl};
     char number[HUMAN_MAX];
 
     if (w->script)
-        text_addf(&line, "vmctl logs %s --install %s; mend the script, then vmctl apply", name,
-                  human_int(json_object_get(w->script, "index"), number));
+        text_addf(&line, "%s logs %s --install %s; mend the script, then %s apply", vmctl, name,
+                  human_int(json_object_get(w->script, "index"), number), vmctl);
     else if (dependency)
-        text_addf(&line, "vmctl show %s", dependency);
+        text_addf(&line, "%s show %s", vmctl, dependency);
     else if (!w->wanted)
-        text_addf(&line, "vmctl start %s", name);
+        text_addf(&line, "%s start %s", vmctl, name);
     else if (w->up)
-        text_addf(&line, "vmctl logs %s -n 50; vmctl exec %s -- systemctl --failed; vmctl shell %s", name, name, name);
+        text_addf(&line, "%s logs %s -n 50; %s exec %s -- systemctl --failed; %s shell %s", vmctl, name, vmctl, name, vmctl, name);
     else
-        text_addf(&line, "vmctl console %s; vmctl start %s", name, name);
+        text_addf(&line, "%s console %s; %s start %s", vmctl, name, vmctl, name);
     p->out.failed |= line.failed;
     page_wrapf(p, "try", "%s", line.s ? line.s : "");
 }
@@ -208,5 +210,5 @@ void why_show(struct client *c, const json_t *doc, struct page *p)
     show_event(p, "limit", w.limit);
     show_retry(p, &w);
     show_lines(c, &w, p);
-    show_help(p, &w);
+    show_help(c, p, &w);
 }

@@ -150,6 +150,13 @@ print(*dict.fromkeys(found))' <<<"$1"; }
     run --separate-stderr vmctl -H right plan
     [ "$status" -eq 0 ]
     asked right right.d
+    run --separate-stderr vmctl -H right show dns
+    has "vmctl -H right logs dns --install 1; mend the script, then vmctl -H right apply"
+    run --separate-stderr vmctl -H right ls
+    has "; see vmctl -H right show dns"
+    echo failing >"$D/right/scenario"
+    run --separate-stderr vmctl -H right apply
+    has "db: look with vmctl -H right show db, vmctl -H right logs db --install"
     gone
 }
 

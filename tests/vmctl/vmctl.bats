@@ -55,6 +55,10 @@ specs() {
     run --separate-stderr vmctl rm --help
     [ "$status" -eq 0 ]
     has "Usage: vmctl rm [OPTION…] NAME…"; has "--purge"; lacks "--prune"
+    [ "$(vmctl help rm)" = "$output" ]
+    run --separate-stderr vmctl --version
+    [ "$status" -eq 0 ]
+    has "vmctl "; has "vmsd 9.9"
     run --separate-stderr vmctl
     [ "$status" -eq 2 ]
     says "a command is missing"
