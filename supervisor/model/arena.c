@@ -14,6 +14,8 @@ struct block {
 
 struct arena {
     struct block *top;
+    size_t size; /* of all blocks */
+    bool full;
 };
 
 struct arena *arena_new(void)
@@ -36,8 +38,10 @@ void *arena_take(struct arena *a, size_t n)
             size = BLOCK_MAX;
         if (size < n)
             size = n;
-        if (!(b = calloc(1, sizeof *b + size)))
+        a->full |= size > ARENA_MAX - a->size;
+        if (a->full || !(b = calloc(1, sizeof *b + size)))
             return NULL;
+        a->size += size;
         b->size = size;
         b->next = a->top;
         a->top = b;
@@ -45,6 +49,11 @@ void *arena_take(struct arena *a, size_t n)
     p = b->bytes + b->used;
     b->used += n;
     return p;
+}
+
+bool arena_is_full(const struct arena *a)
+{
+    return a->full;
 }
 
 char *arena_copy(struct arena *a, const char *s, size_t n)

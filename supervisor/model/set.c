@@ -259,8 +259,9 @@ int spec_set_read(const struct bundle *b, const struct spec_host *host, struct s
 {
     struct reading g = {.bundle = b};
     int rc = read_all(&g, host);
+    bool full = g.arena && arena_is_full(g.arena);
 
-    if (json_lost())
+    if (json_lost() || full)
         rc = -1;
     if (!rc)
         rc = hand_over(&g, out);
@@ -275,6 +276,9 @@ int spec_set_read(const struct bundle *b, const struct spec_host *host, struct s
     issues_done(g.issues);
     sums_free(g.sums);
     arena_free(g.arena);
+    if (full)
+        return vm_fail(e, VM_E_TOO_LARGE, "the specs take more than %d MiB to read; write fewer documents of kind defaults, each of "
+                       "which is merged with each guest", ARENA_MAX >> 20);
     return rc < 0 ? vm_no_memory(e) : 0;
 }
 

@@ -106,6 +106,29 @@ START_TEST(test_C8_takes_no_time)
 }
 END_TEST
 
+/* Each is merged with each guest: what both of them are many of would take all memory of the host. */
+START_TEST(test_C8_defaults_for_all)
+{
+    for (unsigned n = 1000; n <= 3000; n += 2000) {
+        OWN(help_bundle) struct bundle *b = help_bundle(NULL);
+        OWN(spec_set) struct spec_set *s = NULL;
+        OWN(text) struct text t = {0};
+        struct vm_err e = {0};
+
+        repeat(&t, "kind: defaults\n---\n", n);
+        for (unsigned i = 0; i < n; i++)
+            text_addf(&t, "kind: container\nname: g%u\nimage: i\n---\n", i);
+        help_text(b, "a.yaml", t.s);
+        help_seal(b);
+        if (n == 1000)
+            ck_assert_int_eq(spec_set_read(b, NULL, &s, &e), 0);
+        else
+            ck_assert_int_eq(spec_set_read(b, NULL, &s, &e), -1);
+        ck_assert_int_eq(e.code, n == 1000 ? VM_E_OK : VM_E_TOO_LARGE);
+    }
+}
+END_TEST
+
 START_TEST(test_C8_a_chain_of_all_guests)
 {
     struct text t = {0};
@@ -203,6 +226,7 @@ int main(void)
     tcase_set_timeout(t, 100);
     tcase_add_test(t, test_C8_bounds);
     tcase_add_test(t, test_C8_takes_no_time);
+    tcase_add_test(t, test_C8_defaults_for_all);
     tcase_add_test(t, test_C8_a_chain_of_all_guests);
     tcase_add_test(t, test_mutations);
     suite_add_tcase(s, t);
