@@ -29,7 +29,7 @@ static int fill_directory(const struct image_make *m, struct vm_err *e)
 {
     char now[IMAGE_ID];
 
-    if (directory_import(m->src->dir, m->scratch, e) < 0 || directory_id(m->src->dir, now, e) < 0)
+    if (directory_import(m, e) < 0 || directory_id(m->src->dir, now, e) < 0)
         return -1;
     if (strcmp(now, m->src->id))
         return vm_fail(e, VM_E_CONFLICT, "'%s' changed while it was copied; try again", m->src->want->name);

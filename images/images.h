@@ -98,7 +98,7 @@ int sources_of_host(const char *suite, const struct strv *components, struct dea
 
 /* Ids change when anything in the directory does. */
 int directory_id(int dir, char id[static IMAGE_ID], struct vm_err *e);
-int directory_import(int dir, int scratch, struct vm_err *e);
+int directory_import(const struct image_make *m, struct vm_err *e);
 int tar_id(const char *sha256, char id[static IMAGE_ID], struct vm_err *e);
 int tar_import(const struct image_make *m, struct vm_err *e);
 

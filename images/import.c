@@ -50,6 +50,7 @@ struct linked {
 };
 
 struct copy {
+    const struct image_make *make;
     int to;         /* the new root */
     void *links;    /* tsearch tree of struct linked */
 };
@@ -114,7 +115,7 @@ static int copy_regular(struct copy *c, const struct tree_entry *at, struct vm_e
     if (fstat(from, &st) < 0 || !S_ISREG(st.st_mode) || st.st_ino != at->st.st_ino || st.st_dev != at->st.st_dev)
         return vm_fail(e, VM_E_CONFLICT, "'%s' was replaced while it was copied; try again", at->path);
     to = path_open(c->to, at->path, PATH_BENEATH, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, e);
-    return to < 0 || copy_file(from, to, at->path, FOREVER, e) < 0 ? -1 : copy_attributes(from, to, at, e);
+    return to < 0 || copy_file(from, to, at->path, c->make->deadline, e) < 0 ? -1 : copy_attributes(from, to, at, e);
 }
 
 static int copy_symlink(struct copy *c, const struct tree_entry *at, struct vm_err *e)
@@ -136,6 +137,8 @@ static int copy_enter(const struct tree_entry *at, void *arg, struct vm_err *e)
 {
     struct copy *c = arg;
 
+    if (!deadline_left(c->make->deadline))
+        return vm_fail(e, VM_E_TIMEOUT, "'%s' is too large to be copied in time", c->make->src->want->name);
     if (at->st.st_uid > ID_KEPT_MAX || at->st.st_gid > ID_KEPT_MAX)
         return vm_fail(e, VM_E_INVALID, "'%s' belongs to %u:%u, outside 0..%d; give a tree with its ids unshifted",
                        at->path, at->st.st_uid, at->st.st_gid, ID_KEPT_MAX);
@@ -157,14 +160,14 @@ static int copy_leave(const struct tree_entry *at, void *arg, struct vm_err *e)
     return to < 0 ? -1 : copy_attributes(-1, to, at, e);
 }
 
-int directory_import(int dir, int scratch, struct vm_err *e)
+int directory_import(const struct image_make *m, struct vm_err *e)
 {
-    OWN(fd) int to = path_mkdirs(scratch, IMAGE_TREE, 0700, e);
-    struct copy c = {.to = to};
+    OWN(fd) int to = path_mkdirs(m->scratch, IMAGE_TREE, 0700, e);
+    struct copy c = {.make = m, .to = to};
 
     if (to < 0)
         return -1;
-    int rc = tree_walk(dir, &(struct tree_visit){.enter = copy_enter, .leave = copy_leave, .arg = &c}, e);
+    int rc = tree_walk(m->src->dir, &(struct tree_visit){.enter = copy_enter, .leave = copy_leave, .arg = &c}, e);
     tdestroy(c.links, linked_free);
     return rc;
 }

@@ -547,6 +547,8 @@ START_TEST(test_directory_is_copied)
                 "mknod dev/sda b 8 0 && mkfifo home/fifo && truncate -s 1G home/sparse && "
                 "chown -R 1000:1001 home/u && chmod 750 home/u && touch -d 2001-01-01 home/u"),
         0);
+    ck_fails(image_ensure(s, &want, quiet, deadline_in(0), &a, &e_), TIMEOUT, "too large to be copied in time");
+    ck_assert_uint_eq(count_entries(room_dir, "state/images"), 0);
     ck_works(ensure(s, &want, &a, &e_));
     ck_works(ensure(s, &want, &b, &e_));
     ck_assert_str_eq(a.id, b.id);
