@@ -165,11 +165,12 @@ static int follow(struct events *v, struct vm_err *e)
         }
         for (size_t i = 0; i < v->n; i++) {
             struct feed *f = &v->feeds[i];
+            const char *why = v->transfers[i].err.code ? v->transfers[i].err.text : "";
 
             if (v->transfers[i].cut || f->away || (f->host && host_left_out(f->host)))
                 continue;
-            term_complain("%s%svmsd ended or was lost; looking for it every second", f->host ? f->host->name : "",
-                          f->host ? ": " : "");
+            term_complain("%s%svmsd ended or was lost%s%s%s; looking for it every second", f->host ? f->host->name : "",
+                          f->host ? ": " : "", *why ? " (" : "", why, *why ? ")" : "");
             f->away = true;
         }
         rest(v);

@@ -1,7 +1,17 @@
 /* vmctl: the command that speaks to vmsd. */
+#include <fcntl.h>
+#include <unistd.h>
 #include "cli.h"
 #include "fleet.h"
 #include "term.h"
+
+/* Where one of these is closed, vmsd's socket would become it: so it is a file that can be neither read nor written. */
+static void keep_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
 
 static int run(struct cli *cli)
 {
@@ -19,6 +29,7 @@ int main(int argc, char **argv)
     struct vm_err e = {0};
     int status;
 
+    keep_standard();
     term_init();
     status = cli_parse(&cli, argc, argv, &e) < 0 ? cli_fail(&cli, &e) : run(&cli);
     cli_done(&cli);

@@ -246,6 +246,9 @@ right: 1 guest, 0 networks; 0 errors, 0 warnings"
     says "a: vmsd ended or was lost; looking for it every second"
     says "b: vmsd ended or was lost; looking for it every second"
     [ "$(grep -c follow "$D/left/requests")" -le 4 ] # one a second, not more
+    echo denied >"$D/left/scenario"
+    run --separate-stderr timeout 2 "$VMCTL" --hosts bare.yaml events -f
+    says "a: vmsd ended or was lost (only root and group vmsd may do that"
 }
 
 @test "several hosts: Ctrl-C and a signal end all of ssh" {

@@ -373,6 +373,18 @@ because() { why | grep -Exq -- " +$1" || { echo "no line: $1"; echo "$output"; r
     done
 }
 
+@test "standard input or output that is closed: vmsd's connection is not taken for it" {
+    specs db
+    for c in ls "apply -y" events; do
+        run --separate-stderr bash -c "'$VMCTL' $c >&-"
+        [ "$status" -eq 1 ]
+        says "write to standard output: Bad file descriptor"
+    done
+    run --separate-stderr bash -c "timeout 20 '$VMCTL' exec db -- cat <&-"
+    [ "$status" -eq 0 ]
+    [ -z "$output$stderr" ]
+}
+
 # --- plan and apply ---
 
 @test "plan: class, cost, fields, scripts, orphans, warnings, summary" {
