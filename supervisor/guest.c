@@ -99,6 +99,7 @@ static int64_t up_for(const struct guest *g)
 
 static void watch(struct guest *g)
 {
+    g->n_linked = g->n_nics;
     g->up_since = now_ms() - up_for(g);
     g->started_at = wall_ms() - up_for(g);
     snprintf(g->boot_id, sizeof g->boot_id, "%d-%llx", (int)g->proc.leader, (unsigned long long)g->proc.keeper.start);

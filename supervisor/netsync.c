@@ -234,7 +234,7 @@ static void mend_links(struct netsync *s)
         bool whole = true;
         struct job *j;
 
-        for (size_t k = 0; k < g->n_nics; k++) {
+        for (size_t k = 0; k < g->n_nics && k < g->n_linked; k++) {
             const char *name = g->nics[k].ifname;
 
             whole &= s->links.n && bsearch(&name, s->links.v, s->links.n, sizeof *s->links.v, by_text);

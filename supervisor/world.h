@@ -63,6 +63,7 @@ struct guest {
     struct loop_timer *cure;     /* restart of one that is unhealthy, after back-off */
     struct life_backoff backoff;
     struct net_nic *nics; size_t n_nics;
+    size_t n_linked;             /* of them, at its last start: an apply that gives it more may not have come to its end */
 
     struct agent *agent;         /* session, or NULL */
     bool agent_ready;            /* by it the guest has been told what it is */

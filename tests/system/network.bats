@@ -221,6 +221,22 @@ trio() { # a: server, open to what $1 says; b and c: callers
     equal "$(of b '.addresses[0]') $(of d '.addresses[0]')" "10.77.0.10 10.77.0.9"
 }
 
+@test "a network that an apply could not give is no link that somebody removed: nothing forces it" {
+    network
+    printf 'kind: network\nname: far\nsubnet: 10.78.0.0/24\nnat: false\n' | spec far.yaml
+    guest base
+    guest one 'network: lan' 'depends_on: [base]'
+    run -0 apply
+    run -0 vmctl stop base
+    boot=$(boot_of one)
+    guest one 'network: [lan, far]' 'depends_on: [base]'
+    run -1 apply
+    has "$output" "one: restart blocked: it depends on 'base'"
+    sleep 8 # somebody looks at links every 5 s
+    equal "$(boot_of one)" "$boot"
+    equal "$(events_of one link-lost)" ""
+}
+
 @test "a subnet that moves takes its guests along" {
     network
     guest a 'network: lan'
