@@ -129,13 +129,13 @@ static bool collect_tags(struct cross *x)
 }
 
 /* "; did you mean …?" among the names of a list, where that is not too much work. */
-static const char *nearest(struct entries list, const char *word, char out[static 80])
+static const char *nearest(const struct cross *x, struct entries list, const char *word, char out[static 80])
 {
     enum { HINT_MAX = 300 };
     const char *names[HINT_MAX], *near;
 
     *out = '\0';
-    if (list.n > HINT_MAX || strlen(word) < 2)
+    if (list.n > HINT_MAX || strlen(word) < 2 || issues_full(x->issues))
         return out;
     for (size_t i = 0; i < list.n; i++)
         names[i] = entry_name(&list.v[i]);
@@ -157,7 +157,7 @@ static void check_names(struct cross *x, const struct entry *at)
         snprintf(path, sizeof path, "depends_on[%zu]", i);
         if (!entry_find(x->guests, name))
             entry_bad(x->issues, at, path, "no guest \"%s\"; expected the name of a guest%s", name,
-                      nearest(x->guests, name, hint));
+                      nearest(x, x->guests, name, hint));
     }
     for (size_t i = 0; i < g->n_nics; i++) {
         const char *name = g->nics[i].network;
@@ -165,7 +165,7 @@ static void check_names(struct cross *x, const struct entry *at)
         snprintf(path, sizeof path, "network[%zu].name", i);
         if (name && !entry_find(x->networks, name))
             entry_bad(x->issues, at, path, "no network \"%s\"; expected the name of a spec of kind network%s", name,
-                      nearest(x->networks, name, hint));
+                      nearest(x, x->networks, name, hint));
     }
 }
 
@@ -178,7 +178,7 @@ static void check_peer(struct cross *x, const struct entry *at, const char *path
         entry_bad(x->issues, at, path, "no guest has the tag \"%s\"; expected a tag that is in use", tag);
     else if (!tag && strcmp(peer, "host") != 0 && strcmp(peer, "any") != 0 && !entry_find(x->guests, peer))
         entry_bad(x->issues, at, path, "no guest \"%s\"; expected the name of a guest, tag:NAME, host or any%s", peer,
-                  nearest(x->guests, peer, hint));
+                  nearest(x, x->guests, peer, hint));
 }
 
 static void check_allow(struct cross *x, const struct entry *at)

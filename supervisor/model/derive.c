@@ -98,7 +98,7 @@ static void bad_absent(struct derive *d, const char *where, const char *path)
 
     for (size_t i = 0; i < b->n && i < HINT_MAX; i++)
         near[i] = b->files[i].path;
-    if (b->n <= HINT_MAX)
+    if (b->n <= HINT_MAX && !issues_full(d->issues))
         nearest = text_nearest(path, near, b->n);
     if (nearest)
         bad(d, where, "\"%s\" is not in the spec directory; did you mean \"%s\"?", path, nearest);

@@ -23,6 +23,11 @@ static bool issues_room(struct issues *is)
     return true;
 }
 
+bool issues_full(const struct issues *is)
+{
+    return is->n >= ISSUES_MAX;
+}
+
 void issue_add(struct issues *is, const char *file, unsigned line, unsigned column, bool warning, const char *fmt,
                ...)
 {
@@ -33,7 +38,7 @@ void issue_add(struct issues *is, const char *file, unsigned line, unsigned colu
     int n;
 
     is->errors += !warning;
-    if (is->n >= ISSUES_MAX) {
+    if (issues_full(is)) {
         is->left_out++;
         return;
     }

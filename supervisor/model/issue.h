@@ -17,6 +17,8 @@ struct issues {
 /* Adds "WHAT" at file:line:column; all text is made visible. */
 VM_PRINTF(6) void issue_add(struct issues *is, const char *file, unsigned line, unsigned column, bool warning,
                             const char *fmt, ...);
+/* One more would only be counted: no hint for it is worth the search. */
+bool issues_full(const struct issues *is);
 /* Sorts by file, line, column; the same twice becomes one; says at the end how many were left out. */
 void issues_end(struct issues *is);
 void issues_done(struct issues is);

@@ -106,6 +106,24 @@ START_TEST(test_C8_takes_no_time)
 }
 END_TEST
 
+/* Thirty thousand names that are not there, and three hundred that each of them may be meant for. */
+START_TEST(test_C8_hints_for_all)
+{
+    struct text t = {0};
+    clock_t start;
+
+    for (unsigned i = 0; i < 300; i++) {
+        text_addf(&t, "---\nkind: container\nname: a%03uyyyyyyyyyyyyyyyyyyyyyyyyyyyy\nimage: i\ndepends_on: [", i);
+        for (unsigned k = 0; k < 100; k++)
+            text_addf(&t, "b%03uxxxxxxxxxxxxxxxxxxxxxxxxxxx,", k);
+        text_add(&t, "]\n");
+    }
+    start = clock();
+    check_text(&t, "29500 more complaints are left out");
+    ck_assert_int_lt(clock() - start, TOO_LONG);
+}
+END_TEST
+
 /* Each is merged with each guest: what both of them are many of would take all memory of the host. */
 START_TEST(test_C8_defaults_for_all)
 {
@@ -226,6 +244,7 @@ int main(void)
     tcase_set_timeout(t, 100);
     tcase_add_test(t, test_C8_bounds);
     tcase_add_test(t, test_C8_takes_no_time);
+    tcase_add_test(t, test_C8_hints_for_all);
     tcase_add_test(t, test_C8_defaults_for_all);
     tcase_add_test(t, test_C8_a_chain_of_all_guests);
     tcase_add_test(t, test_mutations);
