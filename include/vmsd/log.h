@@ -1,5 +1,5 @@
 /* <vmsd/log.h>: one line per event on standard error, with journal priorities where systemd reads it. Floor 0.
- * Control characters, escapes and bidi marks from outside come out as \xNN. A journal that does not read costs lines, which
+ * Control characters, escapes and bidi marks from outside come out as \xNN. A reader that does not read costs lines, which
  * are counted, and no time. Any thread. */
 #ifndef VMSD_LOG_H
 #define VMSD_LOG_H

@@ -2,6 +2,7 @@
 #include <vmsd/text.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -16,13 +17,19 @@ void log_set_level(enum log_level max)
     atomic_store(&max_level, (int)max);
 }
 
-/* A journal that does not read must not hold up whoever writes; a file and a terminal take what they get. */
+/* A line of so many bytes, each shown as four, fits into PIPE_BUF with all that stands before it. */
+enum { WHAT_MAX = 960 };
+
+/* Who does not read must not hold up who writes: neither a journal, nor what a pipe leads to, nor a terminal that was stopped. */
 static bool put(const struct text *line)
 {
     ssize_t n = send(STDERR_FILENO, line->s, line->len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-    if (n < 0 && errno == ENOTSOCK)
+    if (n < 0 && errno == ENOTSOCK) {
+        if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) == 0)
+            return false;
         n = write(STDERR_FILENO, line->s, line->len);
+    }
     return n >= 0 || errno != EAGAIN; /* else there is nowhere to tell it */
 }
 
@@ -31,7 +38,7 @@ void log_write(enum log_level level, const char *guest, const char *fmt, ...)
     static atomic_uint lost;
     OWN(text) struct text line = {0};
     unsigned before = 0;
-    char what[1024];
+    char what[WHAT_MAX];
     va_list ap;
 
     if ((int)level > atomic_load(&max_level))
@@ -42,7 +49,7 @@ void log_write(enum log_level level, const char *guest, const char *fmt, ...)
     /* systemd reads the priority from "<N>"; a person at a terminal does not want to see it. */
     const char *journal = getenv("JOURNAL_STREAM");
     if ((before = atomic_exchange(&lost, 0)))
-        text_addf(&line, "%s%u lines are missing here: the journal did not take them\n", journal ? "<4>" : "", before);
+        text_addf(&line, "%s%u lines are missing here: nobody took them\n", journal ? "<4>" : "", before);
     if (journal)
         text_addf(&line, "<%d>", (int)level);
     if (guest) {
