@@ -432,6 +432,7 @@ def test_B8_parallel_lists():
             j.result()
     more = DAEMON.rss() - before
     assert SANITIZED or more < 16, f"{more:.1f} MiB more"  # a sanitizer keeps what was freed
+    assert p99(writes) < 1, f"p99 of a write: {p99(writes):.3f} s"
     return f"500 lists of {GUESTS} guests, slowest write {max(writes) * 1e3:.0f} ms, {more:.1f} MiB more"
 
 
