@@ -86,16 +86,19 @@ static bool may_command(const struct words *w)
     return w->argc > 0;
 }
 
-/* argv, an empty word, environment. */
+/* argv, an empty word, environment. An argument may be empty, a variable is not: it is the last empty word that ends argv. */
 static bool words_split(const struct request *r, struct words *w)
 {
-    char *at = r->words, *end = r->words + r->n_words;
+    char *at, *end = r->words + r->n_words, *split = NULL;
 
-    for (; at < end && *at && w->argc < ARGS_MAX; at += strlen(at) + 1)
+    for (at = r->words; at < end; at += strlen(at) + 1)
+        if (!*at)
+            split = at;
+    for (at = r->words; split && at < split && w->argc < ARGS_MAX; at += strlen(at) + 1)
         w->argv[w->argc++] = at;
-    if (at == end || *at++)
+    if (!split || at++ != split)
         return false;
-    for (; at < end && *at && w->envc < ENV_MAX; at += strlen(at) + 1)
+    for (; at < end && w->envc < ENV_MAX; at += strlen(at) + 1)
         w->env[w->envc++] = at;
     return at == end;
 }

@@ -22,8 +22,9 @@
  *         STARTER_BORN, then its plan.
  * ENTER:  vms-agent in a container; no words; a pidfd of the guest's init, the agent's socket, the group that it is born in
  *         if STARTER_BORN, then files of groups of cgroup v1 to join.
- * BUILD, UNPACK, CHECK: mmdebstrap, vms-unpack, e2fsck; argv, an empty word, environment; stdin, stdout and stderr, and what
- *         it works on: the scratch directory, the tree, or the disk, which has number STARTER_DISK_FD then.
+ * BUILD, UNPACK, CHECK: mmdebstrap, vms-unpack, e2fsck; argv, an empty word, environment, none of which is empty; stdin,
+ *         stdout and stderr, and what it works on: the scratch directory, the tree, or the disk, which has number
+ *         STARTER_DISK_FD then.
  * COMMAND: a program that a spec names, whose author is root: a secret's or an alert's. As before, but it works on nothing. */
 #define STARTER_VERBS(X) X(KEEP) X(ENTER) X(BUILD) X(UNPACK) X(CHECK) X(COMMAND)
 #define X(id) STARTER_##id,

@@ -408,13 +408,14 @@ END_TEST
 /* A program that a spec names: whatever it is, by its name or its path, in an environment of its own. */
 START_TEST(test_command)
 {
-    char *const argv[] = {"sh", "-c", "env | grep ^A=; id -u; runuser -u nobody -- id -un; ls /proc/self/fd", NULL};
+    char *const argv[] = {"sh", "-c", "echo \"$#:$1:$2\"; env | grep ^A=; id -u; runuser -u nobody -- id -un; ls /proc/self/fd",
+                          "sh", "", "x", NULL};
     char *const env[] = {"A=b c", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL}, *const none[] = {"/nowhere/x", NULL};
     struct child_plan plan = {.argv = argv, .env = env, .starter = CHILD_COMMAND};
     struct child_end end;
 
     ck_assert_msg(child_run(&plan, deadline_in(WAIT_MS), &end, &e) == 0, "%s", e.text);
-    ck_assert_str_eq(end.output, "A=b c\n0\nnobody\n0\n1\n2\n3\n");
+    ck_assert_str_eq(end.output, "2::x\nA=b c\n0\nnobody\n0\n1\n2\n3\n");
     free(end.output);
     plan.argv = none;
     ck_assert_int_eq(child_run(&plan, deadline_in(WAIT_MS), &end, &e), -1);
