@@ -8,9 +8,12 @@
 /* Where one of these is closed, vmsd's socket would become it: so it is a file that can be neither read nor written. */
 static void keep_standard(void)
 {
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0)
-            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        int got = fcntl(fd, F_GETFD) < 0 ? open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) : fd;
+
+        if (got != fd)
+            _exit(EXIT_FAILED);
+    }
 }
 
 static int run(struct cli *cli)
