@@ -5,16 +5,22 @@
 #include <string.h>
 #include <vmsd/hash.h>
 
+enum { INPUT_FILES_MAX = 10000000 }; /* files of inputs in all, each as often as a script names it: a second's work */
+
 struct sums {
     const struct bundle *bundle;
-    char (*hex)[HASH_HEX]; /* of each file; "" until somebody asks */
+    size_t inputs; /* so many yet */
+    struct sum {
+        char hex[HASH_HEX]; /* "" until somebody asks */
+        bool is_template;   /* known to be one */
+    } *of;         /* each file */
 };
 
 struct sums *sums_new(const struct bundle *b)
 {
     struct sums *s = calloc(1, sizeof *s);
 
-    if (s && !(s->hex = calloc(b->n + 1, sizeof *s->hex))) {
+    if (s && !(s->of = calloc(b->n + 1, sizeof *s->of))) {
         free(s);
         return NULL;
     }
@@ -26,15 +32,15 @@ struct sums *sums_new(const struct bundle *b)
 void sums_free(struct sums *s)
 {
     if (s)
-        free(s->hex);
+        free(s->of);
     free(s);
 }
 
 static const char *sum_of(struct sums *s, size_t i)
 {
-    if (!*s->hex[i])
-        hash_bytes(s->bundle->files[i].data, s->bundle->files[i].len, s->hex[i]);
-    return s->hex[i];
+    if (!*s->of[i].hex)
+        hash_bytes(s->bundle->files[i].data, s->bundle->files[i].len, s->of[i].hex);
+    return s->of[i].hex;
 }
 
 /* The first file whose path is not before path. */
@@ -148,6 +154,10 @@ static void add_inputs(struct derive *d, struct hash *h, size_t script, const js
         snprintf(at, sizeof at, "install[%zu].inputs[%zu]", script, i);
         if (!n)
             bad_absent(d, at, path ? path : "");
+        if ((d->sums->inputs += n) > INPUT_FILES_MAX) {
+            bad(d, at, "the scripts of all guests have more than %d files as inputs; name smaller directories", INPUT_FILES_MAX);
+            break;
+        }
         for (size_t k = 0; k < n; k++) {
             hash_add_str(h, b->files[first + k].path);
             hash_add_str(h, sum_of(d->sums, first + k));
@@ -191,11 +201,25 @@ static const char *any_value(const char *name, void *arg)
     return "";
 }
 
+/* Which names have a value is known when it is written; whether it is a template at all, now. False: no memory. */
+static bool check_template(struct derive *d, const char *where, size_t file)
+{
+    const struct bundle_file *f = &d->sums->bundle->files[file];
+    bool *known = &d->sums->of[file].is_template;
+    OWN(str) char *filled = NULL;
+    struct vm_err why = {0};
+
+    if (*known || issues_full(d->issues))
+        return true;
+    *known = spec_template(f->data, f->len, any_value, NULL, &filled, &why) == 0;
+    if (!*known && why.code != VM_E_SYSTEM)
+        bad(d, where, "%s: %s", f->path, why.text);
+    return *known || why.code != VM_E_SYSTEM;
+}
+
 static bool derive_file(struct derive *d, size_t i, json_t *file)
 {
     const char *path = json_str(file, "source", NULL);
-    const struct bundle_file *f;
-    struct vm_err why = {0};
     char where[64];
     ssize_t at;
 
@@ -204,17 +228,8 @@ static bool derive_file(struct derive *d, size_t i, json_t *file)
     snprintf(where, sizeof where, "files[%zu].source", i);
     if ((at = one_file(d, where, path)) < 0)
         return true;
-    f = &d->sums->bundle->files[at];
-    if (json_flag(file, "template", false)) {
-        OWN(str) char *filled = NULL;
-
-        /* Which names have a value is known when it is written; whether it is a template at all, now. */
-        if (spec_template(f->data, f->len, any_value, NULL, &filled, &why) < 0) {
-            if (why.code == VM_E_SYSTEM)
-                return false;
-            bad(d, where, "%s: %s", path, why.text);
-        }
-    }
+    if (json_flag(file, "template", false) && !check_template(d, where, (size_t)at))
+        return false;
     return json_object_set_new(file, "digest", json_string(sum_of(d->sums, (size_t)at))) == 0;
 }
 

@@ -106,6 +106,60 @@ START_TEST(test_C8_takes_no_time)
 }
 END_TEST
 
+/* A directory of ten thousand files, a thousand times. */
+START_TEST(test_C8_inputs_for_all)
+{
+    for (unsigned past = 0; past < 2; past++) {
+        OWN(help_bundle) struct bundle *b = help_bundle(NULL);
+        OWN(spec_set) struct spec_set *s = NULL;
+        OWN(text) struct text t = {0};
+        struct vm_err e = {0};
+        char path[32];
+
+        for (unsigned i = 0; i < 10000; i++) {
+            snprintf(path, sizeof path, "lib/%04u", i);
+            help_text(b, path, "");
+        }
+        text_add(&t, HEAD "install:\n");
+        for (unsigned i = 0; i < 4; i++) {
+            text_add(&t, "  - script: scripts/base.sh\n    inputs: [");
+            repeat(&t, "lib,", 250 + (i == 3 ? past : 0));
+            text_add(&t, "]\n");
+        }
+        help_text(b, "a.yaml", t.s);
+        help_usual_files(b);
+        help_seal(b);
+        ck_assert_int_eq(spec_set_read(b, NULL, &s, &e), 0);
+        check_says(s, past ? "install[3].inputs[250]: the scripts of all guests have more than 10000000 files as inputs" : NULL);
+    }
+}
+END_TEST
+
+/* A template of four megabytes, for five thousand files. */
+START_TEST(test_C8_templates_for_all)
+{
+    OWN(help_bundle) struct bundle *b = help_bundle(NULL);
+    OWN(spec_set) struct spec_set *s = NULL;
+    OWN(text) struct text t = {0}, dollars = {0};
+    struct vm_err e = {0};
+    clock_t start;
+
+    repeat(&dollars, "$$", 2000000);
+    for (unsigned i = 0; i < 20; i++) {
+        text_addf(&t, "---\nkind: container\nname: g%u\nimage: i\nfiles:\n", i);
+        for (unsigned k = 0; k < 256; k++)
+            text_addf(&t, "  - {source: big, target: /f%u, template: true}\n", k);
+    }
+    help_file(b, "big", 0644, dollars.s, dollars.len);
+    help_text(b, "a.yaml", t.s);
+    help_seal(b);
+    start = clock();
+    ck_assert_int_eq(spec_set_read(b, NULL, &s, &e), 0);
+    check_says(s, NULL);
+    ck_assert_int_lt(clock() - start, TOO_LONG);
+}
+END_TEST
+
 /* Thirty thousand names that are not there, and three hundred that each of them may be meant for. */
 START_TEST(test_C8_hints_for_all)
 {
@@ -244,6 +298,8 @@ int main(void)
     tcase_set_timeout(t, 100);
     tcase_add_test(t, test_C8_bounds);
     tcase_add_test(t, test_C8_takes_no_time);
+    tcase_add_test(t, test_C8_inputs_for_all);
+    tcase_add_test(t, test_C8_templates_for_all);
     tcase_add_test(t, test_C8_hints_for_all);
     tcase_add_test(t, test_C8_defaults_for_all);
     tcase_add_test(t, test_C8_a_chain_of_all_guests);
