@@ -3,12 +3,14 @@
 #include "usage.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
+#include <vmsd/path.h>
 
 enum { WATCH_RETRY_MS = 3000, JOB_RETRY_MS = 1000 };
 
@@ -141,9 +143,22 @@ struct ending {
     uint32_t id;
     char *run_dir;
     const struct vm_driver *driver;
+    struct spec_restart policy;
     struct strv links;
     struct drv_exit how;
 };
+
+static bool rests(const struct spec_restart *policy, const struct drv_exit *how)
+{
+    return how->kind != EXIT_REBOOT && !life_restarts(policy, how->kind == EXIT_POWEROFF);
+}
+
+static int note_rest(const char *run_dir, struct vm_err *e)
+{
+    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, e);
+
+    return dir < 0 ? -1 : path_write(dir, GUEST_RESTS, "", 0, 0600, e);
+}
 
 static void ending_run(void *arg)
 {
@@ -154,6 +169,8 @@ static void ending_run(void *arg)
         x->how.kind = EXIT_UNKNOWN;
         log_warn(NULL, "%s: %s, continuing; its next start clears up", x->run_dir, e.text);
     }
+    if (rests(&x->policy, &x->how) && note_rest(x->run_dir, &e) < 0)
+        log_warn(NULL, "%s: %s, continuing; a restart of vmsd starts it", x->run_dir, e.text);
     for (size_t i = 0; i < x->links.n; i++)
         if (net_link_remove(x->links.v[i], &e) < 0)
             log_warn(NULL, "remove '%s': %s, continuing", x->links.v[i], e.text);
@@ -189,7 +206,7 @@ static void after_exit(struct guest *g, const struct drv_exit *how)
         guest_feed(g, EV_EXIT, e.text);
         return;
     }
-    g->resting = !life_restarts(&g->spec->restart, clean);
+    g->resting = rests(&g->spec->restart, how);
     guest_set_text(&g->error, clean ? NULL : e.text);
     guest_feed(g, EV_EXIT, e.text);
     if (clean && g->resting)
@@ -234,7 +251,8 @@ static void keeper_ended(int fd, uint32_t revents, void *arg)
         return;
     if (!(x = calloc(1, sizeof *x)))
         return;
-    *x = (struct ending){.w = g->w, .id = g->id, .run_dir = guest_run_dir(g), .driver = g->driver};
+    *x = (struct ending){.w = g->w, .id = g->id, .run_dir = guest_run_dir(g), .driver = g->driver,
+                         .policy = g->spec->restart};
     for (size_t i = 0; i < g->n_nics && (g->driver->can & DRV_TAKES_TAPS); i++)
         strv_add(&x->links, g->nics[i].ifname);
     g->ending = true;

@@ -5,10 +5,12 @@
 #include "manifest.h"
 #include "scripts.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vmsd/clock.h>
 #include <vmsd/log.h>
+#include <vmsd/path.h>
 
 struct load {
     struct world *w;
@@ -126,16 +128,23 @@ static int load(struct world *w, struct vm_err *e)
     return l.err.code == VM_E_OK ? 0 : -1;
 }
 
+static bool rested(const char *run_dir)
+{
+    OWN(fd) int dir = path_open_host(run_dir, O_RDONLY | O_DIRECTORY, NULL);
+
+    return dir >= 0 && path_exists(dir, GUEST_RESTS);
+}
+
 static void adopt(struct guest *g)
 {
     OWN(str) char *run = guest_run_dir(g);
     struct vm_err e = {0};
-
     const struct vm_driver *d;
     struct drv_proc proc;
 
     if (!run)
         return;
+    g->resting = rested(run);
     if (driver_find(g->id, run, &d, &proc, &e) == 0) {
         if (proc.phase == DRV_BOOTED)
             guest_adopt(g, d, &proc);
@@ -157,7 +166,7 @@ void guest_resume(struct guest *g)
         return; /* when it has been found */
     if (!g->removing && !g->up && !up && !g->cut)
         return;
-    if (!up && !g->cut && !g->removing && !g->spec->autostart)
+    if (!up && !g->cut && !g->removing && (!g->spec->autostart || g->resting))
         return;
     if (!(j = job_new(g, verb)))
         return;

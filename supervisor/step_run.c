@@ -161,7 +161,7 @@ static int make_dirs(struct job *j, struct vm_err *e)
     OWN(fd) int run = path_mkdirs_host(j->run_dir, 0700, e);
     OWN(fd) int log = run < 0 ? -1 : path_mkdirs_host(j->log_dir, 0700, e);
 
-    return log < 0 ? -1 : 0;
+    return log < 0 ? -1 : path_remove(run, GUEST_RESTS, e);
 }
 
 static void set_proc(struct guest *g, void *arg)

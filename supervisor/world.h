@@ -16,6 +16,8 @@
 #include <vmsd/spec.h>
 #include <vmsd/store.h>
 
+/* A file in the run directory of a guest that rests: a restart of vmsd is no reason to start it, that of the host is. */
+#define GUEST_RESTS "rests"
 #define CREDENTIALS_DIR "/run/vmsd/credentials" /* in a guest: its secrets, in memory */
 
 struct options {

@@ -83,6 +83,10 @@ leader_of() { sed -n 's/^leader=\([0-9]*\) .*/\1/p' "$W"/run/guests/*/state; }
     equal "$(of b .state) $(of c .state) $(of b .error)" "stopped stopped null"
     equal "$(of a .restarts) $(of b .restarts) $(of c .restarts)" "1 0 0"
     has "$(events_of b state)" "shut down from inside"
+    vmsd_stop          # an upgrade is no reason to start them
+    vmsd_start
+    sleep 1
+    equal "$(of a .health) $(of b .state) $(of c .state)" "healthy stopped stopped"
     run -0 apply       # a person asked again
     equal "$(of b .health) $(of c .health)" "healthy healthy"
 }
