@@ -87,7 +87,7 @@ static int on_signal(struct session *s, struct vm_err *e)
         raw_again();
         return tell_size(s, e);
     }
-    if (s->io->tty) {
+    if (s->io->tty || raw_detaches(&s->detach, "\x1d", 1, now_ms())) { /* a guest that hangs would never heed them */
         leave(s, 128 + (int)info.ssi_signo);
         return 0;
     }

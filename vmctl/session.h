@@ -14,8 +14,8 @@ struct session_io {
 };
 
 /* Runs argv and so on, as the API's exec takes it (without stdin and tty, which io decides). SIGINT, SIGTERM and SIGHUP,
- * unless they are ignored, go to the command; with a terminal they end the session, as three times Ctrl-] do, and SIGTSTP
- * pauses it. *status is the command's exit status as a shell sees it. -1: it could not be run, or its end was not heard of. */
+ * unless they are ignored, go to the command, and three within a second end the session; with a terminal the first does, as
+ * three times Ctrl-] do, and SIGTSTP pauses it. *status is the command's exit status as a shell sees it. -1: it could not be run, or its end was not heard of. */
 int session_run(struct client *c, const char *guest, json_t *request, const struct session_io *io, int *status,
                 struct vm_err *e);
 /* {argv: […]} from strings up to NULL. Yours; NULL: no memory. */

@@ -324,6 +324,11 @@ class Exec:
             kind, _, data = self.read()
         return end(signal=struct.unpack("<I", data)[0])
 
+    def do_hang(self):
+        self.out(b"ready\n")
+        time.sleep(30)
+        return b""
+
     def do_tty(self):
         self.out("{rows} {cols}\r\n".format(**self.request["tty"]).encode())
         while True:

@@ -662,6 +662,26 @@ PY
     [ "$status" -eq 0 ]
 }
 
+@test "exec: three signals within a second leave a guest that hangs" {
+    run python3 - "$VMCTL" <<'PY'
+import subprocess, sys, time
+from signal import SIG_DFL, SIGINT, signal
+p = subprocess.Popen([sys.argv[1], "exec", "db", "--", "hang"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                     preexec_fn=lambda: signal(SIGINT, SIG_DFL))
+assert p.stdout.readline() == b"ready\n"
+for pause in (0.1, 1.5): # two do not
+    p.send_signal(SIGINT)
+    time.sleep(pause)
+assert p.poll() is None
+for _ in range(100):
+    if p.poll() is None:
+        p.send_signal(SIGINT)
+        time.sleep(0.1)
+assert p.poll() == 130, p.returncode
+PY
+    [ "$status" -eq 0 ]
+}
+
 @test "exec: exit 125 when vmsd cannot run it" {
     run --separate-stderr vmctl exec db -- refused
     [ "$status" -eq 125 ]
