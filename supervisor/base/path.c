@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <vmsd/own.h>
 
-enum { TREE_DEPTH_MAX = 2000 };
+enum { REMOVE_DEPTH = 64, REMOVE_MOVES_MAX = 1000000 };
 
 static int open2(int dir, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
@@ -252,8 +252,30 @@ undo:
     return -1;
 }
 
+struct removal {
+    const char *what;
+    int top;        /* the directory that goes last */
+    unsigned moved; /* up to it, ever */
+};
+
+/* A guest decides how deep its directories lie in each other, and each level takes a descriptor and stack of ours. What lies
+ * too deep comes up to the top, where all is to go, and is removed from there. */
+static int move_up(struct removal *r, int dir, const char *name, struct vm_err *e)
+{
+    char up[32];
+
+    while (r->moved < REMOVE_MOVES_MAX) {
+        snprintf(up, sizeof up, ".deep.%u", r->moved++);
+        if (renameat(dir, name, r->top, up) == 0 || errno == ENOENT)
+            return 0;
+        if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR) /* one of that name is there */
+            return vm_fail_sys(e, "remove '%s'", r->what);
+    }
+    return vm_fail(e, VM_E_SYSTEM, "remove '%s': directories lie too deep in each other", r->what);
+}
+
 /* A mount point below is an error and not entered: the thing mounted there belongs to somebody else. */
-static int remove_at(int dir, const char *name, const char *what, dev_t dev, unsigned depth, struct vm_err *e)
+static int remove_at(struct removal *r, int dir, const char *name, dev_t dev, unsigned depth, struct vm_err *e)
 {
     OWN(dir) DIR *list = NULL;
     struct stat st;
@@ -262,39 +284,45 @@ static int remove_at(int dir, const char *name, const char *what, dev_t dev, uns
     if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
-        return vm_fail_sys(e, "remove '%s'", what);
-    if (depth > TREE_DEPTH_MAX)
-        return vm_fail(e, VM_E_SYSTEM, "remove '%s': nested deeper than %d directories", what, TREE_DEPTH_MAX);
+        return vm_fail_sys(e, "remove '%s'", r->what);
+    if (depth == REMOVE_DEPTH)
+        return move_up(r, dir, name, e);
     fd = open2(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, RESOLVE_NO_MAGICLINKS | RESOLVE_BENEATH);
     if (fd < 0)
-        return errno == ENOENT ? 0 : vm_fail_sys(e, "remove '%s'", what);
+        return errno == ENOENT ? 0 : vm_fail_sys(e, "remove '%s'", r->what);
     if (fstat(fd, &st) < 0 || (dev && st.st_dev != dev)) {
         fd_drop(fd);
-        return vm_fail(e, VM_E_CONFLICT, "remove '%s': something is mounted at '%s'", what, name);
+        return vm_fail(e, VM_E_CONFLICT, "remove '%s': something is mounted at '%s'", r->what, name);
     }
     if (!(list = dir_take(fd)))
         return vm_no_memory(e);
+    if (depth == 0)
+        r->top = fd;
     for (struct dirent *d; (d = readdir(list));)
-        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") &&
-            remove_at(fd, d->d_name, what, st.st_dev, depth + 1, e) < 0)
+        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && remove_at(r, fd, d->d_name, st.st_dev, depth + 1, e) < 0)
             return -1;
-    return unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? vm_fail_sys(e, "remove '%s'", what) : 0;
+    return unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? vm_fail_sys(e, "remove '%s'", r->what) : 0;
 }
 
 int path_remove(int dir, const char *rel, struct vm_err *e)
 {
     OWN(fd) int parent = -1;
+    struct removal r = {.what = rel, .top = -1};
     const char *name;
     struct vm_err why = {0};
+    unsigned before;
+    int rc = 0;
 
-    if ((parent = open_parent(dir, rel, &name, &why)) < 0) {
-        if (why.sys == ENOENT)
-            return 0;
-        if (e)
-            *e = why;
-        return -1;
-    }
-    return remove_at(parent, name, rel, 0, 0, e);
+    if ((parent = open_parent(dir, rel, &name, &why)) < 0)
+        rc = why.sys == ENOENT ? 0 : -1;
+    else
+        do {
+            before = r.moved;
+            rc = remove_at(&r, parent, name, 0, 0, &why);
+        } while (rc < 0 && why.sys == ENOTEMPTY && r.moved != before); /* what came up is there */
+    if (rc < 0 && e)
+        *e = why;
+    return rc;
 }
 
 bool path_exists(int dir, const char *rel)

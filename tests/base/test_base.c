@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -367,6 +368,45 @@ START_TEST(remove_stays_inside)
 }
 END_TEST
 
+static void *remove_deep(void *arg)
+{
+    struct vm_err *e = arg;
+
+    return path_remove(dir, "deep", e) < 0 ? e : NULL;
+}
+
+/* By a worker, whose stack is small, and with few descriptors: a guest may have made the tree. */
+START_TEST(remove_stands_any_depth)
+{
+    enum { DEPTH = 5000 };
+    struct rlimit files = {200, 200};
+    struct vm_err e = {0};
+    pthread_attr_t attr;
+    pthread_t worker;
+    void *failed;
+    OWN(fd) int at = path_mkdirs(dir, "deep/.deep.0/x", 0700, &e); /* a name that it would take */
+
+    ck_assert_int_ge(at, 0);
+    at = fd_drop(at);
+    at = path_mkdirs(dir, "deep", 0700, &e);
+    ck_assert_int_eq(path_write(at, ".deep.1", "x", 1, 0600, &e), 0);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        ck_assert(mkdirat(at, "d", 0700) == 0 && symlinkat("../../..", at, "up") == 0);
+        int next = openat(at, "d", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        fd_drop(at);
+        at = next;
+    }
+    at = fd_drop(at);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+    pthread_attr_init(&attr);
+    ck_assert_int_eq(pthread_attr_setstacksize(&attr, 256 << 10), 0);
+    ck_assert_int_eq(pthread_create(&worker, &attr, remove_deep, &e), 0);
+    pthread_join(worker, &failed);
+    ck_assert_msg(!failed, "%s", e.text);
+    ck_assert(!path_exists(dir, "deep"));
+}
+END_TEST
+
 START_TEST(hidden_by_systemd)
 {
     struct vm_err e;
@@ -406,6 +446,7 @@ int main(void)
     tcase_add_loop_test(files, who_does_not_read_holds_up_nobody, 0, 2);
     tcase_add_test(files, write_is_whole_or_not);
     tcase_add_test(files, remove_stays_inside);
+    tcase_add_test(files, remove_stands_any_depth);
     tcase_add_test(files, hidden_by_systemd);
     suite_add_tcase(s, words);
     suite_add_tcase(s, files);
