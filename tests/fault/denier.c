@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -141,6 +142,8 @@ static const struct call *point_at(pid_t tid, const struct __ptrace_syscall_info
         if ((unsigned long long)c->nr != info->entry.nr)
             continue;
         if (c->nr == SYS_fcntl && info->entry.args[1] != 1030) /* only F_DUPFD_CLOEXEC */
+            return NULL;
+        if (c->nr == SYS_epoll_ctl && info->entry.args[1] != EPOLL_CTL_ADD) /* the others take nothing that could be missing */
             return NULL;
         if ((c->on == ON_FILE && !is_file(tid, (int)info->entry.args[0])) ||
             (c->on == ON_NETLINK && !is_netlink(tid, (int)info->entry.args[0])))
