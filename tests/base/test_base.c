@@ -378,7 +378,7 @@ static void *remove_deep(void *arg)
 /* By a worker, whose stack is small, and with few descriptors: a guest may have made the tree. */
 START_TEST(remove_stands_any_depth)
 {
-    enum { DEPTH = 5000 };
+    enum { DEPTH = 1000 };
     struct rlimit files = {200, 200};
     struct vm_err e = {0};
     pthread_attr_t attr;
@@ -430,6 +430,7 @@ int main(void)
     SRunner *r;
     int failed;
 
+    tcase_set_timeout(files, 60);
     tcase_add_test(words, errors_say_thing_and_cause);
     tcase_add_test(words, errors_are_cut_between_characters);
     tcase_add_test(words, sizes_and_durations);
