@@ -331,8 +331,10 @@ int main(int argc, char **argv)
     struct vm_err e = {0};
     int rc = parse(argc, argv, &o);
 
-    if (rc >= 0)
+    if (rc >= 0) {
+        strv_done(o.recipes);
         return rc;
+    }
     agent = dir ? helper(dir, "vms-agent") : NULL;
     keeper = dir ? helper(dir, "vms-keeper") : NULL;
     unpacker = dir ? helper(dir, "vms-unpack") : NULL;
