@@ -215,6 +215,15 @@ static int name_draft(int fd, int parent, const char *scratch)
     return linkat(AT_FDCWD, self, parent, scratch, AT_SYMLINK_FOLLOW);
 }
 
+/* Does the scratch name lead to it, and not to another writer's? */
+static bool is_draft(int fd, int parent, const char *scratch)
+{
+    struct stat draft, there;
+
+    return fstat(fd, &draft) == 0 && fstatat(parent, scratch, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           draft.st_ino == there.st_ino && draft.st_dev == there.st_dev;
+}
+
 /* Two writers at once: each has a whole file, and whichever is renamed last stays. That the scratch name is gone means
  * that the other one was faster. */
 static int put_draft(int parent, const char *scratch, const char *name, bool named)
@@ -247,7 +256,7 @@ int path_write(int dir, const char *rel, const void *p, size_t n, mode_t mode, s
         return vm_fail_sys(e, "write '%s'", rel);
     return 0;
 undo:
-    if (named)
+    if (is_draft(fd, parent, scratch))
         unlinkat(parent, scratch, 0);
     return -1;
 }

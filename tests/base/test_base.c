@@ -340,6 +340,9 @@ START_TEST(write_is_whole_or_not)
     ck_assert(!path_exists(dir, ".a.new"));
     ck_assert_int_eq(path_write(dir, "a", "second", 6, 0600, &e), 0);
     ck_assert_int_eq(path_write(dir, "none/a", "x", 1, 0600, &e), -1);
+    ck_assert_int_eq(mkdirat(dir, "taken", 0700), 0);
+    ck_assert_int_eq(path_write(dir, "taken", "x", 1, 0600, &e), -1); /* whole, but it cannot have its name */
+    ck_assert(!path_exists(dir, ".taken.new"));
     ck_assert_int_eq(path_write(dir, "..", "x", 1, 0600, &e), -1);
     ck_assert_int_eq(path_read(dir, "a", 5, &text, &n, &e), -1);
     ck_assert_int_eq(e.code, VM_E_TOO_LARGE);
