@@ -52,14 +52,22 @@ static int nft_run(const char *text, struct vm_err *e)
     return rc;
 }
 
+/* Deleted so that it may be absent. */
+#define NOTHING "add table bridge vmsd\ndelete table bridge vmsd\nadd table inet vmsd\ndelete table inet vmsd\n"
+
 int net_rules_apply(const char *rules, struct vm_err *e)
 {
-    return nft_run(rules, e);
+    struct vm_err why;
+    if (nft_run(rules, &why) == 0)
+        return 0;
+    /* Another version's sets of the same names, perhaps. */
+    OWN(str) char *anew = text_format("%s%s", NOTHING, rules);
+    return anew ? nft_run(anew, e) : vm_no_memory(e);
 }
 
 int net_rules_remove(struct vm_err *e)
 {
-    return nft_run("add table bridge vmsd\ndelete table bridge vmsd\nadd table inet vmsd\ndelete table inet vmsd\n", e);
+    return nft_run(NOTHING, e);
 }
 
 static int rule_count(struct nl_msg *m, void *arg)

@@ -386,6 +386,15 @@ static bool has_tag(const struct net_guest *g, const char *tag)
     return false;
 }
 
+enum { TAG_SET = SPEC_NAME_MAX + 8 };
+static const char *const tag_type[] = { "type ipv4_addr", "type ipv6_addr" };
+
+static const char *tag_set(const char *tag, bool v6, char out[static TAG_SET])
+{
+    snprintf(out, TAG_SET, "tag%d_%s", v6 ? 6 : 4, tag);
+    return out;
+}
+
 static void print_set(struct text *out, const char *keyword, const char *name, const char *body, const char *elements)
 {
     text_addf(out, "\t%s %s {\n\t\t%s\n", keyword, name, body);
@@ -394,10 +403,30 @@ static void print_set(struct text *out, const char *keyword, const char *name, c
     text_add(out, "\t}\n");
 }
 
+/* Sets that are there, and empty: what they had is gone with the same transaction that fills them anew. */
+static void print_empty(struct text *out, const char *family, const char *keyword, const char *name, const char *body)
+{
+    text_addf(out, "add %s %s vmsd %s { %s; }\nflush %s %s vmsd %s\n", keyword, family, name, body, keyword, family, name);
+}
+
+static void print_empty_tables(struct text *out, const struct writer *w)
+{
+    char name[TAG_SET];
+    for (unsigned i = 0; i < SET_COUNT; i++) {
+        if (i == 0 || i == SET_BRIDGE_COUNT)
+            text_addf(out, "add table %s vmsd\n", i ? "inet" : "bridge");
+        print_empty(out, i < SET_BRIDGE_COUNT ? "bridge" : "inet", sets[i].keyword, sets[i].name, sets[i].body);
+    }
+    for (size_t i = 0; i < w->book.tags.n; i++)
+        for (int v6 = 0; v6 < 2; v6++)
+            print_empty(out, "inet", "set", tag_set(w->book.tags.v[i], v6, name), tag_type[v6]);
+    text_add(out, "flush table bridge vmsd\nflush table inet vmsd\n"); /* of the rules in their chains */
+}
+
 static void print_tag(struct text *out, const struct net_world *w, const char *tag, bool v6)
 {
     OWN(text) struct text list = { 0 };
-    char name[SPEC_NAME_MAX + 8];
+    char name[TAG_SET];
     for (size_t i = 0; i < w->n_guests; i++)
         for (size_t k = 0; has_tag(&w->guests[i], tag) && k < w->guests[i].n_nics; k++) {
             const struct net_nic *nic = &w->guests[i].nics[k];
@@ -405,16 +434,17 @@ static void print_tag(struct text *out, const struct net_world *w, const char *t
             if (address[0])
                 text_addf(&list, "%s%s", list.len ? ",\n\t\t\t" : "", address);
         }
-    snprintf(name, sizeof name, "tag%d_%s", v6 ? 6 : 4, tag);
-    print_set(out, "set", name, v6 ? "type ipv6_addr" : "type ipv4_addr", list.s);
+    print_set(out, "set", tag_set(tag, v6, name), tag_type[v6], list.s);
     out->failed |= list.failed;
 }
 
+/* One transaction, whatever was there before. The tables and their chains stay: so each packet meets the old rules or the new
+ * ones. Of two chains at one hook the new one comes first, and at the instant of the change a packet could find that it does
+ * not count yet, and then that the old one no longer does. Chains that nobody needs any more stay empty. */
 static void print_rules(struct text *out, struct writer *w)
 {
-    /* Made so that it is there, deleted, made anew: one transaction, whatever was there before. */
-    text_add(out, "add table bridge vmsd\ndelete table bridge vmsd\nadd table inet vmsd\ndelete table inet vmsd\n"
-                  "table bridge vmsd {\n");
+    print_empty_tables(out, w);
+    text_add(out, "table bridge vmsd {\n");
     for (unsigned i = 0; i < SET_COUNT; i++) {
         if (i == SET_BRIDGE_COUNT)
             text_addf(out, "%s}\ntable inet vmsd {\n", bridge_chains);

@@ -432,6 +432,48 @@ START_TEST(test_refused_rules_change_nothing)
 }
 END_TEST
 
+/* New chains would stand beside the old ones at the instant of the change, and a packet could slip through between them. What
+ * the old rules held goes all the same, also where its intervals overlap the new ones. */
+START_TEST(test_F9_rules_are_replaced_in_their_chains)
+{
+    static const char chains[] = "nft -a list ruleset | grep 'chain .* handle'", all[] = "nft -s list ruleset | sort";
+    struct spec_range ranges[] = { { 53, 53 }, { 50, 60 }, { 8000, 9000 }, { 55, 55 }, { 1, 65535 } };
+    struct spec_list web = { (const char *[]){ "web", NULL }, 1 };
+    struct lab *l = lab_open(3);
+    lab_allow(l, 1, "tag:web", 5432, 5432);
+    lab_rules(l);
+    OWN(str) char *before = lab_read(l->host, chains);
+    for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
+        l->net.host_tcp = (struct spec_ranges){ ranges + i, 1 };
+        l->net.nat = i % 2 == 0;
+        l->specs[i % 2].tags = web;
+        l->specs[1 - i % 2].tags = (struct spec_list){ 0 };
+        lab_rules(l);
+    }
+    OWN(str) char *after = lab_read(l->host, chains);
+    ck_assert_str_eq(before, after);
+    OWN(str) char *replaced = lab_read(l->host, all);
+    ok(net_rules_remove(e));
+    lab_rules(l);
+    OWN(str) char *fresh = lab_read(l->host, all);
+    ck_assert_str_eq(replaced, fresh);
+}
+END_TEST
+
+/* What an older vmsd left under our names. */
+START_TEST(test_sets_of_another_kind_make_way)
+{
+    struct lab *l = lab_open(1);
+    bool present = false;
+    ok(net_rules_remove(e));
+    lab_run(l->host, "nft 'table inet vmsd { set bridges { type ipv4_addr; }; }'");
+    lab_run(l->host, "nft 'table inet vmsd { chain forward { type filter hook input priority 7; }; }'");
+    lab_rules(l);
+    ok(net_rules_check(&present, e));
+    ck_assert(present);
+}
+END_TEST
+
 static unsigned open_fds(void)
 {
     unsigned n = 0;
@@ -534,6 +576,8 @@ int main(void)
     tcase_add_test(t, test_probe);
     tcase_add_test(t, test_forwarding_keeps_router_advertisements);
     tcase_add_test(t, test_refused_rules_change_nothing);
+    tcase_add_test(t, test_F9_rules_are_replaced_in_their_chains);
+    tcase_add_test(t, test_sets_of_another_kind_make_way);
     tcase_add_test(t, test_J_no_descriptor_left_behind);
     tcase_add_test(t, test_figures_of_1000_guests);
     suite_add_tcase(s, t);
