@@ -343,22 +343,22 @@ trio() { # a: server, open to what $1 says; b and c: callers
 }
 
 @test "F8: rules that stand are left alone; where somebody was at them, all of ours are put back" {
-    tables() { inside nft -a list table inet vmsd | head -n 1; } # with its handle, which each new one has its own of
+    handles() { inside nft -a list chain inet vmsd denied | grep -o 'handle.*'; } # each new rule has its own
     rules_in() { inside nft list table inet vmsd | grep -cE ' (accept|drop|jump|reject)'; }
     trio '{from: b, tcp: [80]}'
     run -0 apply
     serve a 80
-    before=$(tables)
+    before=$(handles)
     run -0 vmctl restart c          # what it may do and who may reach it is as it was
     run -0 apply
-    equal "$(tables)" "$before"
+    equal "$(handles)" "$before"
     network 'subnet6: fd77::/64'    # another world
     run -0 apply
-    [ "$(tables)" != "$before" ]
-    before=$(tables) whole=$(rules_in)
+    [ "$(handles)" != "$before" ]
+    before=$(handles) whole=$(rules_in)
     inside nft flush table inet vmsd    # the table is there still
     run -0 vmctl restart c
-    [ "$(tables)" != "$before" ]
+    [ "$(handles)" != "$before" ]
     equal "$(rules_in)" "$whole"
     run ! call c 10.77.0.11 80
 }
